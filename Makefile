@@ -1,0 +1,45 @@
+# convd: `make demo` goes from a real data set to a real probability; `make test` proves the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONVD := $(BIN)/convd
+PROTOS := $(shell find protos -name '*.proto')
+
+.PHONY: help setup demo serve test lint format protos bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(VENV)/.ready  ## create .venv with everything that development needs
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[serve,export]' --group dev
+	@touch $@
+
+demo: setup  ## train, export, serve, classify, and read the metrics back
+	$(BIN)/python -m bench.demo
+
+serve: setup  ## serve the models under repository/
+	$(CONVD) serve --repository repository
+
+test: setup  ## run the tests
+	$(BIN)/python -m pytest
+
+lint: setup  ## ruff, mypy --strict, import-linter, fresh protobuf stubs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+	$(BIN)/lint-imports
+	$(BIN)/python -m protos.generate --check
+
+format: setup  ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+protos: setup  ## generate the protobuf stubs
+	$(BIN)/python -m protos.generate
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) .cache runs repository

@@ -1,0 +1,1 @@
+"""The contract between export and service: what an artifact is, and how its images are prepared."""

@@ -1,0 +1,128 @@
+"""One artifact on disk: written once with its checksums, and never read without checking them."""
+
+import hashlib
+from pathlib import Path, PurePosixPath
+
+from pydantic import ValidationError
+
+from artifact.errors import InvalidArtifactError
+from artifact.golden import GOLDEN_CASES, GoldenCases
+from artifact.manifest import Manifest
+
+MODEL_FILE = PurePosixPath("model.onnx")
+MANIFEST_FILE = PurePosixPath("manifest.json")
+MANIFEST_CHECKSUM_FILE = PurePosixPath("manifest.json.sha256")
+
+
+class Artifact:
+    """A version directory whose manifest has been checked.
+
+    Args:
+        path: The version directory.
+        manifest: Its manifest.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, path: Path) -> "Artifact":
+        """Read and check the manifest; the other files are checked as they are read.
+
+        Raises:
+            InvalidArtifactError: The manifest is missing, altered or of an unknown schema.
+        """
+        manifest_bytes = _read(path, MANIFEST_FILE)
+        recorded = _read(path, MANIFEST_CHECKSUM_FILE)
+        if recorded != _checksum_line(manifest_bytes):
+            raise InvalidArtifactError(
+                f"{MANIFEST_FILE} does not match {MANIFEST_CHECKSUM_FILE}: it was altered after "
+                "publication; export the model again"
+            )
+        try:
+            return cls(path, Manifest.model_validate_json(manifest_bytes))
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in problem["loc"]) or "manifest"
+            raise InvalidArtifactError(
+                f"{MANIFEST_FILE} is not of schema version 1: {where}: {problem['msg']}; "
+                "was it written by another version of convd?"
+            ) from error
+
+    def read(self, file: PurePosixPath) -> bytes:
+        """Read one file, checked against the manifest.
+
+        The bytes that were checked are the bytes returned: nothing can change in between.
+
+        Raises:
+            InvalidArtifactError: The file is missing, altered or not listed.
+        """
+        data = _read(self.path, file)
+        expected = self.manifest.files.get(str(file))
+        if expected is None:
+            raise InvalidArtifactError(f"{file} is not listed in {MANIFEST_FILE}")
+        if sha256(data) != expected:
+            raise InvalidArtifactError(
+                f"{file} does not match its checksum in {MANIFEST_FILE}: it was altered after "
+                "publication; export the model again"
+            )
+        return data
+
+    def golden_cases(self) -> GoldenCases:
+        """Read the golden cases.
+
+        Raises:
+            InvalidArtifactError: They are missing, altered or malformed.
+        """
+        try:
+            cases = GoldenCases.model_validate_json(self.read(GOLDEN_CASES))
+        except ValidationError as error:
+            raise InvalidArtifactError(f"{GOLDEN_CASES} is malformed") from error
+        classes = len(self.manifest.labels)
+        if not cases.cases or any(len(case.probabilities) != classes for case in cases.cases):
+            raise InvalidArtifactError(f"{GOLDEN_CASES} needs cases with {classes} classes each")
+        return cases
+
+    def check_all_files(self) -> None:
+        """Check every file that the manifest lists.
+
+        Raises:
+            InvalidArtifactError: One of them is missing or altered.
+        """
+        for file in self.manifest.files:
+            self.read(PurePosixPath(file))
+
+
+def checksums(path: Path) -> dict[str, str]:
+    """SHA-256 of every file below a folder, by relative POSIX path, for a manifest's `files`."""
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return {file.relative_to(path).as_posix(): sha256(file.read_bytes()) for file in files}
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write the manifest and its checksum, in the format of `sha256sum --check`."""
+    data = (manifest.model_dump_json(indent=2) + "\n").encode()
+    (path / MANIFEST_FILE).write_bytes(data)
+    (path / MANIFEST_CHECKSUM_FILE).write_bytes(_checksum_line(data))
+
+
+def sha256(data: bytes) -> str:
+    """SHA-256 of some bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _checksum_line(manifest_bytes: bytes) -> bytes:
+    return f"{sha256(manifest_bytes)}  {MANIFEST_FILE}\n".encode()
+
+
+def _read(path: Path, file: PurePosixPath) -> bytes:
+    target = path / file
+    if not target.resolve().is_relative_to(path.resolve()):
+        raise InvalidArtifactError(f"{file} points out of the artifact")
+    try:
+        return target.read_bytes()
+    except FileNotFoundError:
+        raise InvalidArtifactError(f"{file} is missing in {path}") from None
+    except OSError as error:
+        raise InvalidArtifactError(f"{file} cannot be read: {error.strerror}") from error

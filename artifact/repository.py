@@ -1,0 +1,159 @@
+"""The model repository on disk: `REPOSITORY/NAME/VERSION/`.
+
+A version appears whole or not at all: it is written beside the others under a hidden name, synced,
+and renamed.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from artifact.errors import RepositoryError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_VERSION = re.compile(r"[1-9][0-9]{0,17}")
+_STAGING_PREFIX = ".staging-"
+
+
+def check_model_name(name: str) -> None:
+    """Refuse a name that could not be a folder on every platform.
+
+    Raises:
+        RepositoryError: The name is empty, too long or has other characters.
+    """
+    if _NAME.fullmatch(name) is None:
+        raise RepositoryError(
+            f"{name[:64]!r} is no model name: use 1 to 64 letters, digits, '_', '.' and '-', "
+            "beginning with a letter or digit"
+        )
+
+
+class ModelRepository:
+    """A tree of models and their versions.
+
+    Args:
+        root: The tree's folder. It need not exist until something is published.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def models(self) -> list[str]:
+        """Names of the models that have a folder, sorted."""
+        return sorted(path.name for path in _folders(self.root) if _NAME.fullmatch(path.name))
+
+    def versions(self, name: str) -> list[int]:
+        """Published versions of a model, oldest first; empty where there are none.
+
+        Raises:
+            RepositoryError: The name is no model name.
+        """
+        check_model_name(name)
+        folders = _folders(self.root / name)
+        return sorted(int(path.name) for path in folders if _VERSION.fullmatch(path.name))
+
+    def version_path(self, name: str, version: int) -> Path:
+        """Folder of one version, whether it exists or not.
+
+        Raises:
+            RepositoryError: The name is no model name.
+        """
+        check_model_name(name)
+        return self.root / name / str(version)
+
+    @contextlib.contextmanager
+    def staging(self, name: str) -> Iterator[Path]:
+        """A hidden folder in which a version can be prepared, removed at the end if it is left.
+
+        Raises:
+            RepositoryError: The name is no model name, or the folder cannot be made.
+        """
+        check_model_name(name)
+        model = self.root / name
+        try:
+            model.mkdir(parents=True, exist_ok=True)
+            staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=model))
+        except OSError as error:
+            raise RepositoryError(f"cannot write to {model}: {error.strerror}") from error
+        # Held until the end, so that another publisher can tell this folder from an orphan.
+        lock = os.open(staging, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _remove_orphans(model, staging)
+            # mkdtemp gives 0700; a server under another account has to read what is published.
+            staging.chmod(0o755)
+            yield staging
+        finally:
+            os.close(lock)
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def publish(self, name: str, staging: Path) -> int:
+        """Make a prepared folder visible as the next version, atomically.
+
+        Args:
+            name: The model.
+            staging: A complete artifact in a folder made by `staging`.
+
+        Returns:
+            The version that it became.
+        """
+        _sync_tree(staging)
+        while True:
+            version = max(self.versions(name), default=0) + 1
+            target = self.version_path(name, version)
+            try:
+                staging.rename(target)
+            except OSError:
+                if not target.exists():
+                    raise
+                continue  # another publisher took this version; take the next
+            _sync(target.parent)
+            return version
+
+
+def _folders(path: Path) -> list[Path]:
+    try:
+        return [entry for entry in path.iterdir() if entry.is_dir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RepositoryError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _remove_orphans(model: Path, own: Path) -> None:
+    """Remove what publishers that died have left; a living one holds the lock of its folder."""
+    for orphan in model.glob(_STAGING_PREFIX + "*"):
+        if orphan == own:
+            continue
+        try:
+            lock = os.open(orphan, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            continue
+        else:
+            shutil.rmtree(orphan, ignore_errors=True)
+        finally:
+            os.close(lock)
+
+
+def _sync_tree(root: Path) -> None:
+    for folder, _, files in os.walk(root, topdown=False):
+        for file in files:
+            _sync(Path(folder, file))
+        _sync(Path(folder))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

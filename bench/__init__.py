@@ -1,0 +1,1 @@
+"""Load, comparisons and figures."""

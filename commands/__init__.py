@@ -1,0 +1,1 @@
+"""The sub-commands of `convd`, one module each; every module offers a `command`."""

@@ -1,0 +1,56 @@
+"""The command line: one sub-command per step of a model's life.
+
+Each sub-command lives in `commands/` and is imported only when it is called, so that serving needs
+no training framework and `convd --help` answers at once.
+"""
+
+import importlib
+import importlib.metadata
+
+import click
+
+SUMMARIES = {
+    "train": "Train an architecture and save a checkpoint.",
+    "export": "Publish a network as the next version of a model, verified.",
+    "verify": "Run an artifact's checksums and golden cases here.",
+    "serve": "Serve the models of a repository over gRPC.",
+    "classify": "Ask a server about images.",
+    "models": "List what a server has loaded.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports the module of a sub-command when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Names of the sub-commands, in the order of a model's life."""
+        return list(SUMMARIES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import one sub-command."""
+        if cmd_name not in SUMMARIES:
+            return None
+        try:
+            command = importlib.import_module(f"commands.{cmd_name}").command
+        except ModuleNotFoundError as error:
+            extra = {"train": "train", "serve": "serve", "verify": "serve"}.get(cmd_name, cmd_name)
+            raise click.ClickException(
+                f"'convd {cmd_name}' needs the package {error.name!r}: pip install 'convd[{extra}]'"
+            ) from error
+        assert isinstance(command, click.Command)  # noqa: S101
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Show the summaries without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(SUMMARIES.items()))
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(importlib.metadata.version("convd"), message="convd %(version)s")
+def main() -> None:
+    """Turn a trained PyTorch CNN into a monitored gRPC classification service."""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Architectures, checkpoints, data and training."""

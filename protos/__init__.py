@@ -1,0 +1,1 @@
+"""The wire contracts and the stubs generated from them (`make protos`)."""

@@ -1,0 +1,1 @@
+"""Generated stubs of convd's own API."""

@@ -1,0 +1,1 @@
+"""The gRPC transport: protocols in, domain calls out."""

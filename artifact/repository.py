@@ -43,6 +43,19 @@ class ModelRepository:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    def check_readable(self) -> None:
+        """Refuse a root that cannot hold models.
+
+        Raises:
+            RepositoryError: It does not exist, is no folder or cannot be read.
+        """
+        if not self.root.is_dir():
+            raise RepositoryError(
+                f"the repository {self.root} does not exist: publish a model with "
+                f"'convd export ... --repository {self.root}' first"
+            )
+        self.models()
+
     def models(self) -> list[str]:
         """Names of the models that have a folder, sorted."""
         return sorted(path.name for path in _folders(self.root) if _NAME.fullmatch(path.name))

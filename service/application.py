@@ -1,0 +1,133 @@
+"""The server as a whole: puts its parts together, runs them, and drains them."""
+
+import logging
+import signal
+import threading
+import time
+from types import FrameType
+
+from artifact.repository import ModelRepository
+from service.endpoints import HttpEndpoints
+from service.inference import InferenceService
+from service.lifecycle.catalog import Catalog, VersionStatus
+from service.lifecycle.manager import ServableManager
+from service.lifecycle.policy import State
+from service.metrics import Metrics
+from service.rpc.server import BindError, GrpcServer
+from service.servable import ServableLoader
+from service.settings import ServerSettings
+
+logger = logging.getLogger(__name__)
+
+
+class Application:
+    """One server process.
+
+    Args:
+        settings: The server's settings.
+
+    Raises:
+        RepositoryError: The repository does not exist or cannot be read.
+        BindError: A port is taken or not allowed.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self._settings = settings
+        self._metrics = Metrics()
+        self._catalog = Catalog()
+        repository = ModelRepository(settings.repository)
+        repository.check_readable()
+        self._manager = ServableManager(
+            repository,
+            self._catalog,
+            ServableLoader(repository, settings, self._metrics),
+            poll_seconds=settings.poll_seconds,
+            on_change=self._version_changed,
+            on_reconciled=self._show_readiness,
+        )
+        inference = InferenceService(
+            self._catalog,
+            max_image_pixels=settings.max_image_pixels,
+            max_images_per_request=settings.max_images_per_request,
+        )
+        self._grpc = GrpcServer(inference, self._metrics, settings)
+        try:
+            self._http = HttpEndpoints(
+                settings.host,
+                settings.http_port,
+                self._metrics.registry,
+                self._manager.unready_reason,
+            )
+        except OSError as error:
+            raise BindError(
+                f"cannot listen on {settings.host}:{settings.http_port}: {error.strerror}; "
+                "choose another port with --http-port"
+            ) from error
+        self._stop = threading.Event()
+        self._unready_reason = "loading"
+
+    @property
+    def grpc_port(self) -> int:
+        """The port on which gRPC is answered."""
+        return self._grpc.port
+
+    @property
+    def http_port(self) -> int:
+        """The port on which metrics and health are answered."""
+        return self._http.port
+
+    def start(self) -> None:
+        """Begin to answer; the models are loaded in the background and readiness follows them."""
+        self._http.start()
+        self._grpc.start()
+        self._manager.start()
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then drain."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        self.start()
+        logger.info(
+            "serving gRPC on %s:%d; metrics and health on http://%s:%d",
+            self._settings.host,
+            self.grpc_port,
+            self._settings.host,
+            self.http_port,
+        )
+        self._stop.wait()
+        self.drain()
+
+    def drain(self) -> None:
+        """End every accepted call, refuse new ones, then stop."""
+        logger.info("draining for at most %g s", self._settings.drain_seconds)
+        started = time.monotonic()
+        self._manager.stop_polling()
+        self._grpc.drain(self._settings.drain_seconds)
+        remaining_seconds = self._settings.drain_seconds - (time.monotonic() - started)
+        self._manager.unload_all(max(remaining_seconds, 0.1))
+        self._http.stop()
+        logger.info("stopped after %.1f s", time.monotonic() - started)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        logger.info("received %s", signal.Signals(number).name)
+        self._stop.set()
+
+    def _version_changed(self, status: VersionStatus) -> None:
+        servable = status.servable
+        self._metrics.version_changed(
+            status.name,
+            status.version,
+            status.state,
+            provider=servable.session.provider.name if servable else "",
+            golden_difference=servable.golden_difference if servable else None,
+        )
+        statuses = self._catalog.statuses(status.name)
+        available = any(one.state is State.AVAILABLE for one in statuses)
+        self._grpc.set_serving(status.name, serving=available)
+
+    def _show_readiness(self) -> None:
+        reason = self._manager.unready_reason()
+        if reason != self._unready_reason:
+            self._unready_reason = reason
+            logger.info("ready" if not reason else f"not ready: {reason}")
+            self._grpc.set_serving("", serving=not reason)

@@ -1,0 +1,164 @@
+"""The one use case under every protocol: images in, probabilities out."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from artifact.decoding import decode_image, picture_from_pixels
+from artifact.errors import InvalidImageError
+from artifact.preprocessing import ImageArray, prepare_image
+from service.batching.batcher import BatchedResult
+from service.call import Call
+from service.errors import InvalidRequestError
+from service.lifecycle.catalog import Catalog
+from service.servable import Servable
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """An image file: JPEG, PNG, WebP or BMP."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
+class PixelImage:
+    """A decoded picture of any size: uint8, row-major `[height, width, channels]`."""
+
+    data: bytes
+    height: int
+    width: int
+    channels: int
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """The network's input itself: uint8, row-major `[height, width, channels]`."""
+
+    data: bytes
+
+
+ImageSource = EncodedImage | PixelImage | PreparedImage
+
+
+class InferenceService:
+    """Prepares images and runs them on servables; knows no transport.
+
+    Args:
+        catalog: The servables.
+        max_image_pixels: Largest picture that is decoded, height x width.
+        max_images_per_request: Most images that one request may carry.
+    """
+
+    def __init__(
+        self, catalog: Catalog, *, max_image_pixels: int, max_images_per_request: int
+    ) -> None:
+        self.catalog = catalog
+        self._max_image_pixels = max_image_pixels
+        self._max_images_per_request = max_images_per_request
+
+    @contextmanager
+    def servable(self, call: Call, name: str, version: int | None = None) -> Iterator[Servable]:
+        """Hold the servable that a call asks for, and note it in the call.
+
+        Raises:
+            NotFoundError: There is no such model or version.
+            UnavailableError: The version cannot answer now.
+        """
+        with self.catalog.acquire(name, version) as servable:
+            call.model, call.version = servable.name, str(servable.version)
+            yield servable
+
+    def check_image_count(self, images: int) -> None:
+        """Refuse a request without images, or with too many.
+
+        Raises:
+            InvalidRequestError: The number is 0 or over the limit.
+        """
+        if images == 0:
+            raise InvalidRequestError("the request has no images: send at least one")
+        if images > self._max_images_per_request:
+            raise InvalidRequestError(
+                f"the request has {images} images, over the limit of "
+                f"{self._max_images_per_request}: send them in several requests"
+            )
+
+    def prepare(
+        self, servable: Servable, sources: Sequence[ImageSource]
+    ) -> list[ImageArray | InvalidImageError]:
+        """Decode and preprocess images in the calling thread.
+
+        Args:
+            servable: Whose recipe to follow.
+            sources: The images.
+
+        Returns:
+            For each image the network's input, uint8 `[height, width, channels]`, or what is wrong
+            with it.
+        """
+        outcomes: list[ImageArray | InvalidImageError] = []
+        for source in sources:
+            try:
+                outcomes.append(self._prepare_one(servable, source))
+            except InvalidImageError as error:
+                servable.metrics.images_refused.inc()
+                outcomes.append(error)
+        return outcomes
+
+    def infer(self, servable: Servable, rows: NDArray[np.uint8], call: Call) -> BatchedResult:
+        """Run prepared rows, together with those of other requests.
+
+        Args:
+            servable: What answers.
+            rows: uint8 `[rows, height, width, channels]`.
+            call: The call that they belong to; its deadline and its end are heeded.
+
+        Returns:
+            Probabilities and logits, float32 `[rows, classes]`, in the order of the rows.
+
+        Raises:
+            QueueFullError: Too many rows wait already.
+            DeadlineExceededError: The caller's deadline passed before the rows could run.
+            CallerGoneError: The caller cancelled.
+            InferenceFailedError: The engine failed.
+        """
+        result = servable.batcher.submit(
+            rows,
+            deadline=call.deadline,
+            on_entry=lambda entry: call.on_cancel(entry.cancel),
+        )
+        servable.metrics.queue_seconds.observe(result.queue_seconds)
+        servable.metrics.inference_seconds.observe(result.inference_seconds)
+        servable.metrics.images_classified.inc(len(rows))
+        return result
+
+    def _prepare_one(self, servable: Servable, source: ImageSource) -> ImageArray:
+        recipe = servable.manifest.preprocessing
+        if isinstance(source, PreparedImage):
+            expected = int(np.prod(recipe.output_shape))
+            if len(source.data) != expected:
+                shape = " x ".join(map(str, recipe.output_shape))
+                raise InvalidImageError(
+                    f"a prepared image of this model has {shape} = {expected} bytes, not "
+                    f"{len(source.data)}"
+                )
+            return np.frombuffer(source.data, np.uint8).reshape(recipe.output_shape)
+        started = time.perf_counter()
+        picture = self._picture(source)
+        decoded = time.perf_counter()
+        image = prepare_image(picture, recipe)
+        servable.metrics.decode_seconds.observe(decoded - started)
+        servable.metrics.preprocess_seconds.observe(time.perf_counter() - decoded)
+        return image
+
+    def _picture(self, source: EncodedImage | PixelImage) -> Image.Image:
+        if isinstance(source, EncodedImage):
+            return decode_image(source.data, max_pixels=self._max_image_pixels)
+        return picture_from_pixels(
+            source.data, height=source.height, width=source.width, channels=source.channels
+        )

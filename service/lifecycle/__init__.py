@@ -1,0 +1,1 @@
+"""The life of a servable: aspired, loading, available, draining, unloaded."""

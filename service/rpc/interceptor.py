@@ -1,0 +1,159 @@
+"""One interceptor over every method: request ids, errors as statuses, counts and durations."""
+
+import functools
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import grpc
+
+from service.call import Call
+from service.errors import CallerGoneError, DeadlineExceededError, QueueFullError
+from service.metrics import Metrics
+from service.quoting import quote
+from service.rpc.status import Status, status_of
+
+logger = logging.getLogger(__name__)
+
+REQUEST_ID_KEY = "x-request-id"
+
+_current_call: ContextVar[Call] = ContextVar("current_call")
+
+
+def current_call() -> Call:
+    """The call that this thread works for; set before every method."""
+    return _current_call.get()
+
+
+def error_status(error: Exception, call: Call) -> Status:
+    """Map an error to what the client is told, and log what it is not told."""
+    call.request_id = call.request_id or secrets.token_hex(8)
+    status = status_of(error, call.request_id)
+    if status.code is grpc.StatusCode.INTERNAL:
+        logger.error("request %s to %s failed", call.request_id, call.method, exc_info=error)
+    return status
+
+
+class CallInterceptor(grpc.ServerInterceptor):
+    """Wraps every method of every service, so that none can be forgotten.
+
+    Streams get threads of their own: each holds one for as long as it is open, and idle streams
+    must never starve the unary calls.
+
+    Args:
+        metrics: Where calls are counted.
+        max_streams: Streams that may be open at the same time.
+    """
+
+    def __init__(self, metrics: Metrics, *, max_streams: int) -> None:
+        self._metrics = metrics
+        self._max_streams = max_streams
+        self._free_streams = threading.Semaphore(max_streams)
+        # One thread more, which refuses the streams that are too many.
+        self.stream_threads = ThreadPoolExecutor(max_streams + 1, thread_name_prefix="stream")
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Wrap the handler of one method."""
+        handler = continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = handler_call_details.method
+        serializers = {
+            "request_deserializer": handler.request_deserializer,
+            "response_serializer": handler.response_serializer,
+        }
+        if handler.unary_unary is not None:
+            behavior = self._unary(handler.unary_unary, method)
+            return grpc.unary_unary_rpc_method_handler(behavior, **serializers)
+        if handler.stream_stream is not None:
+            behavior = self._stream(handler.stream_stream, method)
+            return grpc.stream_stream_rpc_method_handler(behavior, **serializers)
+        if handler.unary_stream is not None and not _needs_no_thread(handler.unary_stream):
+            behavior = self._stream(handler.unary_stream, method)
+            return grpc.unary_stream_rpc_method_handler(behavior, **serializers)
+        return handler
+
+    def _unary(self, behavior: Callable[..., Any], method: str) -> Callable[..., Any]:
+        def answer(request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401
+            with self._call(context, method):
+                return behavior(request, context)
+
+        return answer
+
+    def _stream(self, behavior: Callable[..., Any], method: str) -> Callable[..., Any]:
+        @functools.wraps(behavior)
+        def answer(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: ANN401
+            with self._call(context, method):
+                if not self._free_streams.acquire(blocking=False):
+                    raise QueueFullError(
+                        f"{self._max_streams} streams are open already: close one, share one, or "
+                        "send unary calls"
+                    )
+                try:
+                    yield from behavior(request, context)
+                finally:
+                    self._free_streams.release()
+
+        answer.experimental_thread_pool = self.stream_threads  # type: ignore[attr-defined]
+        return answer
+
+    @contextmanager
+    def _call(self, context: grpc.ServicerContext, method: str) -> Iterator[None]:
+        started = time.monotonic()
+        call = _call_of(context, method, started)
+        _current_call.set(call)
+        code = grpc.StatusCode.OK
+        try:
+            # Whoever waited for a thread until it was too late must not cost any work.
+            if call.deadline is not None and call.deadline <= started:
+                raise DeadlineExceededError("the deadline passed before the call was begun")
+            if not context.is_active():
+                raise CallerGoneError("the caller has gone")
+            yield
+        except Exception as error:
+            # A method that aborted by itself, as the health service does, has set its code.
+            aborted = context.code()
+            if isinstance(aborted, grpc.StatusCode) and aborted is not grpc.StatusCode.OK:
+                code = aborted
+                raise
+            status = error_status(error, call)
+            code = status.code
+            context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
+            context.abort(code, status.message)
+        finally:
+            self._metrics.request_answered(
+                model=call.model,
+                version=call.version,
+                method=method,
+                code=code.name,
+                seconds=time.monotonic() - started,
+            )
+
+
+def _needs_no_thread(behavior: Callable[..., Any]) -> bool:
+    """Whether it answers by callback, as the health service's Watch does; it holds no thread."""
+    return bool(getattr(behavior, "experimental_non_blocking", False))
+
+
+def _call_of(context: grpc.ServicerContext, method: str, now: float) -> Call:
+    remaining_seconds = context.time_remaining()
+    call = Call(
+        method=method,
+        deadline=None if remaining_seconds is None else now + remaining_seconds,
+        on_cancel=context.add_callback,
+    )
+    for key, value in context.invocation_metadata():
+        if key == REQUEST_ID_KEY:
+            call.request_id = quote(str(value))
+            context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
+    return call

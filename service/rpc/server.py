@@ -1,0 +1,91 @@
+"""The gRPC server: which services it offers, and its limits."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from protos.convd.v1 import classification_pb2 as pb
+from protos.convd.v1 import classification_pb2_grpc as pb_grpc
+from service.inference import InferenceService
+from service.metrics import Metrics
+from service.rpc.classification import ClassificationServicer
+from service.rpc.interceptor import CallInterceptor
+from service.settings import ServerSettings
+
+SERVICE_NAMES = (
+    pb.DESCRIPTOR.services_by_name["ClassificationService"].full_name,
+    health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+    reflection.SERVICE_NAME,
+)
+
+# Open health watches hold no thread, but each counts as a call.
+_MAX_HEALTH_WATCHES = 64
+
+
+class BindError(Exception):
+    """A port could not be bound."""
+
+
+class GrpcServer:
+    """A synchronous gRPC server; every unary call has a thread while it is worked on.
+
+    Args:
+        inference: The use case behind the protocols.
+        metrics: Where calls are counted.
+        settings: Address, limits and bounds.
+
+    Raises:
+        BindError: The port is taken or not allowed.
+    """
+
+    def __init__(
+        self, inference: InferenceService, metrics: Metrics, settings: ServerSettings
+    ) -> None:
+        interceptor = CallInterceptor(metrics, max_streams=settings.max_streams)
+        self._server = grpc.server(
+            ThreadPoolExecutor(settings.unary_threads, thread_name_prefix="unary"),
+            interceptors=[interceptor],
+            maximum_concurrent_rpcs=settings.unary_threads
+            + settings.max_waiting_calls
+            + settings.max_streams
+            + _MAX_HEALTH_WATCHES,
+            options=[
+                ("grpc.max_receive_message_length", settings.max_message_bytes),
+                ("grpc.max_send_message_length", settings.max_message_bytes),
+                # Two servers on one port would share its calls without anybody noticing.
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        self._health = health.HealthServicer(experimental_non_blocking=True)
+        self.set_serving("", serving=False)
+        for name in SERVICE_NAMES:
+            self.set_serving(name, serving=True)
+        pb_grpc.add_ClassificationServiceServicer_to_server(
+            ClassificationServicer(inference), self._server
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection(SERVICE_NAMES, self._server)
+        address = f"{settings.host}:{settings.grpc_port}"
+        try:
+            self.port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise BindError(
+                f"cannot listen on {address}: the port is taken or not allowed; choose another "
+                "with --grpc-port"
+            ) from error
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._server.start()
+
+    def set_serving(self, service: str, *, serving: bool) -> None:
+        """Tell health checks and watchers of a service, a model, or "" for the whole server."""
+        status = health_pb2.HealthCheckResponse.ServingStatus
+        self._health.set(service, status.SERVING if serving else status.NOT_SERVING)
+
+    def drain(self, timeout_seconds: float) -> None:
+        """Refuse new calls with UNAVAILABLE and let the accepted ones end, for a time at most."""
+        self._health.enter_graceful_shutdown()
+        self._server.stop(timeout_seconds).wait()

@@ -1,0 +1,122 @@
+"""A servable: one model version, loaded, proved and ready to answer."""
+
+import threading
+
+import numpy as np
+
+from artifact.bundle import MODEL_FILE, Artifact
+from artifact.manifest import Manifest
+from artifact.repository import ModelRepository
+from service.batching.batcher import Batcher
+from service.metrics import Metrics
+from service.providers import CPU, Session
+from service.selftest import run_self_test
+from service.settings import ServerSettings
+
+
+class Servable:
+    """One model version in memory.
+
+    Args:
+        name: The model.
+        version: Its version.
+        manifest: The artifact's manifest.
+        session: The loaded network.
+        batcher: Runs rows of many requests together.
+        golden_difference: What the self-test saw.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        version: int,
+        manifest: Manifest,
+        session: Session,
+        batcher: Batcher,
+        golden_difference: float,
+    ) -> None:
+        self.name = name
+        self.version = version
+        self.manifest = manifest
+        self.session = session
+        self.batcher = batcher
+        self.golden_difference = golden_difference
+        self._holders = 0
+        self._released = threading.Condition()
+
+    def retain(self) -> None:
+        """Count one more holder; the servable is not unloaded before it is released."""
+        with self._released:
+            self._holders += 1
+
+    def release(self) -> None:
+        """Count one holder less."""
+        with self._released:
+            self._holders -= 1
+            if self._holders == 0:
+                self._released.notify_all()
+
+    def drain(self, timeout_seconds: float) -> bool:
+        """Wait until nobody holds the servable; False if that takes too long."""
+        with self._released:
+            drained = self._released.wait_for(lambda: self._holders == 0, timeout_seconds)
+        self.batcher.close()
+        return drained
+
+    def describe(self) -> str:
+        """One line for people: what it is and where it runs."""
+        accuracy = self.manifest.accuracy
+        proof = f"golden difference {self.golden_difference:.1e}"
+        quality = f", accuracy {accuracy.top1:.2%}" if accuracy else ""
+        return (
+            f"{self.name} version {self.version} on {self.session.provider.name} "
+            f"({len(self.manifest.labels)} classes, {proof}{quality})"
+        )
+
+
+class ServableLoader:
+    """Makes servables of published versions.
+
+    Args:
+        repository: Where the versions are.
+        settings: The server's settings.
+        metrics: Where the servables count what they do.
+    """
+
+    def __init__(
+        self, repository: ModelRepository, settings: ServerSettings, metrics: Metrics
+    ) -> None:
+        self._repository = repository
+        self._settings = settings
+        self._metrics = metrics
+
+    def __call__(self, name: str, version: int) -> Servable:
+        """Read, check, prove and warm up one version.
+
+        Raises:
+            ArtifactError: It is incomplete, altered or does not give its golden answers.
+        """
+        artifact = Artifact.open(self._repository.version_path(name, version))
+        artifact.check_all_files()
+        session = Session(
+            artifact.read(MODEL_FILE), CPU, intra_op_threads=self._settings.intra_op_threads
+        )
+        difference = run_self_test(artifact, session.run, session.provider.precision)
+        self._warm_up(artifact, session)
+        batcher = Batcher(
+            session.run,
+            max_batch_size=self._settings.max_batch_size,
+            max_queue_size=self._settings.max_queue_size,
+            max_queue_delay_seconds=self._settings.max_queue_delay_seconds,
+            observer=self._metrics.batch_observer(name, version),
+        )
+        return Servable(name, version, artifact.manifest, session, batcher, difference)
+
+    def _warm_up(self, artifact: Artifact, session: Session) -> None:
+        """Run every power of two up to the largest batch, so that no caller meets a cold size."""
+        shape = artifact.manifest.preprocessing.output_shape
+        size = 1
+        while size < self._settings.max_batch_size:
+            session.run(np.zeros((size, *shape), np.uint8))
+            size *= 2
+        session.run(np.zeros((self._settings.max_batch_size, *shape), np.uint8))

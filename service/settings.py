@@ -1,0 +1,148 @@
+"""The server's settings: flags, then `CONVD_*` variables, then a YAML file, in one tree."""
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+MEBIBYTE = 1024 * 1024
+ENVIRONMENT_PREFIX = "CONVD_"
+
+_OTHER_VARIABLES = {"CONVD_CONFIG", "CONVD_SERVER"}
+# Kubernetes sets such variables in every pod beside a Service named "convd".
+_KUBERNETES_VARIABLE = re.compile(r"CONVD_(.*_)?(SERVICE_HOST|SERVICE_PORT.*|PORT|PORT_\d+_\w+)")
+
+
+class SettingsError(Exception):
+    """A setting is unknown or has a value that it cannot have."""
+
+
+class ServerSettings(BaseSettings):
+    """Everything that `convd serve` can be told.
+
+    The description of a field is its help text on the command line and in the documents.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, extra="forbid", frozen=True)
+
+    repository: Path = Field(description="Folder with the models to serve.")
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
+    grpc_port: int = Field(8001, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
+    http_port: int = Field(
+        8002, ge=0, le=65535, description="Port for metrics and health; 0 takes a free one."
+    )
+    intra_op_threads: int = Field(
+        0, ge=0, description="Threads that one inference may use; 0 takes every core."
+    )
+    max_batch_size: PositiveInt = Field(32, description="Most rows in one inference.")
+    max_queue_size: PositiveInt = Field(
+        1024, description="Most rows that wait for one model; more are refused at once."
+    )
+    max_queue_delay_seconds: NonNegativeFloat = Field(
+        0.0, description="How long a lone request waits for company before it runs."
+    )
+    max_images_per_request: PositiveInt = Field(
+        256, description="Most images in one request; more are refused."
+    )
+    max_message_bytes: PositiveInt = Field(
+        64 * MEBIBYTE, description="Largest gRPC message, received or sent."
+    )
+    max_image_pixels: PositiveInt = Field(
+        64 * MEBIBYTE, description="Largest picture that is decoded, height x width."
+    )
+    unary_threads: PositiveInt = Field(
+        16, description="Unary calls that are worked on at the same time."
+    )
+    max_waiting_calls: PositiveInt = Field(
+        256, description="Unary calls that may wait for a thread; more are refused at once."
+    )
+    max_streams: PositiveInt = Field(16, description="Streams that may be open at the same time.")
+    drain_seconds: PositiveFloat = Field(
+        30.0, description="Longest time that accepted calls may take after SIGTERM."
+    )
+    poll_seconds: PositiveFloat = Field(
+        2.0, description="How often the repository is looked at for new versions."
+    )
+
+    @model_validator(mode="after")
+    def _a_request_fits_the_queue(self) -> Self:
+        if self.max_images_per_request > self.max_queue_size:
+            raise ValueError(
+                f"max_images_per_request ({self.max_images_per_request}) is over max_queue_size "
+                f"({self.max_queue_size}): such a request could never be accepted"
+            )
+        return self
+
+
+def load_settings(flags: Mapping[str, Any], config: Path | None = None) -> ServerSettings:
+    """Merge flags, environment and a YAML file, in this order of precedence.
+
+    Args:
+        flags: Settings given on the command line, by field name.
+        config: A YAML file with settings by field name, or None.
+
+    Raises:
+        SettingsError: A key is unknown, or a value cannot be used; the text names it.
+    """
+
+    class Merged(ServerSettings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            file = YamlConfigSettingsSource(settings_cls, yaml_file=config)
+            return init_settings, env_settings, file
+
+    if config is not None and not config.is_file():
+        raise SettingsError(f"the configuration file {config} does not exist")
+    _check_environment(os.environ)
+    try:
+        return Merged(**flags)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_explain(problem) for problem in error.errors())) from error
+
+
+def _check_environment(environment: Mapping[str, str]) -> None:
+    for variable in environment:
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in _OTHER_VARIABLES:
+            continue
+        key = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if key not in ServerSettings.model_fields and not _KUBERNETES_VARIABLE.fullmatch(variable):
+            raise SettingsError(f"{variable}: unknown setting{_nearest(key)}")
+
+
+def _explain(problem: Mapping[str, Any]) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: unknown setting{_nearest(key)}"
+    if problem["type"] == "missing":
+        return f"{key}: required; give --{key.replace('_', '-')}"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{key}: {message}" if key else message
+
+
+def _nearest(key: str) -> str:
+    nearest = difflib.get_close_matches(key, ServerSettings.model_fields, n=1)
+    return f"; did you mean {nearest[0]}?" if nearest else ""

@@ -1,0 +1,1 @@
+"""Dynamic batching: waiting rows of many requests become one call of the engine."""

@@ -9,7 +9,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -44,7 +44,7 @@ class HttpEndpoints:
         registry: CollectorRegistry,
         unready_reason: Callable[[], str],
     ) -> None:
-        self._metrics = make_wsgi_app(registry)
+        self._metrics: WSGIApplication = make_wsgi_app(registry)
         self._unready_reason = unready_reason
         self._server = make_server(host, port, self._answer, _Server, _QuietHandler)
         self.port = self._server.server_port

@@ -12,7 +12,6 @@ from PIL import Image
 from artifact.decoding import decode_image, picture_from_pixels
 from artifact.errors import InvalidImageError
 from artifact.preprocessing import ImageArray, prepare_image
-from service.batching.batcher import BatchedResult
 from service.call import Call
 from service.errors import InvalidRequestError
 from service.lifecycle.catalog import Catalog
@@ -44,6 +43,21 @@ class PreparedImage:
 
 
 ImageSource = EncodedImage | PixelImage | PreparedImage
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the network says to the rows of one request, in their order.
+
+    Attributes:
+        probabilities: float32 `[rows, classes]`.
+        logits: float32 `[rows, classes]`.
+        batch_sizes: Rows of each batch that the rows ran in.
+    """
+
+    probabilities: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    batch_sizes: tuple[int, ...]
 
 
 class InferenceService:
@@ -110,16 +124,13 @@ class InferenceService:
                 outcomes.append(error)
         return outcomes
 
-    def infer(self, servable: Servable, rows: NDArray[np.uint8], call: Call) -> BatchedResult:
+    def infer(self, servable: Servable, rows: NDArray[np.uint8], call: Call) -> Answer:
         """Run prepared rows, together with those of other requests.
 
         Args:
             servable: What answers.
             rows: uint8 `[rows, height, width, channels]`.
             call: The call that they belong to; its deadline and its end are heeded.
-
-        Returns:
-            Probabilities and logits, float32 `[rows, classes]`, in the order of the rows.
 
         Raises:
             QueueFullError: Too many rows wait already.
@@ -128,14 +139,13 @@ class InferenceService:
             InferenceFailedError: The engine failed.
         """
         result = servable.batcher.submit(
-            rows,
-            deadline=call.deadline,
-            on_entry=lambda entry: call.on_cancel(entry.cancel),
+            rows, deadline=call.deadline, cancellation=call.cancellation
         )
         servable.metrics.queue_seconds.observe(result.queue_seconds)
         servable.metrics.inference_seconds.observe(result.inference_seconds)
         servable.metrics.images_classified.inc(len(rows))
-        return result
+        probabilities, logits = result.outputs
+        return Answer(probabilities, logits, result.batch_sizes)
 
     def _prepare_one(self, servable: Servable, source: ImageSource) -> ImageArray:
         recipe = servable.manifest.preprocessing

@@ -1,4 +1,4 @@
-"""Execution providers: which hardware ONNX Runtime can use here, and how a session is made on it."""
+"""Execution providers: what ONNX Runtime can run a network on, and the session that does it."""
 
 import os
 from dataclasses import dataclass
@@ -46,9 +46,7 @@ class Session:
         self.provider = provider
         self._session = ort.InferenceSession(model, options, providers=[provider.name])
 
-    def run(
-        self, images: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Run the network.
 
         Args:

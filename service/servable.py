@@ -8,7 +8,7 @@ from artifact.bundle import MODEL_FILE, Artifact
 from artifact.manifest import Manifest
 from artifact.repository import ModelRepository
 from service.batching.batcher import Batcher
-from service.metrics import Metrics
+from service.metrics import Metrics, VersionMetrics
 from service.providers import CPU, Session
 from service.selftest import run_self_test
 from service.settings import ServerSettings
@@ -24,6 +24,7 @@ class Servable:
         session: The loaded network.
         batcher: Runs rows of many requests together.
         golden_difference: What the self-test saw.
+        metrics: Where it counts what it does.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Servable:
         session: Session,
         batcher: Batcher,
         golden_difference: float,
+        metrics: VersionMetrics,
     ) -> None:
         self.name = name
         self.version = version
@@ -41,6 +43,7 @@ class Servable:
         self.session = session
         self.batcher = batcher
         self.golden_difference = golden_difference
+        self.metrics = metrics
         self._holders = 0
         self._released = threading.Condition()
 
@@ -103,14 +106,18 @@ class ServableLoader:
         )
         difference = run_self_test(artifact, session.run, session.provider.precision)
         self._warm_up(artifact, session)
+        version_metrics = self._metrics.for_version(name, version)
         batcher = Batcher(
             session.run,
             max_batch_size=self._settings.max_batch_size,
             max_queue_size=self._settings.max_queue_size,
             max_queue_delay_seconds=self._settings.max_queue_delay_seconds,
-            observer=self._metrics.batch_observer(name, version),
+            observer=version_metrics,
         )
-        return Servable(name, version, artifact.manifest, session, batcher, difference)
+        version_metrics.watch_queue(lambda: batcher.waiting_rows)
+        return Servable(
+            name, version, artifact.manifest, session, batcher, difference, version_metrics
+        )
 
     def _warm_up(self, artifact: Artifact, session: Session) -> None:
         """Run every power of two up to the largest batch, so that no caller meets a cold size."""

@@ -106,9 +106,7 @@ class Catalog:
                 servable = self._newest.get(name)
             else:
                 status = self._versions.get((name, version))
-                servable = (
-                    status.servable if status and status.state is State.AVAILABLE else None
-                )
+                servable = status.servable if status and status.state is State.AVAILABLE else None
             if servable is not None:
                 # Under the lock, so that draining cannot begin in between.
                 servable.retain()

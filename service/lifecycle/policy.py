@@ -47,9 +47,7 @@ class Action:
     version: int
 
 
-def plan(
-    on_disk: set[int], states: Mapping[int, State], policy: VersionPolicy
-) -> list[Action]:
+def plan(on_disk: set[int], states: Mapping[int, State], policy: VersionPolicy) -> list[Action]:
     """Say what to do next for one model.
 
     Called again after every step, until nothing is left to do.

@@ -1,6 +1,6 @@
 """convd's own protocol: converts messages and delegates to the inference service."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import grpc
 import numpy as np
@@ -102,9 +102,7 @@ class ClassificationServicer(pb_grpc.ClassificationServiceServicer):
                 raise InvalidRequestError(_no_image_is_usable(outcomes))
             rows = images[0][np.newaxis] if len(images) == 1 else np.stack(images)
             probabilities = iter(self._inference.infer(servable, rows, call).probabilities)
-            response = pb.ClassifyResponse(
-                model_name=servable.name, model_version=servable.version
-            )
+            response = pb.ClassifyResponse(model_name=servable.name, model_version=servable.version)
             for outcome in outcomes:
                 result = response.results.add()
                 if isinstance(outcome, InvalidImageError):
@@ -146,7 +144,7 @@ def _source(image: pb.Image) -> ImageSource:
     return PixelImage(pixels.data, pixels.height, pixels.width, pixels.channels)
 
 
-def _no_image_is_usable(outcomes: list[object]) -> str:
+def _no_image_is_usable(outcomes: Sequence[object]) -> str:
     if len(outcomes) == 1:
         return str(outcomes[0])
     return f"none of the {len(outcomes)} images can be used; the first: {outcomes[0]}"

@@ -40,7 +40,7 @@ def error_status(error: Exception, call: Call) -> Status:
     return status
 
 
-class CallInterceptor(grpc.ServerInterceptor):
+class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
     """Wraps every method of every service, so that none can be forgotten.
 
     Streams get threads of their own: each holds one for as long as it is open, and idle streams
@@ -117,12 +117,12 @@ class CallInterceptor(grpc.ServerInterceptor):
             # Whoever waited for a thread until it was too late must not cost any work.
             if call.deadline is not None and call.deadline <= started:
                 raise DeadlineExceededError("the deadline passed before the call was begun")
-            if not context.is_active():
+            if call.cancellation.cancelled:
                 raise CallerGoneError("the caller has gone")
             yield
         except Exception as error:
             # A method that aborted by itself, as the health service does, has set its code.
-            aborted = context.code()
+            aborted = context.code()  # type: ignore[attr-defined]
             if isinstance(aborted, grpc.StatusCode) and aborted is not grpc.StatusCode.OK:
                 code = aborted
                 raise
@@ -150,8 +150,9 @@ def _call_of(context: grpc.ServicerContext, method: str, now: float) -> Call:
     call = Call(
         method=method,
         deadline=None if remaining_seconds is None else now + remaining_seconds,
-        on_cancel=context.add_callback,
     )
+    if not context.add_callback(call.cancellation.cancel):
+        call.cancellation.cancel()
     for key, value in context.invocation_metadata():
         if key == REQUEST_ID_KEY:
             call.request_id = quote(str(value))

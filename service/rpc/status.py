@@ -57,7 +57,13 @@ def status_of(error: Exception, request_id: str) -> Status:
         error: What was raised.
         request_id: Id of the request.
     """
-    code = STATUS_CODES.get(type(error), grpc.StatusCode.INTERNAL)
+    code = _code_of(error)
     if code is grpc.StatusCode.INTERNAL:
         return Status(code, f"internal error; the server's log has it as request {request_id}")
     return Status(code, str(error))
+
+
+def _code_of(error: Exception) -> grpc.StatusCode:
+    if isinstance(error, ServiceError):
+        return STATUS_CODES[type(error)]
+    return grpc.StatusCode.INTERNAL

@@ -1,0 +1,100 @@
+"""`convd classify`: ask a server about images."""
+
+import json
+from pathlib import Path
+
+import click
+import grpc
+from rich.console import Console
+from rich.table import Table
+
+from commands.connection import connect, server_option
+from protos.convd.v1 import classification_pb2 as pb
+
+_BAR_WIDTH = 40
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--model", required=True, help="Name of the model.")
+@click.option("--version", type=int, help="Version of the model [default: the newest].")
+@click.option(
+    "--top-k",
+    type=int,
+    default=5,
+    show_default=True,
+    help="How many classes to show; 0 shows every class.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per image and line.")
+@click.option("--timeout-seconds", type=float, default=30.0, show_default=True)
+@server_option
+@click.pass_context
+def command(
+    context: click.Context,
+    images: tuple[Path, ...],
+    model: str,
+    version: int | None,
+    top_k: int,
+    as_json: bool,
+    timeout_seconds: float,
+    server: str,
+) -> None:
+    """Ask a server about images, and show the probabilities as bars.
+
+    \b
+    Example:
+      convd classify cat.jpg dog.png --model animals --top-k 3
+    """
+    spec = pb.ModelSpec(name=model)
+    if version is not None:
+        spec.version = version
+    refused = 0
+    with connect(server) as stub:
+        for path in images:
+            try:
+                image = pb.Image(encoded=path.read_bytes())
+                request = pb.ClassifyRequest(model=spec, images=[image], top_k=top_k)
+                response = stub.Classify(request, timeout=timeout_seconds)
+            except OSError as error:
+                refused += 1
+                click.echo(f"{path}: cannot be read: {error.strerror}", err=True)
+            except grpc.RpcError as error:
+                # One bad image; any other failure concerns all of them.
+                if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
+                    raise
+                refused += 1
+                click.echo(f"{path}: {error.details()}", err=True)
+            else:
+                show = _print_json if as_json else _draw
+                show(path, response)
+    context.exit(1 if refused else 0)
+
+
+def _print_json(path: Path, response: pb.ClassifyResponse) -> None:
+    classes = [
+        {"index": one.index, "label": one.label, "probability": one.probability}
+        for one in response.results[0].classification.classes
+    ]
+    answer = {
+        "image": str(path),
+        "model": response.model_name,
+        "version": response.model_version,
+        "classes": classes,
+    }
+    click.echo(json.dumps(answer))
+
+
+def _draw(path: Path, response: pb.ClassifyResponse) -> None:
+    table = Table(
+        title=f"{path}  ({response.model_name} version {response.model_version})",
+        title_justify="left",
+        box=None,
+        show_header=False,
+    )
+    table.add_column(justify="right")
+    table.add_column(min_width=_BAR_WIDTH)
+    table.add_column(justify="right")
+    for one in response.results[0].classification.classes:
+        bar = "█" * round(one.probability * _BAR_WIDTH)
+        table.add_row(one.label, bar or "▏", f"{one.probability:.4%}")
+    Console(highlight=False, soft_wrap=True).print(table)

@@ -1,0 +1,45 @@
+"""`convd models`: what a server has loaded."""
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from commands.connection import connect, server_option
+from protos.convd.v1 import classification_pb2 as pb
+
+
+@click.command()
+@server_option
+def command(server: str) -> None:
+    """List every model version of a server: its state, provider, classes and accuracy.
+
+    \b
+    Example:
+      convd models --server 127.0.0.1:8001
+    """
+    table = Table(box=None)
+    for heading in ("model", "version", "state", "provider", "accuracy", "golden", "labels"):
+        table.add_column(heading)
+    with connect(server) as stub:
+        for one in stub.ListModels(pb.ListModelsRequest(), timeout=10).models:
+            labels = ""
+            if one.state == pb.ModelVersion.STATE_AVAILABLE:
+                spec = pb.ModelSpec(name=one.name, version=one.version)
+                described = stub.GetModel(pb.GetModelRequest(model=spec), timeout=10)
+                labels = _shorten(list(described.labels))
+            state = pb.ModelVersion.State.Name(one.state).removeprefix("STATE_").lower()
+            table.add_row(
+                one.name,
+                str(one.version),
+                state,
+                one.provider,
+                f"{one.accuracy:.2%}" if one.HasField("accuracy") else "",
+                f"{one.golden_difference:.1e}" if one.HasField("golden_difference") else "",
+                one.reason or labels,
+            )
+    Console(highlight=False, soft_wrap=True).print(table)
+
+
+def _shorten(labels: list[str]) -> str:
+    shown = ", ".join(labels[:10])
+    return shown if len(labels) <= 10 else f"{shown}, ... ({len(labels)} in all)"

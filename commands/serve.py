@@ -1,0 +1,56 @@
+"""`convd serve`: answer over gRPC."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from artifact.errors import RepositoryError
+from service.application import Application
+from service.rpc.server import BindError
+from service.settings import ServerSettings, SettingsError, load_settings
+
+
+def _with_settings(command: click.Command) -> click.Command:
+    """Give a command one option for each of the server's settings."""
+    for name, field in ServerSettings.model_fields.items():
+        default = "required" if field.is_required() else f"default: {field.default}"
+        command.params.append(
+            click.Option(
+                [f"--{name.replace('_', '-')}"],
+                metavar=name.rpartition("_")[2].upper(),
+                help=f"{field.description} [{default}]",
+            )
+        )
+    return command
+
+
+@click.command()
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="CONVD_CONFIG",
+    help="YAML file with settings.",
+)
+def command(config: Path | None, **flags: Any) -> None:  # noqa: ANN401
+    """Serve the models of a repository over gRPC.
+
+    Every setting can be given as a flag, as a variable (--grpc-port is CONVD_GRPC_PORT) or in the
+    YAML file (grpc_port: 8001), in this order of precedence. SIGTERM drains and exits with 0.
+
+    \b
+    Example:
+      convd serve --repository repository --grpc-port 8001
+    """
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        given = {name: value for name, value in flags.items() if value is not None}
+        Application(load_settings(given, config)).run()
+    except (SettingsError, RepositoryError, BindError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+_with_settings(command)

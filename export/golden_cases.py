@@ -1,0 +1,74 @@
+"""Chooses the golden cases: real pictures, as files, with the probabilities that they must give."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from artifact.decoding import decode_image
+from artifact.golden import GOLDEN_CASES, GOLDEN_DIRECTORY, GoldenCase, GoldenCases
+from artifact.manifest import Precision
+from artifact.preprocessing import prepare_image
+from export.graph import ServingGraph
+from export.parity import run_reference
+from export.source import TrainedNetwork
+from models.data import ImageDataset
+
+MAX_CASES = 10
+
+TOLERANCES: dict[Precision, float] = {
+    # Kernels of other processors add in another order.
+    "float32": 1e-4,
+    "float16": 0.01,
+    # 8 bits of mantissa: logits are off by up to half a percent.
+    "bfloat16": 0.05,
+}
+"""Largest difference of a golden probability, per precision in which a provider computes."""
+
+
+def write_golden_cases(folder: Path, source: TrainedNetwork, graph: ServingGraph) -> None:
+    """Write golden pictures and their expected probabilities into an artifact's folder.
+
+    The probabilities are the source network's, computed from the very files that are written.
+
+    Args:
+        folder: The artifact.
+        source: Whose examples to take.
+        graph: What computes the expected probabilities.
+    """
+    (folder / GOLDEN_DIRECTORY).mkdir()
+    files: list[str] = []
+    prepared = []
+    for number, index in enumerate(_one_of_each_class(source.examples)):
+        image_format = "JPEG" if number % 2 else "PNG"
+        data = _encode(source.examples.picture(index), image_format)
+        file = GOLDEN_DIRECTORY / f"{number:02d}.{image_format.lower()}"
+        (folder / file).write_bytes(data)
+        files.append(str(file))
+        prepared.append(prepare_image(decode_image(data), source.preprocessing))
+    probabilities, _ = run_reference(graph, np.stack(prepared))
+    cases = GoldenCases(
+        cases=tuple(
+            GoldenCase(image=file, probabilities=tuple(row.tolist()))
+            for file, row in zip(files, probabilities, strict=True)
+        )
+    )
+    (folder / GOLDEN_CASES).write_text(cases.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _one_of_each_class(examples: ImageDataset) -> list[int]:
+    first: dict[int, int] = {}
+    for index in range(len(examples)):
+        first.setdefault(examples.target(index), index)
+        if len(first) == min(MAX_CASES, len(examples.labels)):
+            break
+    return sorted(first.values())
+
+
+def _encode(picture: Image.Image, image_format: str) -> bytes:
+    buffer = io.BytesIO()
+    # JPEG has no alpha channel and no palette.
+    mode = picture.mode if picture.mode in ("L", "RGB") else "RGB"
+    picture.convert(mode).save(buffer, image_format)
+    return buffer.getvalue()

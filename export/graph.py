@@ -1,0 +1,38 @@
+"""The graph that is served: from uint8 pictures to probabilities, with nothing left outside."""
+
+from models.normalization import NormalizeImages
+from torch import Tensor, nn
+
+from artifact.manifest import Normalization
+
+
+class ServingGraph(nn.Module):
+    """Normalisation, the network, temperature and softmax in one.
+
+    Args:
+        network: The trained network, which gives logits.
+        normalization: What was done to the pixels in training.
+        temperature: What the logits are divided by before softmax (Guo et al., "On Calibration of
+            Modern Neural Networks", 2017); 1 leaves them as they are.
+    """
+
+    def __init__(
+        self, network: nn.Module, normalization: Normalization, temperature: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.normalize = NormalizeImages(normalization)
+        self.network = network
+        self.temperature = temperature
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Classify pictures.
+
+        Args:
+            image: uint8 `[batch, height, width, channels]`.
+
+        Returns:
+            Probabilities and logits, both float32 `[batch, classes]`. The logits are the network's
+            own, before temperature.
+        """
+        logits = self.network(self.normalize(image))
+        return (logits / self.temperature).softmax(dim=1), logits

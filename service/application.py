@@ -82,6 +82,10 @@ class Application:
         self._grpc.start()
         self._manager.start()
 
+    def unready_reason(self) -> str:
+        """Why the server is not ready; empty when it is."""
+        return self._manager.unready_reason()
+
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain."""
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,0 +1,93 @@
+import os
+import subprocess
+import sys
+import textwrap
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from artifact.errors import RepositoryError
+from artifact.repository import ModelRepository, check_model_name
+from tests.support import ROOT
+
+
+def publish(repository: ModelRepository, name: str, content: str = "x") -> int:
+    with repository.staging(name) as staging:
+        (staging / "file").write_text(content)
+        return repository.publish(name, staging)
+
+
+def test_versions_count_up_and_the_staging_folder_is_gone(tmp_path: Path) -> None:
+    repository = ModelRepository(tmp_path / "new" / "repository")
+    assert [publish(repository, "digits") for _ in range(3)] == [1, 2, 3]
+    assert repository.versions("digits") == [1, 2, 3]
+    assert repository.models() == ["digits"]
+    assert sorted(os.listdir(repository.root / "digits")) == ["1", "2", "3"]
+
+
+def test_publishers_at_the_same_time_get_versions_of_their_own(tmp_path: Path) -> None:
+    repository = ModelRepository(tmp_path)
+    with ThreadPoolExecutor(8) as threads:
+        versions = list(threads.map(lambda n: publish(repository, "digits", str(n)), range(24)))
+    assert sorted(versions) == list(range(1, 25))
+    for content, version in enumerate(versions):
+        file = repository.version_path("digits", version) / "file"
+        assert file.read_text() == str(content)
+
+
+def test_a_failure_while_staging_leaves_nothing(tmp_path: Path) -> None:
+    repository = ModelRepository(tmp_path)
+    with pytest.raises(ZeroDivisionError), repository.staging("digits") as staging:
+        (staging / "file").write_text("half")
+        raise ZeroDivisionError
+    assert repository.versions("digits") == []
+    assert os.listdir(tmp_path / "digits") == []
+
+
+def test_a_publisher_that_was_killed_leaves_no_visible_version(tmp_path: Path) -> None:
+    code = f"""
+        import os, signal
+        from pathlib import Path
+        from artifact.repository import ModelRepository
+        with ModelRepository(Path({str(tmp_path)!r})).staging("digits") as staging:
+            (staging / "file").write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, check=False)
+    assert killed.returncode == -9
+    repository = ModelRepository(tmp_path)
+    assert repository.versions("digits") == []
+    assert len(os.listdir(tmp_path / "digits")) == 1
+    assert publish(repository, "digits") == 1
+    assert os.listdir(tmp_path / "digits") == ["1"]
+
+
+def test_only_numbered_folders_are_versions(tmp_path: Path) -> None:
+    for name in ("1", "02", "0", "-3", "latest", ".staging-x", "10"):
+        (tmp_path / "digits" / name).mkdir(parents=True)
+    (tmp_path / "digits" / "7").write_text("a file")
+    assert ModelRepository(tmp_path).versions("digits") == [1, 10]
+
+
+@pytest.mark.parametrize("name", ["", "..", ".hidden", "a/b", "a\0b", "a b", "x" * 65, "ä"])
+def test_names_that_could_leave_the_repository_are_refused(name: str) -> None:
+    with pytest.raises(RepositoryError, match="no model name"):
+        check_model_name(name)
+
+
+@given(st.text(max_size=70))
+def test_an_accepted_name_is_one_plain_folder(name: str) -> None:
+    try:
+        check_model_name(name)
+    except RepositoryError:
+        return
+    assert Path(name).name == name
+    assert name not in ("", ".", "..")
+
+
+def test_a_repository_that_does_not_exist_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(RepositoryError, match="convd export"):
+        ModelRepository(tmp_path / "nothing").check_readable()

@@ -1,0 +1,163 @@
+"""What the tests of several rooms need: a small published model, and real servers on loopback."""
+
+import contextlib
+import dataclasses
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+from PIL import Image
+
+from artifact.bundle import MANIFEST_FILE, write_manifest
+from artifact.manifest import Manifest
+from protos.convd.v1 import classification_pb2 as pb
+from protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
+from service.application import Application
+from service.settings import ServerSettings
+
+ROOT = Path(__file__).parent.parent
+
+
+def png(picture: Image.Image) -> bytes:
+    """Encode a picture as PNG."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def add_version(repository: Path, name: str, source: Path) -> Path:
+    """Copy an artifact into a repository as the next version of a model, atomically."""
+    model = repository / name
+    model.mkdir(parents=True, exist_ok=True)
+    version = max((int(path.name) for path in model.iterdir() if path.name.isdigit()), default=0)
+    staging = model / ".staging-copy"
+    shutil.copytree(source, staging)
+    target = model / str(version + 1)
+    staging.rename(target)
+    return target
+
+
+def rewrite_manifest(artifact: Path, **changes: Any) -> None:
+    """Change a manifest and its checksum together, as an artifact made so would have them."""
+    manifest = Manifest.model_validate_json((artifact / MANIFEST_FILE).read_bytes())
+    write_manifest(artifact, manifest.model_copy(update=changes))
+
+
+@dataclasses.dataclass
+class Client:
+    """A stub with shorthands."""
+
+    channel: grpc.Channel
+    http_port: int
+
+    def __post_init__(self) -> None:
+        self.stub = ClassificationServiceStub(self.channel)
+
+    def classify(
+        self, *images: bytes, model: str = "digits", top_k: int = 0, **call: Any
+    ) -> pb.ClassifyResponse:
+        """Send encoded images in one request."""
+        request = pb.ClassifyRequest(
+            model=pb.ModelSpec(name=model),
+            images=[pb.Image(encoded=image) for image in images],
+            top_k=top_k,
+        )
+        return self.stub.Classify(request, timeout=call.pop("timeout", 30), **call)
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and text of an HTTP endpoint."""
+        return http_get(self.http_port, path)
+
+
+def http_get(port: int, path: str) -> tuple[int, str]:
+    """Status and text of an HTTP endpoint on loopback."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@contextlib.contextmanager
+def running_server(repository: Path, **settings: Any) -> Iterator[Client]:
+    """Run a server in this process until the block ends."""
+    defaults: dict[str, Any] = {
+        "grpc_port": 0,
+        "http_port": 0,
+        "poll_seconds": 0.05,
+        "drain_seconds": 5.0,
+        "intra_op_threads": 1,
+        "max_batch_size": 8,
+    }
+    application = Application(ServerSettings(repository=repository, **(defaults | settings)))
+    application.start()
+    try:
+        wait_until(lambda: application.unready_reason() != "loading")
+        with grpc.insecure_channel(f"127.0.0.1:{application.grpc_port}") as channel:
+            yield Client(channel, application.http_port)
+    finally:
+        application.drain()
+
+
+def wait_until(condition: Any, timeout_seconds: float = 60.0) -> None:
+    """Wait until something holds; fail if it never does."""
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not happen"
+        time.sleep(0.02)
+
+
+@dataclasses.dataclass
+class ServerProcess:
+    """`convd serve` in a process of its own."""
+
+    process: "subprocess.Popen[str]"
+    log: Path
+    grpc_port: int = 0
+    http_port: int = 0
+
+    def terminate(self) -> int:
+        """Send SIGTERM and return the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=60)
+
+
+@contextlib.contextmanager
+def server_process(repository: Path, log: Path, *flags: str) -> Iterator[ServerProcess]:
+    """Run `convd serve` on free ports, wait until it is ready, and kill what is left of it."""
+    command = [sys.executable, "-m", "convd", "serve", "--repository", str(repository)]
+    command += ["--grpc-port", "0", "--http-port", "0", *flags]
+    with log.open("w") as stderr:
+        process = subprocess.Popen(command, cwd=ROOT, stderr=stderr, text=True, env=environment())
+    server = ServerProcess(process, log)
+    try:
+        wait_until(lambda: _is_ready(server))
+        yield server
+    finally:
+        process.kill()
+        process.wait()
+
+
+def environment() -> dict[str, str]:
+    """The environment without convd's own variables."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("CONVD_")}
+
+
+def _is_ready(server: ServerProcess) -> bool:
+    assert server.process.poll() is None, server.log.read_text()
+    found = re.search(r"gRPC on \S+:(\d+); .*http://\S+:(\d+)", server.log.read_text())
+    if found is None:
+        return False
+    server.grpc_port, server.http_port = int(found[1]), int(found[2])
+    return http_get(server.http_port, "/readyz")[0] == 200

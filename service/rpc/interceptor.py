@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -18,6 +18,10 @@ from service.errors import CallerGoneError, DeadlineExceededError, QueueFullErro
 from service.metrics import Metrics
 from service.quoting import quote
 from service.rpc.status import Status, status_of
+
+if TYPE_CHECKING:
+    # Generic in its stubs only.
+    _MethodHandler = grpc.RpcMethodHandler[Any, Any]
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +64,9 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
 
     def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
+        continuation: "Callable[[grpc.HandlerCallDetails], _MethodHandler | None]",
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+    ) -> "_MethodHandler | None":
         """Wrap the handler of one method."""
         handler = continuation(handler_call_details)
         if handler is None:

@@ -1,7 +1,6 @@
 """From the bytes of an image file, or raw pixels, to a picture."""
 
 import io
-import warnings
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -13,6 +12,10 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 
 MAX_PIXELS = 64 * 1024 * 1024
 """Largest picture that is decoded by default: 64 megapixels take about 200 MB as RGB."""
+
+# Pillow's own bound would warn or raise before `max_pixels` is looked at, and it is one for the
+# whole process.
+Image.MAX_IMAGE_PIXELS = None
 
 
 def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -34,10 +37,7 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     if not data:
         raise InvalidImageError("the image is empty: send the bytes of a JPEG, PNG, WebP or BMP")
     try:
-        with warnings.catch_warnings():
-            # Pillow's own bound warns at 89 megapixels; ours is checked right below.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+        picture = Image.open(io.BytesIO(data), formats=FORMATS)
         if picture.width * picture.height > max_pixels:
             raise InvalidImageError(
                 f"the picture has {picture.width} x {picture.height} pixels, more than the limit "

@@ -88,22 +88,20 @@ class ModelRepository:
         """
         check_model_name(name)
         model = self.root / name
-        try:
-            model.mkdir(parents=True, exist_ok=True)
-            staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=model))
-        except OSError as error:
-            raise RepositoryError(f"cannot write to {model}: {error.strerror}") from error
-        # Held until the end, so that another publisher can tell this folder from an orphan.
-        lock = os.open(staging, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            _remove_orphans(model, staging)
-            # mkdtemp gives 0700; a server under another account has to read what is published.
-            staging.chmod(0o755)
+        with contextlib.ExitStack() as held:
+            try:
+                model.mkdir(parents=True, exist_ok=True)
+                # Else another publisher could take the new folder, not yet locked, for an orphan.
+                with _locked(model):
+                    _remove_orphans(model)
+                    staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=model))
+                    held.callback(shutil.rmtree, staging, ignore_errors=True)
+                    held.enter_context(_locked(staging))
+                # mkdtemp gives 0700; a server under another account has to read what is published.
+                staging.chmod(0o755)
+            except OSError as error:
+                raise RepositoryError(f"cannot write to {model}: {error.strerror}") from error
             yield staging
-        finally:
-            os.close(lock)
-            shutil.rmtree(staging, ignore_errors=True)
 
     def publish(self, name: str, staging: Path) -> int:
         """Make a prepared folder visible as the next version, atomically.
@@ -138,23 +136,26 @@ def _folders(path: Path) -> list[Path]:
         raise RepositoryError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _remove_orphans(model: Path, own: Path) -> None:
+@contextlib.contextmanager
+def _locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of a folder, which its holder's death releases.
+
+    Raises:
+        BlockingIOError: Another process holds it, and `wait` is False.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_orphans(model: Path) -> None:
     """Remove what publishers that died have left; a living one holds the lock of its folder."""
-    for orphan in model.glob(_STAGING_PREFIX + "*"):
-        if orphan == own:
-            continue
-        try:
-            lock = os.open(orphan, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            continue
-        else:
-            shutil.rmtree(orphan, ignore_errors=True)
-        finally:
-            os.close(lock)
+    for staging in model.glob(_STAGING_PREFIX + "*"):
+        with contextlib.suppress(BlockingIOError, FileNotFoundError), _locked(staging, wait=False):
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def _sync_tree(root: Path) -> None:

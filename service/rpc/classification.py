@@ -140,6 +140,8 @@ def _source(image: pb.Image) -> ImageSource:
         return EncodedImage(image.encoded)
     if source == "prepared":
         return PreparedImage(image.prepared)
+    if source is None:
+        raise InvalidRequestError("an image has no source: set encoded, pixels or prepared")
     pixels = image.pixels
     return PixelImage(pixels.data, pixels.height, pixels.width, pixels.channels)
 

@@ -1,0 +1,63 @@
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from artifact.manifest import Normalization
+from artifact.repository import ModelRepository
+from export.publication import publish
+from export.source import TrainedNetwork, network_from_checkpoint
+from models import create_model
+from models.checkpoint import CheckpointDescription, save_checkpoint
+from models.data import load_dataset
+from tests.support import Client, running_server
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LeNet-5 for digits with seeded random weights: nothing here depends on how good it is."""
+    splits = load_dataset("digits")
+    description = CheckpointDescription(
+        architecture="lenet5",
+        num_classes=10,
+        in_channels=1,
+        labels=splits.labels,
+        preprocessing=splits.preprocessing(32),
+        normalization=Normalization(mean=(0.3,), std=(0.35,)),
+        data="digits",
+    )
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("checkpoint")
+    save_checkpoint(path, create_model("lenet5", num_classes=10, in_channels=1), description)
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(checkpoint: Path) -> TrainedNetwork:
+    return network_from_checkpoint(checkpoint)
+
+
+@pytest.fixture(scope="session")
+def published(trained: TrainedNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One verified artifact; copy it, never change it."""
+    repository = ModelRepository(tmp_path_factory.mktemp("published"))
+    return publish(trained, repository, "digits").path
+
+
+@pytest.fixture
+def repository(published: Path, tmp_path: Path) -> Path:
+    """A repository of the test's own, with the model `digits`, version 1."""
+    root = tmp_path / "repository"
+    shutil.copytree(published, root / "digits" / "1")
+    return root
+
+
+@pytest.fixture(scope="module")
+def client(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A client of a server that the tests of a module share."""
+    root = tmp_path_factory.mktemp("shared")
+    shutil.copytree(published, root / "digits" / "1")
+    with running_server(root) as client:
+        yield client

@@ -1,0 +1,32 @@
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from service.errors import InferenceFailedError, InvalidRequestError, ServiceError
+from service.rpc.status import STATUS_CODES, status_of
+
+
+def all_errors(root: type[ServiceError] = ServiceError) -> Iterator[type[ServiceError]]:
+    for error in root.__subclasses__():
+        yield error
+        yield from all_errors(error)
+
+
+@pytest.mark.parametrize("error", list(all_errors()), ids=lambda error: error.__name__)
+def test_every_domain_error_has_a_row(error: type[ServiceError]) -> None:
+    assert error in STATUS_CODES
+
+
+def test_texts_for_the_client_travel() -> None:
+    status = status_of(InvalidRequestError("top_k is -1"), "id")
+    assert (status.code, status.message) == (grpc.StatusCode.INVALID_ARGUMENT, "top_k is -1")
+    assert status.number == 3
+
+
+@pytest.mark.parametrize("error", [InferenceFailedError("secret"), ValueError("secret")])
+def test_texts_of_internal_errors_stay_inside(error: Exception) -> None:
+    status = status_of(error, "4711")
+    assert status.code is grpc.StatusCode.INTERNAL
+    assert "secret" not in status.message
+    assert "4711" in status.message

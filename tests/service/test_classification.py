@@ -1,0 +1,226 @@
+"""convd's own API over a real server on loopback."""
+
+import grpc
+import numpy as np
+import pytest
+import torch
+
+from artifact.preprocessing import prepare_image
+from export.graph import ServingGraph
+from export.source import TrainedNetwork
+from protos.convd.v1 import classification_pb2 as pb
+from tests.support import Client, png
+
+
+def digit(trained: TrainedNetwork, index: int = 0) -> bytes:
+    return png(trained.examples.picture(index))
+
+
+def probabilities(result: pb.ImageResult) -> np.ndarray:
+    """Probabilities in label order."""
+    classes = sorted(result.classification.classes, key=lambda one: one.index)
+    return np.array([one.probability for one in classes])
+
+
+def failure(client: Client, request: pb.ClassifyRequest) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.RpcError) as caught:
+        client.stub.Classify(request, timeout=30)
+    return caught.value.code(), caught.value.details()
+
+
+def test_answers_equal_pytorchs_on_a_hundred_held_out_images(
+    client: Client, trained: TrainedNetwork
+) -> None:
+    graph = ServingGraph(trained.network, trained.normalization).eval()
+    for start in range(0, 100, 10):
+        pictures = [trained.examples.picture(index) for index in range(start, start + 10)]
+        response = client.classify(*map(png, pictures))
+        images = np.stack([prepare_image(one, trained.preprocessing) for one in pictures])
+        with torch.inference_mode():
+            expected, _ = graph(torch.from_numpy(images))
+        for result, row in zip(response.results, expected.numpy(), strict=True):
+            found = probabilities(result)
+            assert abs(found.sum() - 1) < 1e-5
+            assert np.abs(found - row).max() < 1e-5
+
+
+def test_classes_come_best_first_with_their_labels(client: Client, trained: TrainedNetwork) -> None:
+    response = client.classify(digit(trained), top_k=0)
+    assert (response.model_name, response.model_version) == ("digits", 1)
+    classes = response.results[0].classification.classes
+    assert len(classes) == 10
+    assert [one.label for one in classes] == [trained.labels[one.index] for one in classes]
+    assert [one.probability for one in classes] == sorted(
+        (one.probability for one in classes), reverse=True
+    )
+
+
+@pytest.mark.parametrize(("top_k", "expected"), [(1, 1), (3, 3), (10, 10), (99, 10), (0, 10)])
+def test_top_k_cuts_the_classes(
+    client: Client, trained: TrainedNetwork, top_k: int, expected: int
+) -> None:
+    everything = client.classify(digit(trained)).results[0].classification.classes
+    cut = client.classify(digit(trained), top_k=top_k).results[0].classification.classes
+    assert list(cut) == list(everything[:expected])
+
+
+def test_the_three_ways_to_give_an_image_give_one_answer(
+    client: Client, trained: TrainedNetwork
+) -> None:
+    picture = trained.examples.picture(3)
+    pixels = pb.Pixels(
+        height=picture.height, width=picture.width, channels=1, data=picture.tobytes()
+    )
+    prepared = prepare_image(picture, trained.preprocessing).tobytes()
+    images = [pb.Image(encoded=png(picture)), pb.Image(pixels=pixels), pb.Image(prepared=prepared)]
+    request = pb.ClassifyRequest(model=pb.ModelSpec(name="digits"), images=images)
+    results = client.stub.Classify(request, timeout=30).results
+    assert results[0] == results[1] == results[2]
+
+
+def test_one_bad_image_answers_its_own_error_and_the_others_their_results(
+    client: Client, trained: TrainedNetwork
+) -> None:
+    good = digit(trained)
+    response = client.classify(good, b"no image", good, b"")
+    outcomes = [result.WhichOneof("outcome") for result in response.results]
+    assert outcomes == ["classification", "error", "classification", "error"]
+    assert response.results[0] == response.results[2]
+    error = response.results[1].error
+    assert error.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+    assert "send a JPEG, PNG, WebP or BMP" in error.message
+
+
+def test_more_images_than_one_batch_are_answered_in_order(
+    client: Client, trained: TrainedNetwork
+) -> None:
+    images = [digit(trained, index) for index in range(50)]
+    together = client.classify(*images).results
+    alone = [client.classify(image).results[0] for image in images]
+    for one, other in zip(together, alone, strict=True):
+        assert np.abs(probabilities(one) - probabilities(other)).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("request_message", "code", "text"),
+    [
+        (
+            pb.ClassifyRequest(
+                model=pb.ModelSpec(name="digits"), images=[pb.Image(encoded=b"corrupt")]
+            ),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "send a JPEG, PNG, WebP or BMP",
+        ),
+        (
+            pb.ClassifyRequest(model=pb.ModelSpec(name="digits")),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "send at least one",
+        ),
+        (
+            pb.ClassifyRequest(images=[pb.Image(encoded=b"x")]),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "set model.name",
+        ),
+        (
+            pb.ClassifyRequest(
+                model=pb.ModelSpec(name="cats\n\0" + "x" * 20_000), images=[pb.Image(encoded=b"x")]
+            ),
+            grpc.StatusCode.NOT_FOUND,
+            "the models are: digits",
+        ),
+        (
+            pb.ClassifyRequest(
+                model=pb.ModelSpec(name="digits", version=7), images=[pb.Image(encoded=b"x")]
+            ),
+            grpc.StatusCode.NOT_FOUND,
+            "it has: 1",
+        ),
+        (
+            pb.ClassifyRequest(
+                model=pb.ModelSpec(name="digits", version=-7), images=[pb.Image(encoded=b"x")]
+            ),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "versions begin at 1",
+        ),
+        (
+            pb.ClassifyRequest(
+                model=pb.ModelSpec(name="digits"), images=[pb.Image(encoded=b"x")], top_k=-1
+            ),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "0 for every class",
+        ),
+        (
+            pb.ClassifyRequest(
+                model=pb.ModelSpec(name="digits"), images=[pb.Image(encoded=b"x")] * 10_000
+            ),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "over the limit of 256",
+        ),
+        (
+            pb.ClassifyRequest(model=pb.ModelSpec(name="digits"), images=[pb.Image()]),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "set encoded, pixels or prepared",
+        ),
+        (
+            pb.ClassifyRequest(
+                model=pb.ModelSpec(name="digits"), images=[pb.Image(prepared=b"short")]
+            ),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "32 x 32 x 1 = 1024 bytes, not 5",
+        ),
+    ],
+)
+def test_bad_requests_get_a_clear_status_and_the_server_goes_on(
+    client: Client,
+    trained: TrainedNetwork,
+    request_message: pb.ClassifyRequest,
+    code: grpc.StatusCode,
+    text: str,
+) -> None:
+    found_code, found_text = failure(client, request_message)
+    assert (found_code, text in found_text) == (code, True), found_text
+    assert len(client.classify(digit(trained)).results) == 1
+
+
+def test_a_stream_answers_in_order_and_goes_on_after_an_error(
+    client: Client, trained: TrainedNetwork
+) -> None:
+    def message(number: int) -> pb.ClassifyStreamRequest:
+        image = b"corrupt" if number == 2 else digit(trained, number)
+        request = pb.ClassifyRequest(
+            model=pb.ModelSpec(name="digits"), images=[pb.Image(encoded=image)]
+        )
+        return pb.ClassifyStreamRequest(id=f"image-{number}", request=request)
+
+    answers = list(client.stub.ClassifyStream(map(message, range(5)), timeout=30))
+    assert [answer.id for answer in answers] == [f"image-{number}" for number in range(5)]
+    assert [answer.WhichOneof("outcome") for answer in answers] == [
+        "response",
+        "response",
+        "error",
+        "response",
+        "response",
+    ]
+    assert answers[4].response.results == client.classify(digit(trained, 4)).results
+
+
+def test_models_are_listed_and_described(client: Client, trained: TrainedNetwork) -> None:
+    (listed,) = client.stub.ListModels(pb.ListModelsRequest(), timeout=10).models
+    assert (listed.name, listed.version, listed.classes) == ("digits", 1, 10)
+    assert listed.state == pb.ModelVersion.STATE_AVAILABLE
+    assert listed.HasField("accuracy")
+    assert listed.golden_difference < 1e-5
+    request = pb.GetModelRequest(model=pb.ModelSpec(name="digits"))
+    described = client.stub.GetModel(request, timeout=10)
+    assert described.model == listed
+    assert tuple(described.labels) == trained.labels
+    assert list(described.input_shape) == [32, 32, 1]
+
+
+def test_the_request_id_comes_back(client: Client, trained: TrainedNetwork) -> None:
+    request = pb.ClassifyRequest(
+        model=pb.ModelSpec(name="digits"), images=[pb.Image(encoded=digit(trained))]
+    )
+    metadata = (("x-request-id", "mine"),)
+    _, call = client.stub.Classify.with_call(request, timeout=30, metadata=metadata)
+    assert ("x-request-id", "mine") in [tuple(one) for one in call.trailing_metadata()]

@@ -1,0 +1,124 @@
+"""What stands around the answers: metrics, liveness, readiness, health and reflection."""
+
+import threading
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
+from prometheus_client.parser import text_string_to_metric_families
+
+from export.source import TrainedNetwork
+from tests.support import Client, png, running_server
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def counter(client: Client, name: str, **labels: str) -> float:
+    families = text_string_to_metric_families(client.get("/metrics")[1])
+    return sum(
+        sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+
+
+def test_requests_images_stages_and_batches_are_counted(
+    client: Client, trained: TrainedNetwork
+) -> None:
+    method = "/convd.v1.ClassificationService/Classify"
+    ok = {"model": "digits", "version": "1", "method": method, "code": "OK"}
+    before = {
+        name: counter(client, name, **labels)
+        for name, labels in (
+            ("convd_requests_total", ok),
+            ("convd_images_total", {"outcome": "classified"}),
+            ("convd_batch_size_rows_sum", {}),
+            ("convd_stage_duration_seconds_count", {"stage": "inference"}),
+        )
+    }
+    good = png(trained.examples.picture(0))
+    client.classify(good, good, b"corrupt")
+    with pytest.raises(grpc.RpcError):
+        client.classify(good, model="unknown")
+    assert counter(client, "convd_requests_total", **ok) == before["convd_requests_total"] + 1
+    classified = counter(client, "convd_images_total", outcome="classified")
+    assert classified == before["convd_images_total"] + 2
+    assert counter(client, "convd_images_total", outcome="refused") >= 1
+    assert counter(client, "convd_batch_size_rows_sum") == before["convd_batch_size_rows_sum"] + 2
+    stage = counter(client, "convd_stage_duration_seconds_count", stage="inference")
+    assert stage == before["convd_stage_duration_seconds_count"] + 1
+    # A name that a client made up must not become a label.
+    assert counter(client, "convd_requests_total", code="NOT_FOUND", model="") >= 1
+    assert 'model="unknown"' not in client.get("/metrics")[1]
+
+
+def test_liveness_and_readiness(client: Client) -> None:
+    assert client.get("/livez") == (200, "live\n")
+    assert client.get("/readyz") == (200, "ready\n")
+    assert client.get("/elsewhere")[0] == 404
+
+
+def test_an_empty_repository_is_live_and_not_ready(tmp_path: Path) -> None:
+    with running_server(tmp_path) as client:
+        assert client.get("/livez")[0] == 200
+        assert client.get("/readyz") == (503, "not ready: no model is available\n")
+        health = health_pb2_grpc.HealthStub(client.channel)
+        assert health.Check(health_pb2.HealthCheckRequest(), timeout=10).status == NOT_SERVING
+
+
+@pytest.mark.parametrize("service", ["", "digits", "convd.v1.ClassificationService"])
+def test_health_of_the_server_a_model_and_a_service(client: Client, service: str) -> None:
+    health = health_pb2_grpc.HealthStub(client.channel)
+    request = health_pb2.HealthCheckRequest(service=service)
+    assert health.Check(request, timeout=10).status == SERVING
+    assert next(iter(health.Watch(request, timeout=10))).status == SERVING
+
+
+def test_health_of_an_unknown_name_is_not_found(client: Client) -> None:
+    health = health_pb2_grpc.HealthStub(client.channel)
+    with pytest.raises(grpc.RpcError) as caught:
+        health.Check(health_pb2.HealthCheckRequest(service="nobody"), timeout=10)
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_reflection_describes_every_service(client: Client) -> None:
+    database = ProtoReflectionDescriptorDatabase(client.channel)
+    services = set(database.get_services())
+    assert {"convd.v1.ClassificationService", "grpc.health.v1.Health"} <= services
+    service = DescriptorPool(database).FindServiceByName("convd.v1.ClassificationService")
+    assert [method.name for method in service.methods] == [
+        "Classify",
+        "ClassifyStream",
+        "ListModels",
+        "GetModel",
+    ]
+
+
+def test_idle_streams_do_not_starve_unary_calls_and_are_bounded(
+    repository: Path, trained: TrainedNetwork
+) -> None:
+    with running_server(repository, max_streams=2, unary_threads=1) as client:
+        done = threading.Event()
+
+        def idle():  # type: ignore[no-untyped-def]  # noqa: ANN202
+            done.wait(30)
+            yield from ()
+
+        streams = [client.stub.ClassifyStream(idle(), timeout=30) for _ in range(2)]
+        codes = []
+        for _ in range(5):
+            assert len(client.classify(png(trained.examples.picture(0))).results) == 1
+        # Which of three streams is refused is a matter of arrival, so the third comes last.
+        with pytest.raises(grpc.RpcError) as caught:
+            list(client.stub.ClassifyStream(idle(), timeout=10))
+        codes.append(caught.value.code())
+        done.set()
+        assert codes == [grpc.StatusCode.RESOURCE_EXHAUSTED]
+        assert [list(stream) for stream in streams] == [[], []]

@@ -25,7 +25,7 @@ START_SECONDS = 60.0
 
 def main() -> None:
     """Train, export, serve, classify, and read the request counter back."""
-    _convd("train", "lenet", "--data", "digits", "--output", CHECKPOINT)
+    _convd("train", "lenet", "--data", "digits", "--output", CHECKPOINT, "--overwrite")
     _convd("export", CHECKPOINT, "--name", "digits", "--repository", REPOSITORY)
     with _server() as (grpc_port, http_port):
         image, label = _held_out_digit()

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import click
-from models.errors import ModelsError
 from rich.console import Console
 
 from artifact.errors import ArtifactError
@@ -11,6 +10,7 @@ from artifact.repository import ModelRepository
 from export.errors import ExportError
 from export.publication import publish
 from export.source import network_from_checkpoint
+from models.errors import ModelsError
 
 
 @click.command()

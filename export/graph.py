@@ -1,9 +1,9 @@
 """The graph that is served: from uint8 pictures to probabilities, with nothing left outside."""
 
-from models.normalization import NormalizeImages
 from torch import Tensor, nn
 
 from artifact.manifest import Normalization
+from models.normalization import NormalizeImages
 
 
 class ServingGraph(nn.Module):

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.checkpoint import load_checkpoint
 from torch import nn
 
 from artifact.manifest import Normalization, Provenance
 from artifact.preprocessing import Preprocessing
+from models.checkpoint import load_checkpoint
 from models.data import ImageDataset, load_dataset
 
 

@@ -1,0 +1,113 @@
+"""One network, one optimiser, one step after another."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.augmentation import Augmentation
+from models.data.prepared import Batch
+from models.losses import network_loss
+from models.normalization import NormalizeImages
+from models.schedule import learning_rate_at
+from models.settings import TrainingSettings
+
+
+class StepResult(NamedTuple):
+    """What one step saw; on the network's device, so that reading it is what waits for it.
+
+    Attributes:
+        loss: Scalar, the mean over the batch.
+        correct: Scalar, how many pictures were classified right before the step.
+    """
+
+    loss: Tensor
+    correct: Tensor
+
+
+class Optimization:
+    """Stochastic gradient descent with momentum on a network.
+
+    Every random number of a step comes from the run's seed and the step's number, so that a run
+    can begin again at any step as if it had never stopped.
+
+    Args:
+        network: The network, on the device that it is trained on.
+        normalize: Its normalisation.
+        augmentation: Random changes of the training pictures.
+        settings: The run's settings.
+        learning_rate: Peak learning rate.
+        steps_per_epoch: Steps of each epoch.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        normalize: NormalizeImages,
+        augmentation: Augmentation,
+        settings: TrainingSettings,
+        *,
+        learning_rate: float,
+        steps_per_epoch: int,
+    ) -> None:
+        self.network = network
+        self._device = next(network.parameters()).device
+        self._normalize = normalize.to(self._device)
+        self._augmentation = augmentation
+        self._settings = settings
+        self._peak = learning_rate
+        self._steps = settings.epochs * steps_per_epoch
+        self._warmup_steps = min(round(settings.warmup_epochs * steps_per_epoch), self._steps - 1)
+        self.optimizer = torch.optim.SGD(
+            _parameter_groups(network, settings.weight_decay),
+            lr=learning_rate,
+            momentum=settings.momentum,
+        )
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of a step of the whole run, from 0."""
+        return learning_rate_at(
+            step, peak=self._peak, steps=self._steps, warmup_steps=self._warmup_steps
+        )
+
+    def step(self, number: int, batch: Batch) -> StepResult:
+        """Improve the network a little.
+
+        Args:
+            number: Number of the step in the whole run, from 0.
+            batch: Prepared pictures and their classes.
+        """
+        seed = derived_seed(self._settings.seed, "step", number)
+        torch.manual_seed(seed)  # for dropout
+        generator = torch.Generator().manual_seed(seed)
+        images = self._augmentation.apply(batch.images.to(self._device), generator)
+        targets = batch.targets.to(self._device)
+        loss, logits = network_loss(
+            self.network,
+            self._normalize(images),
+            targets,
+            loss=self._settings.loss,
+            label_smoothing=self._settings.effective_label_smoothing,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(number)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return StepResult(loss.detach(), (logits.detach().argmax(dim=1) == targets).sum())
+
+
+def derived_seed(seed: int, purpose: str, number: int = 0) -> int:
+    """A seed for one purpose of a run, unrelated to that of any other purpose or number."""
+    sequence = np.random.SeedSequence([seed, *purpose.encode(), number])
+    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Weight decay for matrices and kernels only (He et al., "Bag of Tricks", 2018)."""
+    trained = [each for each in network.parameters() if each.requires_grad]
+    return [
+        {"params": [each for each in trained if each.dim() > 1], "weight_decay": weight_decay},
+        {"params": [each for each in trained if each.dim() <= 1], "weight_decay": 0.0},
+    ]

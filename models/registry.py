@@ -1,0 +1,153 @@
+"""The architectures by name."""
+
+import difflib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from models.errors import ArchitectureOptionError, UnknownArchitectureError
+
+Builder = Callable[..., nn.Module]
+"""Builds a network from the keywords `num_classes`, `in_channels` and its own options."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What is known of a network before it is built.
+
+    Attributes:
+        name: The registered name.
+        build: Builds the network.
+        input_size: Height and width that it was published with, in pixels.
+        minimum_input_size: Smallest height and width that leave a feature map to classify.
+        maximum_input_size: Largest height and width; None where any larger one works.
+        learning_rate: Peak learning rate that trains it well with batches of 64.
+        aliases: Other names that are accepted.
+    """
+
+    name: str
+    build: Builder
+    input_size: int
+    minimum_input_size: int
+    maximum_input_size: int | None
+    learning_rate: float
+    aliases: tuple[str, ...]
+
+    @property
+    def options(self) -> list[str]:
+        """Names of the options beyond `num_classes` and `in_channels`."""
+        parameters = inspect.signature(self.build).parameters
+        return [name for name in parameters if name not in ("num_classes", "in_channels")]
+
+    def check_input_size(self, size: int) -> None:
+        """Refuse a height and width that the network cannot take.
+
+        Raises:
+            ArchitectureOptionError: It is too small or too large.
+        """
+        if size < self.minimum_input_size:
+            raise ArchitectureOptionError(
+                f"{self.name} takes pictures of at least {self.minimum_input_size} x "
+                f"{self.minimum_input_size} pixels, not {size} x {size}"
+            )
+        if self.maximum_input_size is not None and size > self.maximum_input_size:
+            raise ArchitectureOptionError(
+                f"{self.name} takes pictures of at most {self.maximum_input_size} x "
+                f"{self.maximum_input_size} pixels, not {size} x {size}"
+            )
+
+
+_ARCHITECTURES: dict[str, Architecture] = {}
+_ALIASES: dict[str, str] = {}
+
+
+def register_model(
+    name: str,
+    *,
+    input_size: int,
+    minimum_input_size: int,
+    maximum_input_size: int | None = None,
+    learning_rate: float,
+    aliases: tuple[str, ...] = (),
+) -> Callable[[Builder], Builder]:
+    """Register the decorated builder under a name; see `Architecture` for the arguments.
+
+    Raises:
+        ValueError: The name or an alias is taken.
+    """
+
+    def register(build: Builder) -> Builder:
+        for each in (name, *aliases):
+            if each in _ARCHITECTURES or each in _ALIASES:
+                raise ValueError(f"an architecture named {each!r} is registered already")
+        _ARCHITECTURES[name] = Architecture(
+            name,
+            build,
+            input_size,
+            minimum_input_size,
+            maximum_input_size,
+            learning_rate,
+            aliases,
+        )
+        _ALIASES.update(dict.fromkeys(aliases, name))
+        return build
+
+    return register
+
+
+def list_models() -> list[str]:
+    """Names of every registered architecture, sorted."""
+    return sorted(_ARCHITECTURES)
+
+
+def find_architecture(name: str) -> Architecture:
+    """Look an architecture up by its name or an alias.
+
+    Raises:
+        UnknownArchitectureError: There is none; the text names the nearest ones.
+    """
+    name = name.lower()
+    architecture = _ARCHITECTURES.get(_ALIASES.get(name, name))
+    if architecture is None:
+        near = difflib.get_close_matches(name, [*_ARCHITECTURES, *_ALIASES], n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {_known()}"
+        raise UnknownArchitectureError(f"no architecture is named {name!r}: {hint}")
+    return architecture
+
+
+def create_model(
+    name: str, *, num_classes: int = 1000, in_channels: int = 3, **options: object
+) -> nn.Module:
+    """Build a network with random weights.
+
+    In eval mode every network takes float32 `[batch, in_channels, height, width]` and returns
+    logits only, float32 `[batch, num_classes]`.
+
+    Args:
+        name: A name of `list_models`, or an alias.
+        num_classes: Number of classes.
+        in_channels: Channels of the pictures: 1 for grayscale, 3 for colour.
+        options: What this architecture alone takes, such as `pooling` of `lenet5`.
+
+    Raises:
+        UnknownArchitectureError: No architecture has this name.
+        ArchitectureOptionError: The architecture does not take one of the options or its value.
+    """
+    architecture = find_architecture(name)
+    unknown = sorted(set(options) - set(architecture.options))
+    if unknown:
+        known = ", ".join(architecture.options) or "no options"
+        raise ArchitectureOptionError(
+            f"{architecture.name} has no option {unknown[0]!r}: it takes {known}"
+        )
+    if num_classes < 1 or in_channels < 1:
+        raise ArchitectureOptionError(
+            f"{num_classes} classes and {in_channels} channels: both must be at least 1"
+        )
+    return architecture.build(num_classes=num_classes, in_channels=in_channels, **options)
+
+
+def _known() -> str:
+    return ", ".join(list_models())

@@ -1,0 +1,57 @@
+"""Everything that decides what a training run gives."""
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from artifact.frozen import FrozenModel
+from models.losses import LossName
+
+
+class TrainingSettings(FrozenModel):
+    """The settings of a run: the same settings on the same machine give the same weights.
+
+    Attributes:
+        architecture: A registered name.
+        options: Options of the architecture.
+        data: Specification of the data set.
+        classes: Labels of the classes to keep; None keeps all.
+        input_size: Height and width of the network's input; None takes the architecture's.
+        channels: 1 or 3; None takes the data set's.
+        epochs: Passes over the training pictures.
+        batch_size: Pictures per step; a batch of one would break batch normalisation.
+        learning_rate: Peak learning rate; None takes the architecture's.
+        momentum: Of stochastic gradient descent.
+        weight_decay: Of weights; biases and normalisation are left alone.
+        warmup_epochs: How long the learning rate rises; may be a fraction.
+        loss: What is made small.
+        label_smoothing: Share of the target's probability that is spread over all classes; None
+            takes 0.1 with cross-entropy (Szegedy et al., "Rethinking the Inception Architecture",
+            2015), 0 with squared error.
+        augment: Whether training pictures are changed at random.
+        seed: Of the split, the first weights, the order and every random change.
+    """
+
+    architecture: str
+    options: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    data: str
+    classes: tuple[str, ...] | None = None
+    input_size: PositiveInt | None = None
+    channels: Literal[1, 3] | None = None
+    epochs: PositiveInt = 30
+    batch_size: int = Field(default=64, ge=2)
+    learning_rate: PositiveFloat | None = None
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: NonNegativeFloat = 5e-4
+    warmup_epochs: NonNegativeFloat = 1.0
+    loss: LossName = "cross-entropy"
+    label_smoothing: float | None = Field(default=None, ge=0, lt=1)
+    augment: bool = True
+    seed: NonNegativeInt = 0
+
+    @property
+    def effective_label_smoothing(self) -> float:
+        """The label smoothing that is used."""
+        if self.label_smoothing is not None:
+            return self.label_smoothing
+        return 0.1 if self.loss == "cross-entropy" else 0.0

@@ -40,7 +40,8 @@ def convert(graph: ServingGraph, preprocessing: Preprocessing, classes: int) -> 
         # The exporter reports its progress on standard output, and warns of its own internals.
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            logging.getLogger("onnxscript").setLevel(logging.ERROR)
+            for chatty in ("onnxscript", "torch.onnx"):
+                logging.getLogger(chatty).setLevel(logging.ERROR)
             program = torch.onnx.export(
                 graph,
                 (example,),

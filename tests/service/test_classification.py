@@ -25,7 +25,7 @@ def probabilities(result: pb.ImageResult) -> np.ndarray:
 def failure(client: Client, request: pb.ClassifyRequest) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.RpcError) as caught:
         client.stub.Classify(request, timeout=30)
-    return caught.value.code(), caught.value.details()
+    return caught.value.code(), caught.value.details() or ""
 
 
 def test_answers_equal_pytorchs_on_a_hundred_held_out_images(

@@ -21,7 +21,7 @@ RUN = Path("runs/demo")
 CHECKPOINT = RUN / "checkpoint"
 REPOSITORY = RUN / "repository"
 START_SECONDS = 60.0
-# The first held-out digit, a 5 with an open loop, is among the few that the network gets wrong.
+# The first held-out digit, a 5 with a thin stroke, is one of the few that the network gets wrong.
 DIGIT = 1
 
 

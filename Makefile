@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CONVD := $(BIN)/convd
-PROTOS := $(shell find protos -name '*.proto')
+REPOSITORY ?= runs/demo/repository
 
-.PHONY: help setup demo serve test lint format protos bench clean
+.PHONY: help setup demo serve test test-install lint format protos clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,11 +21,14 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: setup  ## train, export, serve, classify, and read the metrics back
 	$(BIN)/python -m bench.demo
 
-serve: setup  ## serve the models under repository/
-	$(CONVD) serve --repository repository
+serve: setup  ## serve the models under REPOSITORY, by default the demo's
+	$(CONVD) serve --repository $(REPOSITORY)
 
 test: setup  ## run the tests
 	$(BIN)/python -m pytest
+
+test-install: demo  ## install the serving extra alone, and serve from it
+	tests/install.sh $(PYTHON) $(CURDIR)/runs/demo/repository $(CURDIR)/runs/demo/digit.png
 
 lint: setup  ## ruff, mypy --strict, import-linter, fresh protobuf stubs
 	$(BIN)/ruff check .

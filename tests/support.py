@@ -122,7 +122,7 @@ def wait_until(condition: Any, timeout_seconds: float = 60.0) -> None:
 class ServerProcess:
     """`convd serve` in a process of its own."""
 
-    process: "subprocess.Popen[str]"
+    process: "subprocess.Popen[bytes]"
     log: Path
     grpc_port: int = 0
     http_port: int = 0
@@ -134,12 +134,16 @@ class ServerProcess:
 
 
 @contextlib.contextmanager
-def server_process(repository: Path, log: Path, *flags: str) -> Iterator[ServerProcess]:
+def server_process(
+    repository: Path, log: Path, *flags: str, env: dict[str, str] | None = None
+) -> Iterator[ServerProcess]:
     """Run `convd serve` on free ports, wait until it is ready, and kill what is left of it."""
     command = [sys.executable, "-m", "convd", "serve", "--repository", str(repository)]
     command += ["--grpc-port", "0", "--http-port", "0", *flags]
     with log.open("w") as stderr:
-        process = subprocess.Popen(command, cwd=ROOT, stderr=stderr, text=True, env=environment())
+        process = subprocess.Popen(
+            command, cwd=ROOT, stderr=stderr, text=True, env=env or environment()
+        )
     server = ServerProcess(process, log)
     try:
         wait_until(lambda: _is_ready(server))

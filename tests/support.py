@@ -122,7 +122,7 @@ def wait_until(condition: Any, timeout_seconds: float = 60.0) -> None:
 class ServerProcess:
     """`convd serve` in a process of its own."""
 
-    process: "subprocess.Popen[bytes]"
+    process: "subprocess.Popen[str]"
     log: Path
     grpc_port: int = 0
     http_port: int = 0

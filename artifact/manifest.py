@@ -1,21 +1,23 @@
 """The manifest: everything that serving has to know about a network, and the evidence for it."""
 
+from collections import Counter
 from datetime import datetime
 from typing import Literal, Self
 
-from pydantic import (
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from artifact.evidence import (
+    Accuracy,
+    Baseline,
+    CalibrationReport,
+    ParityReport,
+    QuantizationReport,
+)
 from artifact.frozen import FrozenModel
+from artifact.precision import Precision
 from artifact.preprocessing import Preprocessing
 
-Precision = Literal["float32", "float16", "bfloat16", "int8"]
+__all__ = ["Accuracy", "Manifest", "Normalization", "Provenance"]
 
 
 class Normalization(FrozenModel):
@@ -46,42 +48,6 @@ class Provenance(FrozenModel):
     tools: dict[str, str] = Field(default_factory=dict)
 
 
-class Accuracy(FrozenModel):
-    """How often the network is right on data it was not trained on.
-
-    Attributes:
-        top1: Share of examples whose most probable class is the true one, 0 to 1.
-        examples: Number of examples.
-        data: Which data they are.
-    """
-
-    top1: float = Field(ge=0, le=1)
-    examples: PositiveInt
-    data: str
-
-
-class ParityReport(FrozenModel):
-    """How far ONNX Runtime's answers were from the source network's, before publication.
-
-    Attributes:
-        reference: What the answers were compared with, such as `PyTorch 2.13.0`.
-        provider: The execution provider that gave them.
-        batch_sizes: The batch sizes that were run.
-        images: Number of images over all batches.
-        max_logit_difference: Largest absolute difference of a logit.
-        max_probability_difference: Largest absolute difference of a probability.
-        top1_agreement: Share of images with the same most probable class, 0 to 1.
-    """
-
-    reference: str
-    provider: str
-    batch_sizes: tuple[PositiveInt, ...]
-    images: PositiveInt
-    max_logit_difference: NonNegativeFloat
-    max_probability_difference: NonNegativeFloat
-    top1_agreement: float = Field(ge=0, le=1)
-
-
 class Manifest(FrozenModel):
     """The contract of one artifact.
 
@@ -96,9 +62,12 @@ class Manifest(FrozenModel):
         opset: ONNX operator set.
         provenance: Where the network comes from.
         accuracy: How good it is; None where that was not measured.
-        parity: How well the conversion was proved.
-        golden_tolerances: Largest absolute difference of a golden probability, per precision in
-            which an execution provider computes.
+        parity: How well the conversion was proved, for each provider of the machine that did it.
+        calibration: What the temperature did; None where none was fitted.
+        quantization: What a smaller precision cost; None for float32.
+        baseline: How it answers its evaluation data; None where there were none.
+        golden_tolerances: Largest absolute difference of a golden probability, by the name of an
+            execution provider and the precision in which it computes.
         files: SHA-256 of every other file of the artifact, by relative path.
     """
 
@@ -112,13 +81,35 @@ class Manifest(FrozenModel):
     opset: PositiveInt
     provenance: Provenance
     accuracy: Accuracy | None = None
-    parity: ParityReport
-    golden_tolerances: dict[Precision, PositiveFloat]
+    parity: tuple[ParityReport, ...] = Field(min_length=1)
+    calibration: CalibrationReport | None = None
+    quantization: QuantizationReport | None = None
+    baseline: Baseline | None = None
+    golden_tolerances: dict[str, dict[Precision, PositiveFloat]]
     files: dict[str, str]
 
     @model_validator(mode="after")
     def _labels_are_distinct(self) -> Self:
-        repeated = sorted({label for label in self.labels if self.labels.count(label) > 1})
+        repeated = sorted(label for label, count in Counter(self.labels).items() if count > 1)
         if repeated:
             raise ValueError(f"labels must be distinct; repeated: {', '.join(repeated[:5])}")
         return self
+
+    @model_validator(mode="after")
+    def _baseline_has_every_class(self) -> Self:
+        shares = self.baseline.predicted_shares if self.baseline else self.labels
+        if len(shares) != len(self.labels):
+            raise ValueError(f"the baseline has {len(shares)} classes, not {len(self.labels)}")
+        return self
+
+    def golden_tolerance(self, provider: str, precision: Precision) -> float | None:
+        """Largest difference of a golden probability that is promised.
+
+        Args:
+            provider: ONNX Runtime's name of an execution provider.
+            precision: The precision in which it computes this network.
+
+        Returns:
+            The difference, or None where nothing is promised.
+        """
+        return self.golden_tolerances.get(provider, {}).get(precision)

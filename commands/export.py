@@ -41,16 +41,16 @@ def command(source: Path, name: str, repository: Path, data: str | None) -> None
     except (ExportError, ArtifactError, ModelsError) as error:
         raise click.ClickException(str(error)) from error
     manifest = published.manifest
-    parity = manifest.parity
     console.print(f"published {name} version {published.version}: {published.path}")
     if manifest.accuracy is not None:
         console.print(
             f"accuracy {manifest.accuracy.top1:.2%} on {manifest.accuracy.examples} examples "
             f"({manifest.accuracy.data})"
         )
-    console.print(
-        f"parity with {parity.reference}: probabilities differ by at most "
-        f"{parity.max_probability_difference:.1e} over {parity.images} pictures in batches of "
-        f"{', '.join(map(str, parity.batch_sizes))}"
-    )
+    for parity in manifest.parity:
+        console.print(
+            f"parity of {parity.provider} with {parity.reference}: probabilities differ by at most "
+            f"{parity.max_probability_difference:.1e} over {parity.images} pictures in batches of "
+            f"{', '.join(map(str, parity.batch_sizes))}"
+        )
     console.print(f"next: convd serve --repository {repository}")

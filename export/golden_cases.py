@@ -8,23 +8,24 @@ from PIL import Image
 
 from artifact.decoding import decode_image
 from artifact.golden import GOLDEN_CASES, GOLDEN_DIRECTORY, GoldenCase, GoldenCases
-from artifact.manifest import Precision
+from artifact.precision import Precision
 from artifact.preprocessing import prepare_image
 from export.graph import ServingGraph
 from export.parity import run_reference
 from export.source import TrainedNetwork
 from models.data import ImageDataset
+from runtime.providers import CPU_NAME, CUDA_NAME, OPENVINO_NAME
 
 MAX_CASES = 10
 
-TOLERANCES: dict[Precision, float] = {
+TOLERANCES: dict[str, dict[Precision, float]] = {
     # Kernels of other processors add in another order.
-    "float32": 1e-4,
-    "float16": 0.01,
+    CPU_NAME: {"float32": 1e-4},
     # 8 bits of mantissa: logits are off by up to half a percent.
-    "bfloat16": 0.05,
+    OPENVINO_NAME: {"float32": 1e-4, "bfloat16": 0.05},
+    CUDA_NAME: {"float32": 1e-3},
 }
-"""Largest difference of a golden probability, per precision in which a provider computes."""
+"""Largest difference of a golden probability, by provider and the precision it computes in."""
 
 
 def write_golden_cases(folder: Path, source: TrainedNetwork, graph: ServingGraph) -> None:

@@ -3,6 +3,7 @@
 After Mitchell et al., "Model Cards for Model Reporting", 2019.
 """
 
+from artifact.evidence import ParityReport
 from artifact.manifest import Manifest
 
 
@@ -30,16 +31,9 @@ def model_card(name: str, manifest: Manifest) -> str:
         lines.append(
             f"Top-1 accuracy {accuracy.top1:.2%} on {accuracy.examples} examples: {accuracy.data}."
         )
-    parity = manifest.parity
+    lines += ["", "## How it was verified", ""]
+    lines += [_verified(report) for report in manifest.parity]
     lines += [
-        "",
-        "## How it was verified",
-        "",
-        f"ONNX Runtime ({parity.provider}) against {parity.reference} on {parity.images} random, "
-        f"constant and real pictures in batches of {', '.join(map(str, parity.batch_sizes))}: "
-        f"probabilities differ by at most {parity.max_probability_difference:.1e}, logits by at "
-        f"most {parity.max_logit_difference:.1e}; the most probable class agrees on "
-        f"{parity.top1_agreement:.1%}.",
         "",
         "## Labels",
         "",
@@ -51,3 +45,14 @@ def model_card(name: str, manifest: Manifest) -> str:
         lines += [f"- {key}: {value}" for key, value in provenance.training.items()]
         lines.append("")
     return "\n".join(lines)
+
+
+def _verified(parity: ParityReport) -> str:
+    return (
+        f"ONNX Runtime ({parity.provider}, {parity.precision}) against {parity.reference} on "
+        f"{parity.images} random, constant and real pictures in batches of "
+        f"{', '.join(map(str, parity.batch_sizes))}: probabilities differ by at most "
+        f"{parity.max_probability_difference:.1e}, logits by at most "
+        f"{parity.max_logit_difference:.1e}; the most probable class agrees on "
+        f"{parity.top1_agreement:.1%}."
+    )

@@ -3,18 +3,18 @@
 from collections.abc import Iterator
 
 import numpy as np
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
-from artifact.manifest import ParityReport
+from artifact.evidence import ParityReport
 from artifact.preprocessing import ImageArray
 from export.errors import ParityError
 from export.graph import ServingGraph
+from runtime.providers import CPU, ExecutionProvider
+from runtime.session import Session
 
 BATCH_SIZES = (1, 2, 7, 32)
 MAX_PROBABILITY_DIFFERENCE = 1e-5
-PROVIDER = "CPUExecutionProvider"
 
 
 def run_reference(
@@ -26,23 +26,29 @@ def run_reference(
     return probabilities.numpy(), logits.numpy()
 
 
-def check_parity(graph: ServingGraph, model: bytes, pictures: list[ImageArray]) -> ParityReport:
+def check_parity(
+    graph: ServingGraph,
+    model: bytes,
+    pictures: list[ImageArray],
+    provider: ExecutionProvider = CPU,
+) -> ParityReport:
     """Compare the two on random, constant and real pictures, in batches of several sizes.
 
     Args:
         graph: The source.
         model: The ONNX file, run at the optimisation level that serving uses.
         pictures: Real pictures, prepared: uint8 `[height, width, channels]` each.
+        provider: Where the ONNX file is run.
 
     Raises:
         ParityError: A probability differs by more than `MAX_PROBABILITY_DIFFERENCE`.
     """
-    session = ort.InferenceSession(model, providers=[PROVIDER])
+    session = Session(model, provider)
     logit_difference = probability_difference = 0.0
     images = agreed = 0
     for batch in _batches(pictures):
         expected, expected_logits = run_reference(graph, batch)
-        found, found_logits = session.run(["probabilities", "logits"], {"image": batch})
+        found, found_logits = session.run(batch)
         if found.shape != expected.shape:
             raise ParityError(
                 f"ONNX Runtime answers {list(found.shape)} to a batch of {len(batch)}, PyTorch "
@@ -54,11 +60,13 @@ def check_parity(graph: ServingGraph, model: bytes, pictures: list[ImageArray]) 
         agreed += int((found.argmax(axis=1) == expected.argmax(axis=1)).sum())
     report = ParityReport(
         reference=f"PyTorch {torch.__version__}",
-        provider=PROVIDER,
+        provider=provider.name,
+        precision=provider.precision,
         batch_sizes=BATCH_SIZES,
         images=images,
         max_logit_difference=logit_difference,
         max_probability_difference=probability_difference,
+        probability_limit=MAX_PROBABILITY_DIFFERENCE,
         top1_agreement=agreed / images,
     )
     if not report.max_probability_difference <= MAX_PROBABILITY_DIFFERENCE:

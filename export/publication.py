@@ -13,12 +13,14 @@ from artifact.manifest import Manifest
 from artifact.preprocessing import prepare_image
 from artifact.repository import ModelRepository
 from export.conversion import OPSET, convert
-from export.evaluation import measure_accuracy
+from export.evaluation import evaluate
 from export.golden_cases import TOLERANCES, write_golden_cases
 from export.graph import ServingGraph
 from export.model_card import model_card
 from export.parity import check_parity
 from export.source import TrainedNetwork
+from runtime.providers import CPU
+from runtime.session import Session
 
 MODEL_CARD_FILE = "MODEL_CARD.md"
 _TOOLS = ("convd", "torch", "onnx", "onnxscript", "onnxruntime")
@@ -72,7 +74,7 @@ def publish(
         report("comparing ONNX Runtime with PyTorch")
         parity = check_parity(graph, model, images)
         report("measuring accuracy")
-        accuracy = measure_accuracy(model, images, targets, source.examples_name)
+        evaluation = evaluate(Session(model, CPU), images, targets, source.examples_name)
         report("writing golden cases and manifest")
         (staging / MODEL_FILE).write_bytes(model)
         write_golden_cases(staging, source, graph)
@@ -83,8 +85,9 @@ def publish(
             normalization=source.normalization,
             opset=OPSET,
             provenance=source.provenance.model_copy(update={"tools": _tool_versions()}),
-            accuracy=accuracy,
-            parity=parity,
+            accuracy=evaluation.accuracy(),
+            parity=(parity,),
+            baseline=evaluation.baseline(),
             golden_tolerances=TOLERANCES,
             files={},
         )

@@ -7,10 +7,11 @@ import numpy as np
 from artifact.bundle import MODEL_FILE, Artifact
 from artifact.manifest import Manifest
 from artifact.repository import ModelRepository
+from runtime.providers import CPU
+from runtime.selftest import run_self_test
+from runtime.session import Session
 from service.batching.batcher import Batcher
 from service.metrics import Metrics, VersionMetrics
-from service.providers import CPU, Session
-from service.selftest import run_self_test
 from service.settings import ServerSettings
 
 
@@ -104,7 +105,7 @@ class ServableLoader:
         session = Session(
             artifact.read(MODEL_FILE), CPU, intra_op_threads=self._settings.intra_op_threads
         )
-        difference = run_self_test(artifact, session.run, session.provider.precision)
+        difference = run_self_test(artifact, session)
         self._warm_up(artifact, session)
         version_metrics = self._metrics.for_version(name, version)
         batcher = Batcher(

@@ -1,0 +1,122 @@
+"""What was measured before publication, as it stands in the manifest."""
+
+from typing import Self
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+
+from artifact.frozen import FrozenModel
+from artifact.precision import Precision
+
+
+class Accuracy(FrozenModel):
+    """How often the network is right on data it was not trained on.
+
+    Attributes:
+        top1: Share of examples whose most probable class is the true one, 0 to 1.
+        examples: Number of examples.
+        data: Which data they are.
+    """
+
+    top1: float = Field(ge=0, le=1)
+    examples: PositiveInt
+    data: str
+
+
+class ParityReport(FrozenModel):
+    """How far ONNX Runtime's answers were from the source network's, before publication.
+
+    Attributes:
+        reference: What the answers were compared with, such as `PyTorch 2.13.0`.
+        provider: The execution provider that gave them.
+        precision: The precision in which it computed.
+        batch_sizes: The batch sizes that were run.
+        images: Number of images over all batches.
+        max_logit_difference: Largest absolute difference of a logit.
+        max_probability_difference: Largest absolute difference of a probability.
+        probability_limit: The difference beyond which nothing would have been published.
+        top1_agreement: Share of images with the same most probable class, 0 to 1.
+    """
+
+    reference: str
+    provider: str
+    precision: Precision
+    batch_sizes: tuple[PositiveInt, ...]
+    images: PositiveInt
+    max_logit_difference: NonNegativeFloat
+    max_probability_difference: NonNegativeFloat
+    probability_limit: NonNegativeFloat
+    top1_agreement: float = Field(ge=0, le=1)
+
+
+class CalibrationScores(FrozenModel):
+    """How far probabilities can be believed.
+
+    Attributes:
+        negative_log_likelihood: Mean over the examples, in nats.
+        expected_calibration_error: Mean distance between confidence and accuracy over equal bins
+            of confidence, 0 to 1 (Naeini et al., 2015).
+    """
+
+    negative_log_likelihood: NonNegativeFloat
+    expected_calibration_error: float = Field(ge=0, le=1)
+
+
+class CalibrationReport(FrozenModel):
+    """What one temperature did to the probabilities (Guo et al., 2017).
+
+    Attributes:
+        data: Which data the temperature was fitted on.
+        examples: Number of them.
+        before: With a temperature of 1.
+        after: With the temperature that was fitted.
+        top1: Accuracy, which a temperature leaves as it is.
+    """
+
+    data: str
+    examples: PositiveInt
+    before: CalibrationScores
+    after: CalibrationScores
+    top1: float = Field(ge=0, le=1)
+
+
+class QuantizationReport(FrozenModel):
+    """What a smaller precision cost.
+
+    Attributes:
+        data: Which pictures the ranges of the activations were measured on; None where none were.
+        examples: Number of them.
+        top1_before: Accuracy of the float32 network, 0 to 1; None where it was not measured.
+        top1_after: Accuracy of what is published, on the same examples.
+        max_accuracy_drop: The drop beyond which nothing would have been published.
+    """
+
+    data: str | None = None
+    examples: NonNegativeInt = 0
+    top1_before: float | None = Field(default=None, ge=0, le=1)
+    top1_after: float | None = Field(default=None, ge=0, le=1)
+    max_accuracy_drop: float = Field(ge=0, le=1)
+
+
+class Baseline(FrozenModel):
+    """How the network answers its evaluation data; drift in serving is measured against it.
+
+    Attributes:
+        data: Which pictures.
+        examples: Number of them.
+        predicted_shares: Share of the pictures for which each class is the most probable one, in
+            label order; they sum to 1.
+        confidence_shares: Share of the pictures whose largest probability falls into each of
+            equally wide bins from 0 to 1; the last one includes 1. They sum to 1.
+    """
+
+    data: str
+    examples: PositiveInt
+    predicted_shares: tuple[float, ...] = Field(min_length=1)
+    confidence_shares: tuple[float, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _shares_sum_to_one(self) -> Self:
+        for shares in (self.predicted_shares, self.confidence_shares):
+            if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+                raise ValueError("shares must not be negative, and must sum to 1")
+        return self

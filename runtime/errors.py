@@ -1,0 +1,7 @@
+"""Errors of the runtime room."""
+
+from artifact.errors import ArtifactError
+
+
+class SessionError(ArtifactError):
+    """An execution provider cannot run a network here; the text says why."""

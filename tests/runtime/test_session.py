@@ -1,0 +1,72 @@
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from runtime.errors import SessionError
+from runtime.providers import (
+    CPU,
+    CUDA,
+    KNOWN_PROVIDERS,
+    ExecutionProvider,
+    installed_providers,
+    why_missing,
+)
+from runtime.session import Session
+
+
+def tiny_model(ir_version: int = 10) -> bytes:
+    """An ONNX file that takes the mean of each channel as its logit."""
+    nodes = [
+        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels", "axes"], ["logits"], keepdims=0),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", 2, 2, 3])],
+        [
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 3]),
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3]),
+        ],
+        [helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    model.ir_version = ir_version
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize("provider", installed_providers(), ids=str)
+def test_every_installed_provider_runs_a_network(provider: ExecutionProvider) -> None:
+    session = Session(tiny_model(), provider, intra_op_threads=1)
+    images = np.random.default_rng(0).integers(0, 4, (5, 2, 2, 3), dtype=np.uint8)
+    probabilities, logits = session.run(images)
+    tolerance = 1e-5 if provider.precision == "float32" else 0.05
+    assert np.allclose(logits, images.mean(axis=(1, 2)), atol=tolerance)
+    assert np.allclose(probabilities.sum(axis=1), 1, atol=tolerance)
+
+
+def test_the_cpu_is_always_there_and_comes_last() -> None:
+    assert installed_providers()[-1] is CPU
+
+
+def test_a_missing_provider_is_refused_with_what_would_help() -> None:
+    for provider in KNOWN_PROVIDERS:
+        reason = why_missing(provider)
+        if reason is None:
+            continue
+        with pytest.raises(SessionError, match="cannot be used") as caught:
+            Session(tiny_model(), provider)
+        assert reason in str(caught.value)
+
+
+def test_what_is_no_network_is_refused() -> None:
+    with pytest.raises(SessionError, match="cannot load the network"):
+        Session(b"no network", CPU)
+
+
+def test_a_smaller_network_is_computed_in_its_own_precision() -> None:
+    assert CUDA.computes_in("float32") == "float32"
+    assert CUDA.computes_in("int8") == "int8"

@@ -15,6 +15,10 @@ from models.data import load_dataset
 from tests.support import Client, running_server
 
 
+# OpenMP's threads spin while they wait: on a busy machine small networks are slower with two of them.
+torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LeNet-5 for digits with seeded random weights: nothing here depends on how good it is."""

@@ -14,8 +14,7 @@ from models.checkpoint import CheckpointDescription, save_checkpoint
 from models.data import load_dataset
 from tests.support import Client, running_server
 
-
-# OpenMP's threads spin while they wait: on a busy machine small networks are slower with two of them.
+# OpenMP threads spin while they wait: on a busy machine small networks are slower with two.
 torch.set_num_threads(1)
 
 

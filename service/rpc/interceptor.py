@@ -1,6 +1,5 @@
 """One interceptor over every method: request ids, errors as statuses, counts and durations."""
 
-import functools
 import logging
 import secrets
 import threading
@@ -14,9 +13,15 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from service.call import Call
-from service.errors import CallerGoneError, DeadlineExceededError, QueueFullError
+from service.errors import (
+    CallerGoneError,
+    DeadlineExceededError,
+    QueueFullError,
+    UnavailableError,
+)
 from service.metrics import Metrics
 from service.quoting import quote
+from service.rpc.call_gate import CallGate
 from service.rpc.status import Status, status_of
 
 if TYPE_CHECKING:
@@ -52,52 +57,73 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
 
     Args:
         metrics: Where calls are counted.
+        gate: Where calls come in; once it is closed they are refused.
         max_streams: Streams that may be open at the same time.
     """
 
-    def __init__(self, metrics: Metrics, *, max_streams: int) -> None:
+    def __init__(self, metrics: Metrics, gate: CallGate, *, max_streams: int) -> None:
         self._metrics = metrics
+        self._gate = gate
         self._max_streams = max_streams
         self._free_streams = threading.Semaphore(max_streams)
         # One thread more, which refuses the streams that are too many.
-        self.stream_threads = ThreadPoolExecutor(max_streams + 1, thread_name_prefix="stream")
+        self._stream_threads = ThreadPoolExecutor(max_streams + 1, thread_name_prefix="stream")
+        self._wrapped: dict[tuple[str, bool], _MethodHandler] = {}
 
     def intercept_service(
         self,
         continuation: "Callable[[grpc.HandlerCallDetails], _MethodHandler | None]",
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "_MethodHandler | None":
-        """Wrap the handler of one method."""
-        handler = continuation(handler_call_details)
-        if handler is None:
-            return None
-        method = handler_call_details.method
-        serializers = {
-            "request_deserializer": handler.request_deserializer,
-            "response_serializer": handler.response_serializer,
-        }
-        if handler.unary_unary is not None:
-            behavior = self._unary(handler.unary_unary, method)
-            return grpc.unary_unary_rpc_method_handler(behavior, **serializers)
-        if handler.stream_stream is not None:
-            behavior = self._stream(handler.stream_stream, method)
-            return grpc.stream_stream_rpc_method_handler(behavior, **serializers)
-        if handler.unary_stream is not None and not _needs_no_thread(handler.unary_stream):
-            behavior = self._stream(handler.unary_stream, method)
-            return grpc.unary_stream_rpc_method_handler(behavior, **serializers)
-        return handler
+        """Wrap the handler of one method.
 
-    def _unary(self, behavior: Callable[..., Any], method: str) -> Callable[..., Any]:
+        Called when a call arrives: what arrived while the gate was open is accepted, however long
+        it waits for a thread.
+        """
+        method = handler_call_details.method
+        accepted = not self._gate.closed
+        wrapped = self._wrapped.get((method, accepted))
+        if wrapped is not None:
+            return wrapped
+        handler = continuation(handler_call_details)
+        # A call without a thread, as a health watch, is not wrapped: it would never leave.
+        if handler is None or _needs_no_thread(handler):
+            return handler
+        wrapped = self._wrap(handler, method, accepted=accepted)
+        self._wrapped[method, accepted] = wrapped
+        return wrapped
+
+    def _wrap(self, handler: "_MethodHandler", method: str, *, accepted: bool) -> "_MethodHandler":
+        if handler.unary_unary is not None:
+            make = grpc.unary_unary_rpc_method_handler
+            behavior = self._unary(handler.unary_unary, method, accepted=accepted)
+        elif handler.stream_unary is not None:
+            make = grpc.stream_unary_rpc_method_handler
+            behavior = self._unary(handler.stream_unary, method, accepted=accepted)
+        elif handler.unary_stream is not None:
+            make = grpc.unary_stream_rpc_method_handler
+            behavior = self._stream(handler.unary_stream, method, accepted=accepted)
+        elif handler.stream_stream is not None:
+            make = grpc.stream_stream_rpc_method_handler
+            behavior = self._stream(handler.stream_stream, method, accepted=accepted)
+        else:
+            raise AssertionError(f"{method} has no behavior")
+        return make(behavior, handler.request_deserializer, handler.response_serializer)
+
+    def _unary(
+        self, behavior: Callable[..., Any], method: str, *, accepted: bool
+    ) -> Callable[..., Any]:
         def answer(request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401
-            with self._call(context, method):
+            with self._call(context, method, accepted=accepted):
                 return behavior(request, context)
 
         return answer
 
-    def _stream(self, behavior: Callable[..., Any], method: str) -> Callable[..., Any]:
-        @functools.wraps(behavior)
+    def _stream(
+        self, behavior: Callable[..., Any], method: str, *, accepted: bool
+    ) -> Callable[..., Any]:
         def answer(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: ANN401
-            with self._call(context, method):
+            with self._call(context, method, accepted=accepted):
                 if not self._free_streams.acquire(blocking=False):
                     raise QueueFullError(
                         f"{self._max_streams} streams are open already: close one, share one, or "
@@ -108,16 +134,23 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
                 finally:
                     self._free_streams.release()
 
-        answer.experimental_thread_pool = self.stream_threads  # type: ignore[attr-defined]
+        answer.experimental_thread_pool = self._stream_threads  # type: ignore[attr-defined]
         return answer
 
     @contextmanager
-    def _call(self, context: grpc.ServicerContext, method: str) -> Iterator[None]:
+    def _call(
+        self, context: grpc.ServicerContext, method: str, *, accepted: bool
+    ) -> Iterator[None]:
         started = time.monotonic()
+        if accepted:
+            self._gate.enter()
         call = _call_of(context, method, started)
         _current_call.set(call)
         code = grpc.StatusCode.OK
         try:
+            if not accepted:
+                self._gate.refuse()
+                raise UnavailableError("the server is draining: send the call to another one")
             # Whoever waited for a thread until it was too late must not cost any work.
             if call.deadline is not None and call.deadline <= started:
                 raise DeadlineExceededError("the deadline passed before the call was begun")
@@ -135,6 +168,8 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
             context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
             context.abort(code, status.message)
         finally:
+            if accepted:
+                self._gate.leave()
             self._metrics.request_answered(
                 model=call.model,
                 version=call.version,
@@ -144,9 +179,9 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
             )
 
 
-def _needs_no_thread(behavior: Callable[..., Any]) -> bool:
+def _needs_no_thread(handler: "_MethodHandler") -> bool:
     """Whether it answers by callback, as the health service's Watch does; it holds no thread."""
-    return bool(getattr(behavior, "experimental_non_blocking", False))
+    return bool(getattr(handler.unary_stream, "experimental_non_blocking", False))
 
 
 def _call_of(context: grpc.ServicerContext, method: str, now: float) -> Call:

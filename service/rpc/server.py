@@ -1,5 +1,7 @@
 """The gRPC server: which services it offers, and its limits."""
 
+import contextlib
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -10,6 +12,7 @@ from protos.convd.v1 import classification_pb2 as pb
 from protos.convd.v1 import classification_pb2_grpc as pb_grpc
 from service.inference import InferenceService
 from service.metrics import Metrics
+from service.rpc.call_gate import CallGate
 from service.rpc.classification import ClassificationServicer
 from service.rpc.interceptor import CallInterceptor
 from service.settings import ServerSettings
@@ -22,6 +25,9 @@ SERVICE_NAMES = (
 
 # Open health watches hold no thread, but each counts as a call.
 _MAX_HEALTH_WATCHES = 64
+
+_QUIET_SECONDS = 0.2
+_MAX_LINGER_SECONDS = 1.0
 
 
 class BindError(Exception):
@@ -43,10 +49,11 @@ class GrpcServer:
     def __init__(
         self, inference: InferenceService, metrics: Metrics, settings: ServerSettings
     ) -> None:
-        interceptor = CallInterceptor(metrics, max_streams=settings.max_streams)
+        self._gate = CallGate()
+        self._threads = ThreadPoolExecutor(settings.unary_threads, thread_name_prefix="unary")
         self._server = grpc.server(
-            ThreadPoolExecutor(settings.unary_threads, thread_name_prefix="unary"),
-            interceptors=[interceptor],
+            self._threads,
+            interceptors=[CallInterceptor(metrics, self._gate, max_streams=settings.max_streams)],
             maximum_concurrent_rpcs=settings.unary_threads
             + settings.max_waiting_calls
             + settings.max_streams
@@ -87,5 +94,14 @@ class GrpcServer:
 
     def drain(self, timeout_seconds: float) -> None:
         """Refuse new calls with UNAVAILABLE and let the accepted ones end, for a time at most."""
+        deadline = time.monotonic() + timeout_seconds
         self._health.enter_graceful_shutdown()
-        self._server.stop(timeout_seconds).wait()
+        self._gate.close()
+        # The queue of the threads is in order: once this has run, whatever was accepted has begun.
+        with contextlib.suppress(TimeoutError):
+            self._threads.submit(self._gate.close).result(timeout_seconds)
+        self._gate.wait_until_empty(max(deadline - time.monotonic(), 0.0))
+        # gRPC cancels, rather than refuses, what reaches a server that stops: so go on refusing
+        # until the clients have understood.
+        self._gate.wait_until_quiet(_QUIET_SECONDS, _MAX_LINGER_SECONDS)
+        self._server.stop(max(deadline - time.monotonic(), 0.0)).wait()

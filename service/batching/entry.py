@@ -8,8 +8,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from service.errors import (
+    CallerGoneError,
+    DeadlineExceededError,
+    InferenceFailedError,
+    UnavailableError,
+)
+
 Rows = NDArray[np.uint8]
 Outputs = tuple[NDArray[np.float32], ...]
+
+LATE = "the deadline passed before the answer was ready"
+GONE = "the caller has gone"
+FAILED = "the model failed on this request"
 
 
 class Priority(enum.IntEnum):
@@ -35,7 +46,7 @@ class Slot:
 
     Attributes:
         rows: Rows of the batch that runs.
-        started_at: When it started, in seconds of the monotonic clock.
+        started_at: When it started, in seconds of the monotonic clock; minus infinity between two.
     """
 
     __slots__ = ("rows", "started_at")
@@ -152,6 +163,25 @@ class Entry:
         self.rows = None
 
     def result(self) -> BatchedResult:
+        """Return what a settled entry ended in.
+
+        Raises:
+            DeadlineExceededError: It expired.
+            CallerGoneError: It was cancelled.
+            InferenceFailedError: A batch that held some of its rows failed.
+            UnavailableError: The batcher was closed before it ran.
+        """
+        if self.state is EntryState.ANSWERED:
+            return self._answer()
+        if self.state is EntryState.EXPIRED:
+            raise DeadlineExceededError(LATE)
+        if self.state is EntryState.CANCELLED:
+            raise CallerGoneError(GONE)
+        if self.state is EntryState.FAILED:
+            raise InferenceFailedError(FAILED) from self.cause
+        raise UnavailableError("the model was unloaded before the request ran: try again")
+
+    def _answer(self) -> BatchedResult:
         """Put the answer together from the batches that held the rows."""
         parts: list[Outputs] = []
         inference_seconds = 0.0

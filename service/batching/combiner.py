@@ -1,0 +1,178 @@
+"""The combiner: the threads of the requests run the engine for one another.
+
+There is no batching thread and no timer. A request that finds the engine idle runs at once in its
+own thread. Those that arrive meanwhile wait, and when the batch ends, its thread hands the engine
+to the first of them, whose thread takes all that wait, up to `max_batch_size`, and so on. The
+pattern is that of Hendler, Incze, Shavit and Tzafrir, "Flat Combining and the
+Synchronization-Parallelism Tradeoff", SPAA 2010.
+"""
+
+import math
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+from service.batching.entry import FAILED, Entry, EntryState, Outputs, Priority, Rows, Slot
+from service.batching.observer import BatchObserver
+from service.batching.schedule import Schedule
+from service.errors import InferenceFailedError
+
+
+class Combiner:
+    """Runs rows of many threads in one engine.
+
+    Args:
+        run: The engine.
+        schedule: Says who runs; from now on it is used under the combiner's lock only.
+        gathers: Whether the schedule lets rows wait for others to join them.
+        clock: A monotonic clock, in seconds.
+        observer: Hears of each batch.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Rows], Outputs],
+        schedule: Schedule,
+        *,
+        gathers: bool,
+        clock: Callable[[], float],
+        observer: BatchObserver,
+    ) -> None:
+        self._run = run
+        self._gathers = gathers
+        self._clock = clock
+        self._observer = observer
+        self._quiet = threading.Event()
+        # The lock guards the schedule, and with it every entry.
+        self._lock = threading.Lock()
+        self._schedule = schedule
+
+    def arrive(self, rows: Rows, now: float, deadline: float, priority: Priority) -> Slot | Entry:
+        """Take the engine, to `run_alone`, or a place in the queue, to `wait`.
+
+        Raises:
+            UnavailableError: Draining or closed.
+            QueueFullError: The rows do not fit.
+            DeadlineExceededError: There is no time left to answer.
+        """
+        with self._lock:
+            return self._schedule.arrive(rows, now, deadline, priority)
+
+    def run_alone(self, rows: Rows, slot: Slot) -> tuple[Outputs, float, float]:
+        """Run rows that found the engine idle, past the queue and without a copy.
+
+        Returns:
+            The outputs, the seconds that the engine took, and the time when it ended.
+
+        Raises:
+            InferenceFailedError: The engine failed.
+        """
+        started_at = slot.started_at
+        outcome = self._execute([rows], len(rows))
+        with self._lock:
+            now = self._clock()
+            self._schedule.finish_alone(slot, outcome, now)
+            self._note_quiet()
+        if isinstance(outcome, BaseException):
+            if isinstance(outcome, Exception):
+                raise InferenceFailedError(FAILED) from outcome
+            raise outcome
+        self._observer.batch_executed(len(rows), now - started_at)
+        return outcome, now - started_at, now
+
+    def wait(self, entry: Entry) -> None:
+        """Wait until an entry is settled, and lead whenever its thread is given a slot."""
+        try:
+            while entry.state is EntryState.WAITING:
+                slot = None
+                if entry.wake.acquire(timeout=self._timeout_seconds(entry)):
+                    slot = entry.slot
+                else:
+                    with self._lock:
+                        now = self._clock()
+                        if now >= entry.deadline:
+                            self._schedule.queue.drop(entry, EntryState.EXPIRED, now)
+                            # A slot may have come with the deadline: it has to be passed on.
+                            slot = entry.slot
+                if slot is not None:
+                    self._lead(entry, slot)
+        except BaseException:
+            with self._lock:
+                self._schedule.abandon(entry, self._clock())
+                self._note_quiet()
+            raise
+
+    def cancel(self, entry: Entry) -> None:
+        """Take an entry out and wake its thread; does nothing once it is settled."""
+        with self._lock:
+            self._schedule.drop(entry, EntryState.CANCELLED, self._clock())
+            self._note_quiet()
+
+    def drain(self, timeout_seconds: float | None) -> bool:
+        """Refuse arrivals, and wait until nothing waits or runs; False if that takes too long."""
+        with self._lock:
+            self._schedule.accepting = False
+            self._schedule.stop_gathering()
+            self._note_quiet()
+        return self._quiet.wait(timeout_seconds)
+
+    def close(self) -> None:
+        """Refuse arrivals and those that wait."""
+        with self._lock:
+            self._schedule.accepting = False
+            now = self._clock()
+            for entry in list(self._schedule.queue.in_order()):
+                self._schedule.drop(entry, EntryState.REFUSED, now)
+            self._note_quiet()
+
+    def _lead(self, entry: Entry, slot: Slot) -> None:
+        """Run batches in a slot for as long as it stays with this thread."""
+        leading = True
+        while leading:
+            if self._gathers:
+                self._gather(entry)
+            with self._lock:
+                started_at = self._clock()
+                batch = self._schedule.start(entry, slot, started_at)
+                self._note_quiet()
+            if batch is None:
+                return
+            outcome = self._execute(batch.arrays, batch.rows)
+            with self._lock:
+                ended_at = self._clock()
+                leading = self._schedule.finish(entry, slot, batch, outcome, ended_at)
+                self._note_quiet()
+            if not isinstance(outcome, BaseException):
+                self._observer.batch_executed(batch.rows, ended_at - started_at)
+            elif not isinstance(outcome, Exception):
+                raise outcome
+
+    def _execute(self, arrays: list[Rows], rows: int) -> Outputs | BaseException:
+        try:
+            outputs = self._run(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
+            for output in outputs:
+                if len(output) != rows:
+                    raise ValueError(f"the engine answered {len(output)} rows to {rows}")
+        # Whatever ended the engine, those who wait behind this batch must not wait for ever.
+        except BaseException as error:
+            return error
+        return outputs
+
+    def _gather(self, entry: Entry) -> None:
+        """Let other rows join those that wait, for as long as the schedule says."""
+        with self._lock:
+            seconds = self._schedule.start_gathering(entry, self._clock())
+        if seconds > 0:
+            told = entry.wake.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
+            with self._lock:
+                self._schedule.end_gathering(entry, told=told)
+
+    def _timeout_seconds(self, entry: Entry) -> float:
+        if entry.deadline == math.inf:
+            return -1
+        return min(max(entry.deadline - self._clock(), 0.0), threading.TIMEOUT_MAX)
+
+    def _note_quiet(self) -> None:
+        if self._schedule.quiet:
+            self._quiet.set()

@@ -7,12 +7,13 @@ with growth rate 48, is from the authors' published code.
 Parameter names are torchvision's, so that its weights load.
 """
 
+import re
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from models.registry import register_model
+from models.registry import Weights, register_model
 
 BOTTLENECK_WIDTH = 4
 """A layer's 1 x 1 convolution gives this many times the growth rate."""
@@ -144,6 +145,14 @@ class DenseNet(nn.Module):
         return logits
 
 
+def _rename(weights: Weights) -> Weights:
+    """Weights that torchvision published before 2018 have a dot more: `norm.1` for `norm1`."""
+    return {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.", r"\1\2.", name): tensor
+        for name, tensor in weights.items()
+    }
+
+
 _VARIANTS = {
     "densenet121": ((6, 12, 24, 16), 32, 64),
     "densenet161": ((6, 12, 36, 24), 48, 96),
@@ -151,6 +160,10 @@ _VARIANTS = {
     "densenet201": ((6, 12, 48, 32), 32, 64),
 }
 for _name, (_layers, _growth_rate, _stem_channels) in _VARIANTS.items():
-    register_model(_name, input_size=224, minimum_input_size=32, learning_rate=0.05)(
-        partial(DenseNet, _layers, _growth_rate, _stem_channels)
-    )
+    register_model(
+        _name,
+        input_size=224,
+        minimum_input_size=32,
+        learning_rate=0.05,
+        rename_weights=_rename,
+    )(partial(DenseNet, _layers, _growth_rate, _stem_channels))

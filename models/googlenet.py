@@ -13,7 +13,7 @@ deviation 0.5 in each channel.
 import torch
 from torch import Tensor, nn
 
-from models.registry import register_model
+from models.registry import Weights, register_model
 
 
 class BasicConv2d(nn.Module):
@@ -120,7 +120,17 @@ class AuxiliaryClassifier(nn.Module):
         return logits
 
 
-@register_model("googlenet", input_size=224, minimum_input_size=32, learning_rate=0.02)
+def _options(weights: Weights) -> dict[str, object]:
+    return {"auxiliary_classifiers": any(name.startswith("aux1.") for name in weights)}
+
+
+@register_model(
+    "googlenet",
+    input_size=224,
+    minimum_input_size=32,
+    learning_rate=0.02,
+    options_of_weights=_options,
+)
 class GoogLeNet(nn.Module):
     """Nine inception modules between a stem and one linear layer.
 

@@ -12,7 +12,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from models.registry import register_model
+from models.registry import Weights, register_model
 
 CONVOLUTIONS_PER_STAGE = {
     "vgg11": (1, 1, 2, 2, 2),
@@ -92,10 +92,27 @@ def _layers(
         yield nn.MaxPool2d(kernel_size=2, stride=2)
 
 
+def _rename(weights: Weights) -> Weights:
+    """Timm writes the fully connected layers as convolutions, and names them otherwise."""
+    names = {"pre_logits.fc1": "classifier.0", "pre_logits.fc2": "classifier.3"}
+    renamed = {}
+    for name, tensor in weights.items():
+        layer, _, kind = name.rpartition(".")
+        if layer in names:
+            renamed[f"{names[layer]}.{kind}"] = tensor.flatten(1) if kind == "weight" else tensor
+        elif layer == "head.fc":
+            renamed[f"classifier.6.{kind}"] = tensor
+        else:
+            renamed[name] = tensor
+    return renamed
+
+
 for _name, _convolutions in CONVOLUTIONS_PER_STAGE.items():
-    register_model(_name, input_size=224, minimum_input_size=32, learning_rate=0.01)(
-        partial(VGG, _convolutions, False)
-    )
-    register_model(f"{_name}_bn", input_size=224, minimum_input_size=32, learning_rate=0.02)(
-        partial(VGG, _convolutions, True)
-    )
+    for _suffix, _batch_norm in (("", False), ("_bn", True)):
+        register_model(
+            _name + _suffix,
+            input_size=224,
+            minimum_input_size=32,
+            learning_rate=0.02 if _batch_norm else 0.01,
+            rename_weights=_rename,
+        )(partial(VGG, _convolutions, _batch_norm))

@@ -16,6 +16,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[serve,export]' --group dev
+	# An oracle for the tests; its own dependencies would bring a second torch.
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps torchvision
 	@touch $@
 
 demo: setup  ## train, export, serve, classify, and read the metrics back

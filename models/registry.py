@@ -5,12 +5,23 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from models.errors import ArchitectureOptionError, UnknownArchitectureError
 
 Builder = Callable[..., nn.Module]
 """Builds a network from the keywords `num_classes`, `in_channels` and its own options."""
+
+Weights = dict[str, Tensor]
+"""Tensors by the names of parameters and buffers."""
+
+
+def _as_they_are(weights: Weights) -> Weights:
+    return weights
+
+
+def _no_options(weights: Weights) -> dict[str, object]:  # noqa: ARG001
+    return {}
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,10 @@ class Architecture:
         maximum_input_size: Largest height and width; None where any larger one works.
         learning_rate: Peak learning rate that trains it well with batches of 64.
         aliases: Other names that are accepted.
+        rename_weights: Gives weights saved under other names, such as those of older versions or
+            other libraries, the names that this network has.
+        options_of_weights: The options that weights, renamed already, were trained with, as far as
+            their names tell.
     """
 
     name: str
@@ -33,7 +48,9 @@ class Architecture:
     minimum_input_size: int
     maximum_input_size: int | None
     learning_rate: float
-    aliases: tuple[str, ...]
+    aliases: tuple[str, ...] = ()
+    rename_weights: Callable[[Weights], Weights] = _as_they_are
+    options_of_weights: Callable[[Weights], dict[str, object]] = _no_options
 
     @property
     def options(self) -> list[str]:
@@ -71,6 +88,8 @@ def register_model(
     maximum_input_size: int | None = None,
     learning_rate: float,
     aliases: tuple[str, ...] = (),
+    rename_weights: Callable[[Weights], Weights] = _as_they_are,
+    options_of_weights: Callable[[Weights], dict[str, object]] = _no_options,
 ) -> Callable[[Builder], Builder]:
     """Register the decorated builder under a name; see `Architecture` for the arguments.
 
@@ -90,6 +109,8 @@ def register_model(
             maximum_input_size,
             learning_rate,
             aliases,
+            rename_weights,
+            options_of_weights,
         )
         _ALIASES.update(dict.fromkeys(aliases, name))
         return build
@@ -146,7 +167,10 @@ def create_model(
         raise ArchitectureOptionError(
             f"{num_classes} classes and {in_channels} channels: both must be at least 1"
         )
-    return architecture.build(num_classes=num_classes, in_channels=in_channels, **options)
+    try:
+        return architecture.build(num_classes=num_classes, in_channels=in_channels, **options)
+    except (TypeError, ValueError) as error:
+        raise ArchitectureOptionError(f"{architecture.name} cannot be built: {error}") from error
 
 
 def _known() -> str:

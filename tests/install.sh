@@ -6,8 +6,9 @@ python=$1 repository=$2 image=$3
 folder=$(mktemp -d)
 trap 'kill %1 2>/dev/null || true; rm -rf "$folder"' EXIT
 
+git clone --quiet . "$folder/source"  # pip leaves a build folder where it builds
 "$python" -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet --constraint constraints.txt '.[serve]'
+"$folder/venv/bin/pip" install --quiet --constraint constraints.txt "$folder/source[serve]"
 cd "$folder"
 if "$folder/venv/bin/python" -c 'import torch' 2>/dev/null; then
   echo 'the serving extra brought torch' >&2

@@ -1,32 +1,53 @@
 """Data sets by their specification."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from models.data.cifar10 import load_cifar10_splits
 from models.data.dataset import DatasetSplits, ImageDataset
 from models.data.digits import load_digits_splits
+from models.data.files import Report
+from models.data.folder import load_folder_splits
+from models.data.mnist import load_mnist_splits
 from models.errors import DataError
 
 __all__ = ["DatasetSplits", "ImageDataset", "load_dataset"]
 
-SPECIFICATIONS = "digits"
+SPECIFICATIONS = "digits, folder:PATH, cifar10:PATH or mnist:PATH"
 
 
 def load_dataset(
-    spec: str, *, seed: int = 0, classes: Sequence[str] | None = None
+    spec: str,
+    *,
+    seed: int = 0,
+    classes: Sequence[str] | None = None,
+    strict: bool = False,
+    report: Report = lambda _text: None,
 ) -> DatasetSplits:
     """Load a data set and divide it.
 
     Args:
-        spec: `digits`.
+        spec: `digits`, `folder:PATH`, `cifar10:PATH` or `mnist:PATH`.
         seed: Which pictures are held out, where the data set's publisher has not divided it.
         classes: Labels of the classes to keep, in their new order; None keeps all.
+        strict: Whether a broken file is an error; else it is skipped and listed.
+        report: Told, in words, what takes a while.
 
     Raises:
         DataError: The specification is unknown, or the data cannot be used.
     """
-    kind, _, _path = spec.partition(":")
-    if kind == "digits":
+    kind, _, path = spec.partition(":")
+    if kind in ("folder", "cifar10", "mnist") and not path:
+        raise DataError(f"{spec!r} lacks a path: write {kind}:PATH")
+    root = Path(path).expanduser()
+    if spec == "digits":
         splits = load_digits_splits(seed)
+    elif kind == "folder":
+        splits = load_folder_splits(root, seed=seed, strict=strict, report=report)
+    elif kind == "cifar10":
+        splits = load_cifar10_splits(root, strict=strict, report=report)
+    elif kind == "mnist":
+        splits = load_mnist_splits(root, report=report)
     else:
         raise DataError(f"no data set is specified by {spec!r}: use {SPECIFICATIONS}")
     return splits if classes is None else splits.restricted_to(classes)

@@ -1,0 +1,142 @@
+"""From weights that were saved elsewhere to the network that they belong to."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from models.errors import CheckpointMismatchError
+from models.registry import Architecture, Weights, create_model, find_architecture, list_models
+from models.weights import load_weights, shown
+
+_LIKENESS = 0.5
+"""Share of common names and shapes from which weights are said to look like a network's."""
+
+
+def load_foreign_checkpoint(
+    architecture: str,
+    path: Path,
+    *,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    **options: object,
+) -> nn.Module:
+    """Build a network and fill it with weights that were saved elsewhere.
+
+    Args:
+        architecture: A registered name.
+        path: See `load_weights`.
+        num_classes: Number of classes; None reads it from the weights.
+        in_channels: Channels of the pictures; None reads it from the weights.
+        options: Options of the architecture.
+
+    Returns:
+        The network in eval mode, on the CPU.
+
+    Raises:
+        CheckpointError: The weights cannot be read, or belong to another network.
+        UnknownArchitectureError: No architecture has this name.
+        ArchitectureOptionError: The architecture does not take an option.
+    """
+    known = find_architecture(architecture)
+    weights = known.rename_weights(load_weights(path))
+    options = {**known.options_of_weights(weights), **options}
+    network = create_model(
+        architecture,
+        num_classes=num_classes or _size(weights, head_keys(known), 0, default=1000),
+        in_channels=in_channels or _size(weights, _stem_keys(known), 1, default=3),
+        **options,
+    )
+    fill(network, weights, known)
+    return network.eval()
+
+
+def fill(network: nn.Module, weights: Weights, architecture: Architecture) -> None:
+    """Copy weights into a network, all of them or none.
+
+    Args:
+        network: The network.
+        weights: Its weights, renamed already.
+        architecture: What the network is.
+
+    Raises:
+        CheckpointMismatchError: A tensor is missing, unexpected or of another shape; the text
+            names them, and the architecture that the weights look like.
+    """
+    expected = network.state_dict()
+    # Checkpoints older than the counter lack it, and eval mode never reads it.
+    missing = sorted(
+        name
+        for name in expected.keys() - weights.keys()
+        if not name.endswith("num_batches_tracked")
+    )
+    unexpected = sorted(weights.keys() - expected.keys())
+    misshapen = sorted(
+        f"{name} {tuple(weights[name].shape)} instead of {tuple(expected[name].shape)}"
+        for name in expected.keys() & weights.keys()
+        if weights[name].shape != expected[name].shape
+    )
+    if missing or unexpected or misshapen:
+        lines = [f"the weights do not fit {architecture.name}"]
+        for kind, names in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of another shape", misshapen),
+        ):
+            if names:
+                lines.append(f"  {len(names)} {kind}: {shown(names)}")
+        guess = guess_architecture(weights)
+        if guess is not None and guess != architecture.name:
+            lines.append(f"the keys look like {guess}'s: load them as {guess}")
+        raise CheckpointMismatchError("\n".join(lines))
+    network.load_state_dict(weights, strict=False)
+
+
+def guess_architecture(weights: Weights) -> str | None:
+    """The architecture whose names and shapes the weights share most; None where none is near."""
+    best, likeness = None, _LIKENESS
+    for name in list_models():
+        architecture = find_architecture(name)
+        renamed = architecture.rename_weights(weights)
+        theirs = {(key, tuple(tensor.shape)) for key, tensor in renamed.items()}
+        with torch.device("meta"):
+            network = create_model(
+                name,
+                num_classes=_size(renamed, head_keys(architecture), 0, default=1000),
+                in_channels=_size(renamed, _stem_keys(architecture), 1, default=3),
+                **architecture.options_of_weights(renamed),
+            )
+        ours = {(key, tuple(tensor.shape)) for key, tensor in network.state_dict().items()}
+        shared = len(ours & theirs) / len(ours | theirs)
+        if shared > likeness:
+            best, likeness = name, shared
+    return best
+
+
+def head_keys(architecture: Architecture, **options: object) -> list[str]:
+    """Names of the tensors whose shape depends on the number of classes."""
+    return _changing_keys(architecture, {"num_classes": 2}, {"num_classes": 3}, options)
+
+
+def _stem_keys(architecture: Architecture) -> list[str]:
+    """Names of the tensors whose shape depends on the number of channels."""
+    return _changing_keys(architecture, {"in_channels": 1}, {"in_channels": 2}, {})
+
+
+def _changing_keys(
+    architecture: Architecture,
+    first: dict[str, int],
+    second: dict[str, int],
+    options: dict[str, object],
+) -> list[str]:
+    with torch.device("meta"):
+        one = architecture.build(**first, **options).state_dict()
+        other = architecture.build(**second, **options).state_dict()
+    return [name for name, tensor in one.items() if tensor.shape != other[name].shape]
+
+
+def _size(weights: Weights, names: list[str], dimension: int, *, default: int) -> int:
+    for name in names:
+        if name in weights and weights[name].dim() > dimension:
+            return max(weights[name].shape[dimension], 1)
+    return default

@@ -129,7 +129,9 @@ class ModelRepository:
 
 def _folders(path: Path) -> list[Path]:
     try:
-        return [entry for entry in path.iterdir() if entry.is_dir()]
+        # scandir knows of most entries what they are without asking the volume for each.
+        with os.scandir(path) as entries:
+            return [path / entry.name for entry in entries if entry.is_dir()]
     except FileNotFoundError:
         return []
     except OSError as error:

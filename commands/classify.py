@@ -18,6 +18,7 @@ _BAR_WIDTH = 40
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--model", required=True, help="Name of the model.")
 @click.option("--version", type=int, help="Version of the model [default: the newest].")
+@click.option("--version-label", metavar="LABEL", help="Label of the version, such as stable.")
 @click.option(
     "--top-k",
     type=int,
@@ -34,6 +35,7 @@ def command(
     images: tuple[Path, ...],
     model: str,
     version: int | None,
+    version_label: str | None,
     top_k: int,
     as_json: bool,
     timeout_seconds: float,
@@ -45,9 +47,13 @@ def command(
     Example:
       convd classify cat.jpg dog.png --model animals --top-k 3
     """
+    if version is not None and version_label is not None:
+        raise click.UsageError("give --version or --version-label, not both")
     spec = pb.ModelSpec(name=model)
     if version is not None:
         spec.version = version
+    if version_label is not None:
+        spec.version_label = version_label
     refused = 0
     with connect(server) as stub:
         for path in images:

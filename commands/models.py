@@ -7,6 +7,8 @@ from rich.table import Table
 from commands.connection import connect, server_option
 from protos.convd.v1 import classification_pb2 as pb
 
+_HEADINGS = ("model", "version", "labels", "state", "provider", "accuracy", "golden", "classes")
+
 
 @click.command()
 @server_option
@@ -18,7 +20,7 @@ def command(server: str) -> None:
       convd models --server 127.0.0.1:8001
     """
     table = Table(box=None)
-    for heading in ("model", "version", "state", "provider", "accuracy", "golden", "labels"):
+    for heading in _HEADINGS:
         table.add_column(heading)
     with connect(server) as stub:
         for one in stub.ListModels(pb.ListModelsRequest(), timeout=10).models:
@@ -31,6 +33,7 @@ def command(server: str) -> None:
             table.add_row(
                 one.name,
                 str(one.version),
+                ", ".join(one.version_labels),
                 state,
                 one.provider,
                 f"{one.accuracy:.2%}" if one.HasField("accuracy") else "",

@@ -43,7 +43,7 @@ class Application:
             ServableLoader(repository, settings, self._metrics),
             poll_seconds=settings.poll_seconds,
             on_change=self._version_changed,
-            on_reconciled=self._show_readiness,
+            on_look=self._show_readiness,
         )
         inference = InferenceService(
             self._catalog,
@@ -130,6 +130,10 @@ class Application:
         self._grpc.set_serving(status.name, serving=available)
 
     def _show_readiness(self) -> None:
+        self._metrics.repository_read(
+            problem=bool(self._manager.repository_problem),
+            refused_configurations=self._manager.refused_configurations,
+        )
         reason = self._manager.unready_reason()
         if reason != self._unready_reason:
             self._unready_reason = reason

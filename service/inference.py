@@ -77,14 +77,22 @@ class InferenceService:
         self._max_images_per_request = max_images_per_request
 
     @contextmanager
-    def servable(self, call: Call, name: str, version: int | None = None) -> Iterator[Servable]:
+    def servable(
+        self, call: Call, name: str, version: int | None = None, *, label: str | None = None
+    ) -> Iterator[Servable]:
         """Hold the servable that a call asks for, and note it in the call.
 
+        Args:
+            call: The call.
+            name: The model.
+            version: Its version; None for the newest that is available.
+            label: A label of the version, instead of its number.
+
         Raises:
-            NotFoundError: There is no such model or version.
+            NotFoundError: There is no such model, version or label.
             UnavailableError: The version cannot answer now.
         """
-        with self.catalog.acquire(name, version) as servable:
+        with self.catalog.acquire(name, version, label=label) as servable:
             call.model, call.version = servable.name, str(servable.version)
             yield servable
 

@@ -1,6 +1,8 @@
 """What the service counts and times, in Prometheus' terms."""
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Mapping
+from typing import Protocol
 
 from prometheus_client import (
     CollectorRegistry,
@@ -22,6 +24,14 @@ _SECONDS = tuple(
     if exponent == 0 or factor < 10
 )
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class HasQueue(Protocol):
+    """Knows how many rows wait, as a batcher does."""
+
+    @property
+    def waiting_rows(self) -> int:
+        """Rows that wait now."""
 
 
 class Metrics:
@@ -91,6 +101,17 @@ class Metrics:
             ["model", "version", "provider"],
             registry=self.registry,
         )
+        self._configuration_refused = Gauge(
+            "convd_model_configuration_refused",
+            "1 if the model's config.yaml is refused, and its last good one is in force; else 0.",
+            ["model"],
+            registry=self.registry,
+        )
+        self._repository_unreadable = Gauge(
+            "convd_repository_unreadable",
+            "1 if the last look at the repository, or at a model in it, failed; else 0.",
+            registry=self.registry,
+        )
 
     def request_answered(
         self, *, model: str, version: str, method: str, code: str, seconds: float
@@ -115,6 +136,12 @@ class Metrics:
             labels = (model, str(version), provider)
             self._golden_difference.labels(*labels).set(golden_difference)
 
+    def repository_read(self, *, problem: bool, refused_configurations: Mapping[str, bool]) -> None:
+        """Show what the last look at the repository has found."""
+        self._repository_unreadable.set(problem)
+        for model, refused in refused_configurations.items():
+            self._configuration_refused.labels(model).set(refused)
+
     def for_version(self, model: str, version: int) -> "VersionMetrics":
         """The metrics of one version, with their labels already resolved."""
         return VersionMetrics(self, model, str(version))
@@ -138,9 +165,13 @@ class VersionMetrics(BatchObserver):
         self._expired = metrics.dropped_rows.labels(*labels, "expired")
         self._cancelled = metrics.dropped_rows.labels(*labels, "cancelled")
 
-    def watch_queue(self, waiting_rows: Callable[[], int]) -> None:
-        """Read the length of the queue whenever metrics are collected."""
-        self._queue_rows.set_function(waiting_rows)
+    def watch_queue(self, batcher: "HasQueue") -> None:
+        """Read the length of the queue whenever metrics are collected.
+
+        The metrics outlive the version, and must not keep its network in memory.
+        """
+        reference = weakref.ref(batcher)
+        self._queue_rows.set_function(lambda: getattr(reference(), "waiting_rows", 0))
 
     def batch_executed(self, rows: int, inference_seconds: float) -> None:  # noqa: ARG002
         """Count the size of a batch; its duration is counted by each request that was in it."""

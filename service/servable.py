@@ -11,6 +11,7 @@ from runtime.providers import CPU
 from runtime.selftest import run_self_test
 from runtime.session import Session
 from service.batching.batcher import Batcher
+from service.lifecycle.configuration import ModelConfiguration
 from service.metrics import Metrics, VersionMetrics
 from service.settings import ServerSettings
 
@@ -63,9 +64,11 @@ class Servable:
     def drain(self, timeout_seconds: float) -> bool:
         """Wait until nobody holds the servable; False if that takes too long."""
         with self._released:
-            drained = self._released.wait_for(lambda: self._holders == 0, timeout_seconds)
+            return self._released.wait_for(lambda: self._holders == 0, timeout_seconds)
+
+    def close(self) -> None:
+        """Answer nobody any more: whoever still waits is refused."""
         self.batcher.close()
-        return drained
 
     def describe(self) -> str:
         """One line for people: what it is and where it runs."""
@@ -94,37 +97,43 @@ class ServableLoader:
         self._settings = settings
         self._metrics = metrics
 
-    def __call__(self, name: str, version: int) -> Servable:
+    def __call__(self, name: str, version: int, configuration: ModelConfiguration) -> Servable:
         """Read, check, prove and warm up one version.
+
+        Args:
+            name: The model.
+            version: Its version.
+            configuration: The model's own settings, which go before the server's.
 
         Raises:
             ArtifactError: It is incomplete, altered or does not give its golden answers.
         """
+        settings = self._settings.model_copy(update=configuration.engine_settings())
         artifact = Artifact.open(self._repository.version_path(name, version))
         artifact.check_all_files()
         session = Session(
-            artifact.read(MODEL_FILE), CPU, intra_op_threads=self._settings.intra_op_threads
+            artifact.read(MODEL_FILE), CPU, intra_op_threads=settings.intra_op_threads
         )
         difference = run_self_test(artifact, session)
-        self._warm_up(artifact, session)
+        self._warm_up(artifact, session, settings.max_batch_size)
         version_metrics = self._metrics.for_version(name, version)
         batcher = Batcher(
             session.run,
-            max_batch_size=self._settings.max_batch_size,
-            max_queue_size=self._settings.max_queue_size,
-            max_queue_delay_seconds=self._settings.max_queue_delay_seconds,
+            max_batch_size=settings.max_batch_size,
+            max_queue_size=settings.max_queue_size,
+            max_queue_delay_seconds=settings.max_queue_delay_seconds,
             observer=version_metrics,
         )
-        version_metrics.watch_queue(lambda: batcher.waiting_rows)
+        version_metrics.watch_queue(batcher)
         return Servable(
             name, version, artifact.manifest, session, batcher, difference, version_metrics
         )
 
-    def _warm_up(self, artifact: Artifact, session: Session) -> None:
+    def _warm_up(self, artifact: Artifact, session: Session, max_batch_size: int) -> None:
         """Run every power of two up to the largest batch, so that no caller meets a cold size."""
         shape = artifact.manifest.preprocessing.output_shape
         size = 1
-        while size < self._settings.max_batch_size:
+        while size < max_batch_size:
             session.run(np.zeros((size, *shape), np.uint8))
             size *= 2
-        session.run(np.zeros((self._settings.max_batch_size, *shape), np.uint8))
+        session.run(np.zeros((max_batch_size, *shape), np.uint8))

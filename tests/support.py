@@ -103,7 +103,7 @@ def running_server(repository: Path, **settings: Any) -> Iterator[Client]:
     application = Application(ServerSettings(repository=repository, **(defaults | settings)))
     application.start()
     try:
-        wait_until(lambda: application.unready_reason() != "loading")
+        wait_until(lambda: not application.unready_reason().startswith("loading"))
         with grpc.insecure_channel(f"127.0.0.1:{application.grpc_port}") as channel:
             yield Client(channel, application.http_port)
     finally:

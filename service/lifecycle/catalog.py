@@ -2,8 +2,8 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from service.errors import ModelNotFoundError, UnavailableError, VersionNotFoundError
 from service.lifecycle.policy import State
@@ -19,7 +19,7 @@ class VersionStatus:
         name: The model.
         version: The version.
         state: Where it is in its life.
-        reason: Why it failed; empty otherwise.
+        reason: Why it failed, or could not be loaded anew; empty otherwise.
         servable: What answers, while it is available or draining.
     """
 
@@ -30,47 +30,97 @@ class VersionStatus:
     servable: Servable | None = None
 
 
+@dataclass
+class _Model:
+    versions: dict[int, VersionStatus] = field(default_factory=dict)
+    newest: Servable | None = None
+    labels: dict[str, int] = field(default_factory=dict)
+    wanted_labels: dict[str, int] = field(default_factory=dict)
+    problem: str = ""
+
+
 class Catalog:
-    """A table of versions that many threads read and one, the manager's, writes."""
+    """A table of versions that many threads read and the lifecycle writes."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._versions: dict[tuple[str, int], VersionStatus] = {}
-        self._newest: dict[str, Servable] = {}
+        self._models: dict[str, _Model] = {}
 
     def put(self, status: VersionStatus) -> None:
         """Record the status of a version."""
         with self._lock:
-            self._versions[status.name, status.version] = status
-            self._choose_newest(status.name)
+            model = self._models.setdefault(status.name, _Model())
+            model.versions[status.version] = status
+            model.newest = _newest(model)
 
     def forget(self, name: str, version: int) -> None:
-        """Remove a version from the table."""
+        """Remove a version from the table, and its model with the last of them."""
         with self._lock:
-            self._versions.pop((name, version), None)
-            self._choose_newest(name)
+            model = self._models[name]
+            model.versions.pop(version, None)
+            model.newest = _newest(model)
+            if not model.versions:
+                del self._models[name]
+
+    def set_labels(self, name: str, labels: Mapping[str, int], wanted: Mapping[str, int]) -> None:
+        """Record what each label of a model points to, and what it should point to."""
+        with self._lock:
+            if name in self._models:
+                self._models[name].labels = dict(labels)
+                self._models[name].wanted_labels = dict(wanted)
+
+    def labels(self, name: str) -> dict[str, int]:
+        """What each label of a model points to; only available versions."""
+        with self._lock:
+            return dict(self._models[name].labels) if name in self._models else {}
+
+    def set_problem(self, name: str, problem: str) -> None:
+        """Record what is wrong with a model's configuration; empty for nothing."""
+        with self._lock:
+            if name in self._models:
+                self._models[name].problem = problem
+
+    def problem(self, name: str) -> str:
+        """What is wrong with a model's configuration; empty if nothing."""
+        with self._lock:
+            return self._models[name].problem if name in self._models else ""
+
+    def newest(self, name: str) -> Servable | None:
+        """What answers where no version is asked for."""
+        with self._lock:
+            return self._models[name].newest if name in self._models else None
 
     def statuses(self, name: str | None = None) -> list[VersionStatus]:
         """Statuses of all versions, or those of one model, sorted by name and version."""
         with self._lock:
+            names = sorted(self._models) if name is None else [name]
             return [
-                status
-                for key, status in sorted(self._versions.items())
-                if name is None or key[0] == name
+                model.versions[version]
+                for model in (self._models[one] for one in names if one in self._models)
+                for version in sorted(model.versions)
             ]
 
-    def status(self, name: str, version: int | None = None) -> VersionStatus:
+    def status(
+        self, name: str, version: int | None = None, *, label: str | None = None
+    ) -> VersionStatus:
         """Status of one version; without a version, of the newest, available ones first.
+
+        Args:
+            name: The model.
+            version: Its version.
+            label: A label of the version, instead of its number.
 
         Raises:
             ModelNotFoundError: There is no such model.
-            VersionNotFoundError: The model has no such version.
+            VersionNotFoundError: The model has no such version or label.
         """
         statuses = self.statuses(name)
         if not statuses:
             raise ModelNotFoundError(
                 f"there is no model {quote(name)}; the models are: {self._names()}"
             )
+        if label is not None:
+            version = self._labelled(name, label)
         if version is None:
             return max(statuses, key=lambda one: (one.state is State.AVAILABLE, one.version))
         for status in statuses:
@@ -82,52 +132,69 @@ class Catalog:
         )
 
     @contextlib.contextmanager
-    def acquire(self, name: str, version: int | None = None) -> Iterator[Servable]:
+    def acquire(
+        self, name: str, version: int | None = None, *, label: str | None = None
+    ) -> Iterator[Servable]:
         """Hold a servable; it is not unloaded before it is let go.
 
         Args:
             name: The model.
             version: Its version; None for the newest that is available.
+            label: A label of the version, instead of its number.
 
         Raises:
             ModelNotFoundError: There is no such model.
-            VersionNotFoundError: The model has no such version.
+            VersionNotFoundError: The model has no such version or label.
             UnavailableError: The version is loading, draining, unloaded or has failed.
         """
-        servable = self._find(name, version)
+        servable = self._find(name, version, label)
         try:
             yield servable
         finally:
             servable.release()
 
-    def _find(self, name: str, version: int | None) -> Servable:
+    def _find(self, name: str, version: int | None, label: str | None) -> Servable:
         with self._lock:
+            model = self._models.get(name, _Model())
+            if label is not None:
+                # A label that points to nothing must not mean the newest version.
+                version = model.labels.get(label, 0)
             if version is None:
-                servable = self._newest.get(name)
+                servable = model.newest
             else:
-                status = self._versions.get((name, version))
+                status = model.versions.get(version)
                 servable = status.servable if status and status.state is State.AVAILABLE else None
             if servable is not None:
                 # Under the lock, so that draining cannot begin in between.
                 servable.retain()
                 return servable
-        status = self.status(name, version)
+        status = self.status(name, version, label=label)
         reason = f": {status.reason}" if status.reason else "; try again later"
         raise UnavailableError(
             f"version {status.version} of model {quote(name)} is {status.state.value}{reason}"
         )
 
-    def _choose_newest(self, name: str) -> None:
-        available = [
-            status.servable
-            for (model, _), status in self._versions.items()
-            if model == name and status.state is State.AVAILABLE and status.servable is not None
-        ]
-        if available:
-            self._newest[name] = max(available, key=lambda servable: servable.version)
-        else:
-            self._newest.pop(name, None)
+    def _labelled(self, name: str, label: str) -> int:
+        with self._lock:
+            model = self._models.get(name, _Model())
+            if label in model.labels:
+                return model.labels[label]
+            if label in model.wanted_labels:
+                return model.wanted_labels[label]
+            labels = ", ".join(sorted(model.wanted_labels)) or "none"
+        raise VersionNotFoundError(
+            f"model {quote(name)} has no label {quote(label)}; its labels are: {labels}"
+        )
 
     def _names(self) -> str:
         with self._lock:
-            return ", ".join(sorted({name for name, _ in self._versions})) or "none"
+            return ", ".join(sorted(self._models)) or "none"
+
+
+def _newest(model: _Model) -> Servable | None:
+    available = [
+        status.servable
+        for status in model.versions.values()
+        if status.state is State.AVAILABLE and status.servable is not None
+    ]
+    return max(available, key=lambda servable: servable.version, default=None)

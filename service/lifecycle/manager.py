@@ -1,5 +1,6 @@
 """The manager: keeps what is loaded in step with what the repository holds."""
 
+import functools
 import logging
 import threading
 import time
@@ -7,27 +8,30 @@ from collections.abc import Callable
 
 from artifact.errors import RepositoryError
 from artifact.repository import ModelRepository
+from service.errors import ModelNotFoundError, UnavailableError
 from service.lifecycle.catalog import Catalog, VersionStatus
-from service.lifecycle.policy import Action, State, VersionPolicy, plan
-from service.servable import Servable
+from service.lifecycle.draining import Drains
+from service.lifecycle.model import Load, ModelLifecycle
+from service.lifecycle.policy import State
+from service.lifecycle.readiness import missing_models
+from service.quoting import quote
 
 logger = logging.getLogger(__name__)
 
-Load = Callable[[str, int], Servable]
-
 
 class ServableManager:
-    """Polls the repository and carries out the plan, one step after another.
+    """Polls the repository and lets every model follow it, one step after another.
 
-    Polling also works on network volumes, where notifications of changes do not arrive.
+    Polling also works on network volumes, where notifications of changes do not arrive. A volume
+    that cannot be read, or is no longer mounted, takes nothing out of service.
 
     Args:
         repository: What should be served.
         catalog: What is served.
         load: Makes a servable of a version; raises if it must not serve.
         poll_seconds: Time between two looks at the repository.
-        on_change: Called after every change of a version's status.
-        on_reconciled: Called after every look at the repository.
+        on_change: Called after every change of a version's status, by one thread at a time.
+        on_look: Called after every look at the repository.
     """
 
     def __init__(
@@ -38,19 +42,37 @@ class ServableManager:
         *,
         poll_seconds: float,
         on_change: Callable[[VersionStatus], None],
-        on_reconciled: Callable[[], None],
+        on_look: Callable[[], None],
     ) -> None:
         self._repository = repository
         self._catalog = catalog
         self._load = load
         self._poll_seconds = poll_seconds
         self._on_change = on_change
-        self._on_reconciled = on_reconciled
+        self._on_look = on_look
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="servable-manager", daemon=True)
-        self._fingerprints: dict[tuple[str, int], object] = {}
+        # Whoever changes what is loaded holds it: the polling thread, or a caller.
+        self._changing = threading.Lock()
+        self._reporting = threading.Lock()
+        self._models: dict[str, ModelLifecycle] = {}
+        self._drains = Drains()
+        self._device: int | None = None
+        self._problems: dict[str, str] = {}
         self._first_look_done = False
         self._was_ready = False
+
+    @property
+    def refused_configurations(self) -> dict[str, bool]:
+        """For each model, whether its `config.yaml` is refused."""
+        return {
+            name: bool(model.configuration_problem) for name, model in list(self._models.items())
+        }
+
+    @property
+    def repository_problem(self) -> str:
+        """Why the last look at the repository was incomplete; empty if it was not."""
+        return "; ".join(self._problems.values())
 
     def start(self) -> None:
         """Load what there is and keep in step with it, in the background."""
@@ -64,9 +86,9 @@ class ServableManager:
         """Drain every servable, for `timeout_seconds` at most in all."""
         deadline = time.monotonic() + timeout_seconds
         self._thread.join(timeout_seconds)
-        for status in self._catalog.statuses():
-            if status.state is State.AVAILABLE:
-                self._unload(status, max(deadline - time.monotonic(), 0.0))
+        for model in list(self._models.values()):
+            model.drain()
+        self._drains.wait(max(deadline - time.monotonic(), 0.0))
 
     def unready_reason(self) -> str:
         """Why the server is not ready; empty when it is.
@@ -76,100 +98,127 @@ class ServableManager:
         """
         if self._stop.is_set():
             return "draining"
-        if not self._first_look_done:
-            return "loading"
         statuses = self._catalog.statuses()
-        available = {status.name for status in statuses if status.state is State.AVAILABLE}
-        if not available:
-            return "no model is available"
-        missing = sorted({status.name for status in statuses} - available)
+        models = list(self._models.values())
+        configured = [model.name for model in models if model.configured]
+        problems = {name: self._catalog.problem(name) for name in configured}
+        problems |= {model.name: model.configuration_problem for model in models}
+        missing = missing_models(configured, statuses, problems)
+        text = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+        if not self._first_look_done:
+            return f"loading; {text}" if text else "loading"
+        if not any(status.state is State.AVAILABLE for status in statuses):
+            reasons = [self.repository_problem, text]
+            return "; ".join(["no model is available", *filter(None, reasons)])
         if missing and not self._was_ready:
-            return f"no version is available of: {', '.join(missing)}"
+            return text
         self._was_ready = True
         return ""
 
     def reconcile(self) -> None:
         """Bring what is loaded in step with the repository, until nothing is left to do.
 
-        Raises:
-            RepositoryError: The repository cannot be read.
+        A model that cannot be read stays as it is, and the others go on.
         """
-        models = self._repository.models()
-        known = {status.name for status in self._catalog.statuses()}
-        for name in sorted(known.union(models)):
-            while not self._stop.is_set():
-                actions = self._plan(name)
-                for action in actions:
-                    self._carry_out(name, action)
-                if not actions:
-                    break
+        if not self._try("", self._find_models):
+            return
+        for name in sorted(self._models):
+            if not self._stop.is_set():
+                with self._changing:
+                    self._try(name, functools.partial(self._reconcile, name))
 
-    def _plan(self, name: str) -> list[Action]:
-        on_disk = set(self._repository.versions(name))
-        states = {}
-        for status in self._catalog.statuses(name):
-            changed = self._fingerprint(name, status.version) != self._fingerprints.get(
-                (name, status.version)
+    def load_model(self, name: str) -> None:
+        """Load a model that was unloaded or has failed, or its new versions, at once.
+
+        Raises:
+            ModelNotFoundError: The repository has no such model.
+            UnavailableError: It was tried, and no version of it can serve.
+        """
+        with self._changing:
+            if name not in self._repository.models() or not self._repository.versions(name):
+                raise ModelNotFoundError(f"the repository has no model {quote(name)}")
+            model = self._model(name)
+            model.held_back = False
+            model.try_failed_again()
+            self._reconcile(name)
+        self._on_look()
+        statuses = self._catalog.statuses(name)
+        if not any(status.state is State.AVAILABLE for status in statuses):
+            reasons = "; ".join(
+                f"version {one.version} is {one.state.value} {one.reason}".rstrip()
+                for one in statuses
             )
-            # A failed version that was written anew deserves another try.
-            retry = status.state is State.FAILED and status.version in on_disk and changed
-            states[status.version] = State.UNLOADED if retry else status.state
-        return plan(on_disk, states, VersionPolicy())
+            raise UnavailableError(f"model {name} cannot be loaded: {reasons}")
 
-    def _carry_out(self, name: str, action: Action) -> None:
-        if action.kind == "load":
-            self._load_version(name, action.version)
-        elif action.kind == "unload":
-            self._unload(self._catalog.status(name, action.version), timeout_seconds=60.0)
-        else:
-            self._catalog.forget(name, action.version)
+    def unload_model(self, name: str) -> None:
+        """Unload every version of a model; it stays unloaded until it is asked for again.
 
-    def _load_version(self, name: str, version: int) -> None:
-        self._put(VersionStatus(name, version, State.LOADING))
-        self._fingerprints[name, version] = self._fingerprint(name, version)
+        Raises:
+            ModelNotFoundError: There is no such model.
+        """
+        with self._changing:
+            if not self._catalog.statuses(name):
+                raise ModelNotFoundError(f"there is no model {quote(name)}")
+            self._model(name).held_back = True
+            self._reconcile(name)
+        self._on_look()
+
+    def _find_models(self) -> None:
+        self._repository.check_readable()
+        names = self._repository.models()
+        device = self._repository.root.stat().st_dev
+        if not names and self._models and self._device not in (None, device):
+            raise RepositoryError(
+                f"the repository {self._repository.root} is empty and on another device than "
+                "before: it seems to be no longer mounted"
+            )
+        self._device = device
+        for name in names:
+            self._model(name)
+
+    def _model(self, name: str) -> ModelLifecycle:
+        if name not in self._models:
+            self._models[name] = ModelLifecycle(
+                name, self._repository, self._catalog, self._load, self._drains, self._report
+            )
+        return self._models[name]
+
+    def _reconcile(self, name: str) -> None:
+        self._models[name].reconcile(self._stop.is_set)
+        if not self._catalog.statuses(name) and not self._models[name].configured:
+            del self._models[name]
+
+    def _report(self, status: VersionStatus) -> None:
+        # Servables end in threads of their own.
+        with self._reporting:
+            self._on_change(status)
+
+    def _try(self, name: str, step: Callable[[], None]) -> bool:
+        """Take one step of a look; what goes wrong with it leaves everything as it is."""
         try:
-            servable = self._load(name, version)
-        # Whatever is wrong with one version, the others go on.
+            step()
+        # The manager must outlive anything that one look at the repository brings.
         except Exception as error:
-            reason = str(error) or type(error).__name__
-            self._put(VersionStatus(name, version, State.FAILED, reason))
-            logger.error("refused %s version %d: %s", name, version, reason)
-            return
-        self._put(VersionStatus(name, version, State.AVAILABLE, servable=servable))
-        logger.info("available: %s", servable.describe())
-
-    def _unload(self, status: VersionStatus, timeout_seconds: float) -> None:
-        servable = status.servable
-        if servable is None:
-            return
-        self._put(VersionStatus(status.name, status.version, State.DRAINING, servable=servable))
-        if not servable.drain(timeout_seconds):
-            logger.warning("%s version %d did not drain in time", status.name, status.version)
-        self._put(VersionStatus(status.name, status.version, State.UNLOADED))
-        logger.info("unloaded %s version %d", status.name, status.version)
-
-    def _put(self, status: VersionStatus) -> None:
-        self._catalog.put(status)
-        self._on_change(status)
-
-    def _fingerprint(self, name: str, version: int) -> object:
-        """Changes when any file of a version does."""
-        path = self._repository.version_path(name, version)
-        try:
-            files = sorted(path.rglob("*"))
-            return [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files]
-        except OSError:
-            return None
+            expected = isinstance(error, RepositoryError | OSError)
+            problem = f"{name}: {error}" if name else str(error)
+            if self._problems.get(name) != problem:
+                logger.error(
+                    "cannot be read, so what is loaded stays loaded: %s",
+                    problem,
+                    exc_info=None if expected else error,
+                )
+            self._problems[name] = problem
+            return False
+        if self._problems.pop(name, None) is not None:
+            logger.info("can be read again: %s", name or self._repository.root)
+        return True
 
     def _poll(self) -> None:
         while not self._stop.is_set():
+            self.reconcile()
+            self._first_look_done = True
             try:
-                self.reconcile()
-                self._first_look_done = True
-                self._on_reconciled()
-            except RepositoryError as error:
-                logger.error("the repository cannot be read; serving what is loaded: %s", error)
-            # The manager must outlive anything that one look at the repository brings.
+                self._on_look()
             except Exception:
-                logger.exception("looking at the repository failed; trying again later")
+                logger.exception("what follows a look at the repository failed")
             self._stop.wait(self._poll_seconds)

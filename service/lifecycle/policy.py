@@ -4,12 +4,12 @@ A new version becomes available before the one that it replaces drains, and a ve
 takes nobody's place.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from artifact.frozen import FrozenModel
 
@@ -24,30 +24,72 @@ class State(Enum):
     FAILED = "failed"
 
 
-class VersionPolicy(FrozenModel):
-    """Which versions of a model should be available.
+class LatestVersions(FrozenModel):
+    """The newest versions should be available.
 
     Attributes:
-        latest: How many of the newest versions; versions that fail do not count.
+        latest: How many; versions that fail do not count.
     """
 
     latest: PositiveInt = 1
 
     def aspired(self, versions: Mapping[int, State]) -> set[int]:
         """Choose among the versions on disk, whose states are given (UNLOADED if never loaded)."""
-        candidates = [version for version in versions if versions[version] is not State.FAILED]
-        return set(sorted(candidates, reverse=True)[: self.latest])
+        return set(sorted(_good(versions, versions), reverse=True)[: self.latest])
+
+
+class AllVersions(FrozenModel):
+    """Every version should be available."""
+
+    def aspired(self, versions: Mapping[int, State]) -> set[int]:
+        """Choose among the versions on disk, whose states are given (UNLOADED if never loaded)."""
+        return _good(versions, versions)
+
+
+class SpecificVersions(FrozenModel):
+    """The versions of a list should be available.
+
+    Attributes:
+        specific: The list.
+    """
+
+    specific: Annotated[frozenset[PositiveInt], Field(min_length=1)]
+
+    def aspired(self, versions: Mapping[int, State]) -> set[int]:
+        """Choose among the versions on disk, whose states are given (UNLOADED if never loaded)."""
+        return _good(self.specific, versions)
+
+
+VersionPolicy = LatestVersions | AllVersions | SpecificVersions
+
+
+def _good(wanted: Iterable[int], versions: Mapping[int, State]) -> set[int]:
+    """Those on disk that have not failed."""
+    return {one for one in wanted if versions.get(one, State.FAILED) is not State.FAILED}
 
 
 @dataclass(frozen=True)
 class Action:
-    """One thing to do to one version of a model."""
+    """One thing to do to one version of a model.
 
-    kind: Literal["load", "unload", "forget"]
+    To load and to unload speak for themselves. To reload is to load a version anew, beside the
+    servable that answers, and to put it in that servable's place. To forget is to take a version
+    that is no longer on disk out of the lists.
+    """
+
+    kind: Literal["load", "reload", "unload", "forget"]
     version: int
 
 
-def plan(on_disk: set[int], states: Mapping[int, State], policy: VersionPolicy) -> list[Action]:
+def plan(
+    on_disk: Collection[int],
+    states: Mapping[int, State],
+    policy: VersionPolicy,
+    *,
+    labels: Mapping[str, int] | None = None,
+    resolved: Mapping[str, int] | None = None,
+    stale: Collection[int] = (),
+) -> list[Action]:
     """Say what to do next for one model.
 
     Called again after every step, until nothing is left to do.
@@ -56,28 +98,63 @@ def plan(on_disk: set[int], states: Mapping[int, State], policy: VersionPolicy) 
         on_disk: Versions that the repository holds.
         states: State of every version that has ever been loaded or tried.
         policy: Which versions should be available.
+        labels: What each label should point to. Labelled versions should be available too.
+        resolved: What each label points to now. Such a version is not unloaded before its label
+            has moved on.
+        stale: Versions that should be loaded anew.
 
     Returns:
         Actions that may be carried out now, in this order. Loads come before unloads; a version
         that others replace is unloaded only once one of them is available.
     """
     known = {version: states.get(version, State.UNLOADED) for version in on_disk}
-    aspired = policy.aspired(known)
+    labelled = _good((labels or {}).values(), known)
+    aspired = policy.aspired(known) | labelled
+    available = {version for version, state in states.items() if state is State.AVAILABLE}
     loads = [
         Action("load", version)
         for version in sorted(aspired, reverse=True)
         if known[version] is State.UNLOADED
     ]
-    available = {version for version, state in states.items() if state is State.AVAILABLE}
+    reloads = [
+        Action("reload", version)
+        for version in sorted(available & aspired & set(stale), reverse=True)
+    ]
     replaced = bool(available & aspired) and not loads
+    held = set((resolved or {}).values())
     unloads = [
         Action("unload", version)
         for version in sorted(available - aspired)
-        if replaced or version not in on_disk
+        if (replaced and version not in held) or version not in known
     ]
     gone = [
         Action("forget", version)
         for version, state in sorted(states.items())
-        if version not in on_disk and state in (State.FAILED, State.UNLOADED)
+        if version not in known and state in (State.FAILED, State.UNLOADED)
     ]
-    return loads + unloads + gone
+    return loads + reloads + unloads + gone
+
+
+def move_labels(
+    labels: Mapping[str, int], resolved: Mapping[str, int], states: Mapping[int, State]
+) -> dict[str, int]:
+    """Say what each label points to now.
+
+    A label moves once the version that it should point to is available; until then it stays where
+    it is, as long as that version is available.
+
+    Args:
+        labels: What each label should point to.
+        resolved: What each label pointed to until now.
+        states: State of every version.
+
+    Returns:
+        What each label points to; labels that point to nothing available are left out.
+    """
+    moved = {}
+    for label, target in labels.items():
+        for version in (target, resolved.get(label, target)):
+            if states.get(version) is State.AVAILABLE:
+                moved[label] = version
+                break
+    return moved

@@ -1,6 +1,7 @@
 """convd's own protocol: converts messages and delegates to the inference service."""
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import grpc
 import numpy as np
@@ -17,7 +18,7 @@ from service.inference import (
     PixelImage,
     PreparedImage,
 )
-from service.lifecycle.catalog import VersionStatus
+from service.lifecycle.catalog import Catalog, VersionStatus
 from service.lifecycle.policy import State
 from service.ranking import top_classes
 from service.rpc.interceptor import current_call, error_status
@@ -71,8 +72,10 @@ class ClassificationServicer(pb_grpc.ClassificationServiceServicer):
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> pb.ListModelsResponse:
         """List every version with its state."""
-        statuses = self._inference.catalog.statuses()
-        return pb.ListModelsResponse(models=[_model_version(status) for status in statuses])
+        catalog = self._inference.catalog
+        return pb.ListModelsResponse(
+            models=[_model_version(status, catalog) for status in catalog.statuses()]
+        )
 
     def GetModel(  # noqa: N802
         self,
@@ -80,8 +83,10 @@ class ClassificationServicer(pb_grpc.ClassificationServiceServicer):
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> pb.GetModelResponse:
         """Describe one version."""
-        status = self._inference.catalog.status(*_name_and_version(request.model))
-        response = pb.GetModelResponse(model=_model_version(status))
+        choice = _choice(request.model)
+        catalog = self._inference.catalog
+        status = catalog.status(choice.name, choice.version, label=choice.label)
+        response = pb.GetModelResponse(model=_model_version(status, catalog))
         if status.servable is not None:
             manifest = status.servable.manifest
             response.labels.extend(manifest.labels)
@@ -95,7 +100,10 @@ class ClassificationServicer(pb_grpc.ClassificationServiceServicer):
             raise InvalidRequestError(
                 f"top_k is {request.top_k}: send how many classes you want, or 0 for every class"
             )
-        with self._inference.servable(call, *_name_and_version(request.model)) as servable:
+        choice = _choice(request.model)
+        with self._inference.servable(
+            call, choice.name, choice.version, label=choice.label
+        ) as servable:
             outcomes = self._inference.prepare(servable, [_source(one) for one in request.images])
             images = [image for image in outcomes if not isinstance(image, InvalidImageError)]
             if not images:
@@ -121,17 +129,23 @@ def _add_classes(
         add(index=index, label=labels[index], probability=probability)
 
 
-def _name_and_version(spec: pb.ModelSpec) -> tuple[str, int | None]:
+class _Choice(NamedTuple):
+    name: str
+    version: int | None = None
+    label: str | None = None
+
+
+def _choice(spec: pb.ModelSpec) -> _Choice:
     if not spec.name:
         raise InvalidRequestError("the request names no model: set model.name")
     choice = spec.WhichOneof("version_choice")
     if choice is None:
-        return spec.name, None
+        return _Choice(spec.name)
     if choice == "version_label":
-        raise InvalidRequestError("version labels are not configured: send a version or none")
+        return _Choice(spec.name, label=spec.version_label)
     if spec.version < 1:
         raise InvalidRequestError(f"version {spec.version}: versions begin at 1")
-    return spec.name, spec.version
+    return _Choice(spec.name, spec.version)
 
 
 def _source(image: pb.Image) -> ImageSource:
@@ -157,12 +171,14 @@ def _error(error: ServiceError, call: Call) -> pb.Error:
     return pb.Error(code=status.number, message=status.message)
 
 
-def _model_version(status: VersionStatus) -> pb.ModelVersion:
+def _model_version(status: VersionStatus, catalog: Catalog) -> pb.ModelVersion:
+    labels = catalog.labels(status.name)
     message = pb.ModelVersion(
         name=status.name,
         version=status.version,
         state=_STATES[status.state],
-        reason=status.reason,
+        reason=status.reason or catalog.problem(status.name),
+        version_labels=sorted(one for one in labels if labels[one] == status.version),
     )
     servable = status.servable
     if servable is not None:

@@ -517,6 +517,7 @@ class ModelVersion(_message.Message):
     CLASSES_FIELD_NUMBER: _builtins.int
     ACCURACY_FIELD_NUMBER: _builtins.int
     GOLDEN_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    VERSION_LABELS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the model."""
     version: _builtins.int
@@ -524,7 +525,7 @@ class ModelVersion(_message.Message):
     state: Global___ModelVersion.State.ValueType
     """Where it is in its life."""
     reason: _builtins.str
-    """Why it failed; empty otherwise."""
+    """Why it failed, or what is wrong with the configuration of its model; empty otherwise."""
     provider: _builtins.str
     """The execution provider that runs it, such as "CPUExecutionProvider"; empty unless available."""
     classes: _builtins.int
@@ -535,6 +536,10 @@ class ModelVersion(_message.Message):
     """Largest absolute difference from a golden probability that the self-test saw; unset unless
     the self-test was run.
     """
+    @_builtins.property
+    def version_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The labels that point to this version now, sorted."""
+
     def __init__(
         self,
         *,
@@ -546,10 +551,11 @@ class ModelVersion(_message.Message):
         classes: _builtins.int = ...,
         accuracy: _builtins.float | None = ...,
         golden_difference: _builtins.float | None = ...,
+        version_labels: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_golden_difference", b"_golden_difference", "accuracy", b"accuracy", "golden_difference", b"golden_difference"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_golden_difference", b"_golden_difference", "accuracy", b"accuracy", "classes", b"classes", "golden_difference", b"golden_difference", "name", b"name", "provider", b"provider", "reason", b"reason", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_golden_difference", b"_golden_difference", "accuracy", b"accuracy", "classes", b"classes", "golden_difference", b"golden_difference", "name", b"name", "provider", b"provider", "reason", b"reason", "state", b"state", "version", b"version", "version_labels", b"version_labels"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accuracy: _TypeAlias = _typing.Literal["accuracy"]  # noqa: Y015
     _WhichOneofArgType__accuracy: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy"]  # noqa: Y015

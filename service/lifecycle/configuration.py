@@ -1,0 +1,177 @@
+"""`REPOSITORY/NAME/config.yaml`: how one model is to be served."""
+
+import difflib
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt, ValidationError
+
+from artifact.frozen import FrozenModel
+from service.lifecycle.policy import (
+    AllVersions,
+    LatestVersions,
+    SpecificVersions,
+    VersionPolicy,
+)
+
+logger = logging.getLogger(__name__)
+
+CONFIGURATION_FILE = "config.yaml"
+
+_NEVER = object()
+
+
+class ConfigurationError(Exception):
+    """A model's configuration cannot be used; the text says what to change."""
+
+
+def _read_policy(value: object) -> object:
+    if value == "all":
+        return AllVersions()
+    if isinstance(value, LatestVersions | AllVersions | SpecificVersions):
+        return value
+    try:
+        if isinstance(value, dict) and "latest" in value:
+            return LatestVersions.model_validate(value)
+        return SpecificVersions.model_validate(value)
+    except ValidationError as error:
+        raise ValueError("write all, {latest: 2} or {specific: [3, 4]}") from error
+
+
+Label = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
+
+
+class ModelConfiguration(FrozenModel):
+    """What `config.yaml` may say about one model.
+
+    What is left out is as the server's own settings have it.
+
+    Attributes:
+        version_policy: Which versions should be available.
+        labels: Versions by label. A labelled version is available whatever the policy says.
+        max_batch_size: Most rows in one inference.
+        max_queue_size: Most rows that wait.
+        max_queue_delay_seconds: How long a lone request waits for company before it runs.
+        max_concurrent_executions: Inferences that may run at the same time.
+        provider: What to run the model on.
+    """
+
+    version_policy: Annotated[VersionPolicy, BeforeValidator(_read_policy)] = LatestVersions()
+    labels: dict[Label, PositiveInt] = Field(default_factory=dict)
+    max_batch_size: PositiveInt | None = None
+    max_queue_size: PositiveInt | None = None
+    max_queue_delay_seconds: NonNegativeFloat | None = None
+    max_concurrent_executions: PositiveInt | None = None
+    provider: str | None = None
+
+    def engine_settings(self) -> dict[str, Any]:
+        """What a servable has to be loaded with, by the names of the server's settings."""
+        return self.model_dump(exclude={"version_policy", "labels"}, exclude_none=True)
+
+
+def read_configuration(text: str) -> ModelConfiguration:
+    """Read the text of a `config.yaml`.
+
+    Raises:
+        ConfigurationError: It is no YAML, has an unknown key, or a value that cannot be used.
+    """
+    try:
+        values = yaml.load(text, _StrictLoader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"not valid YAML: {' '.join(str(error).split())}") from error
+    if values is None:
+        return ModelConfiguration()
+    if not isinstance(values, dict):
+        raise ConfigurationError("it has to be a mapping, such as 'labels: {stable: 3}'")
+    try:
+        return ModelConfiguration.model_validate(values)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        raise ConfigurationError("; ".join(_explain(problem) for problem in problems)) from error
+
+
+class ConfigurationFile:
+    """The configuration of one model, which may change at any time.
+
+    A file that cannot be used leaves the last good configuration in force.
+
+    Args:
+        path: The file; it need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: object = _NEVER
+        self._applied: object = _NEVER
+        self._good: ModelConfiguration | None = None
+        self.problem = ""
+
+    @property
+    def configuration(self) -> ModelConfiguration | None:
+        """The last good configuration; None if there was none and the file cannot be used."""
+        return self._good
+
+    @property
+    def exists(self) -> bool:
+        """Whether there was a file when it was last looked at."""
+        return self._seen not in (_NEVER, None)
+
+    def refresh(self) -> None:
+        """Look at the file, and read it if it has changed.
+
+        A change is taken over at the look after the one that saw it first: many editors empty a
+        file before they write it, and an empty configuration is a valid one.
+        """
+        try:
+            stamp = _stamp(self._path)
+            settled = stamp == self._seen or self._seen is _NEVER
+            self._seen = stamp
+            if stamp == self._applied or not settled:
+                return
+            text = "" if stamp is None else self._path.read_text(encoding="utf-8")
+            configuration = read_configuration(text)
+        except (ConfigurationError, OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            self._refuse(f"{self._path.name} is refused: {reason}")
+            return
+        if self._good is not None and configuration != self._good:
+            logger.info("%s is in force: %s", self._path, configuration)
+        self._applied, self._good, self.problem = stamp, configuration, ""
+
+    def _refuse(self, problem: str) -> None:
+        if self._good is not None:
+            problem += "; the last good configuration stays in force"
+        if problem != self.problem:
+            logger.error("%s: %s", self._path, problem)
+        self.problem = problem
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that is there twice, of which YAML's own loader would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key {key!r} is there twice", problem_mark=node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def _stamp(path: Path) -> object:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _explain(problem: Any) -> str:  # noqa: ANN401
+    key = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+    if problem["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(key, ModelConfiguration.model_fields, n=1)
+        return f"{key}: unknown key" + (f"; did you mean {nearest[0]}?" if nearest else "")
+    return f"{key}: {str(problem['msg']).removeprefix('Value error, ')}"

@@ -2,17 +2,17 @@
 
 import threading
 
-import numpy as np
-
-from artifact.bundle import MODEL_FILE, Artifact
+from artifact.bundle import Artifact
 from artifact.manifest import Manifest
 from artifact.repository import ModelRepository
-from runtime.providers import CPU
-from runtime.selftest import run_self_test
+from runtime.choice import ProvenSession, prove_session
+from runtime.cores import CoreBudget
+from runtime.providers import ExecutionProvider
 from runtime.session import Session
 from service.batching.batcher import Batcher
 from service.metrics import Metrics, VersionMetrics
 from service.settings import ServerSettings
+from service.warmup import BatchCost, seeded_costs, warm_up
 
 
 class Servable:
@@ -22,9 +22,9 @@ class Servable:
         name: The model.
         version: Its version.
         manifest: The artifact's manifest.
-        session: The loaded network.
+        proven: The loaded network, with its proof.
+        costs: What a batch of each size costs here.
         batcher: Runs rows of many requests together.
-        golden_difference: What the self-test saw.
         metrics: Where it counts what it does.
     """
 
@@ -33,17 +33,19 @@ class Servable:
         name: str,
         version: int,
         manifest: Manifest,
-        session: Session,
+        proven: ProvenSession,
+        costs: tuple[BatchCost, ...],
         batcher: Batcher,
-        golden_difference: float,
         metrics: VersionMetrics,
     ) -> None:
         self.name = name
         self.version = version
         self.manifest = manifest
-        self.session = session
+        self.session = proven.session
+        self.golden_difference = proven.golden_difference
+        self.refusals = proven.refusals
+        self.costs = costs
         self.batcher = batcher
-        self.golden_difference = golden_difference
         self.metrics = metrics
         self._holders = 0
         self._released = threading.Condition()
@@ -68,14 +70,18 @@ class Servable:
         return drained
 
     def describe(self) -> str:
-        """One line for people: what it is and where it runs."""
+        """For people: what it is, where it runs and why there, and how fast it is."""
         accuracy = self.manifest.accuracy
         proof = f"golden difference {self.golden_difference:.1e}"
         quality = f", accuracy {accuracy.top1:.2%}" if accuracy else ""
-        return (
-            f"{self.name} version {self.version} on {self.session.provider.name} "
+        threads = f", {self.session.threads} threads" if self.session.threads else ""
+        lines = [
+            f"{self.name} version {self.version} on {self.session.provider}{threads} "
             f"({len(self.manifest.labels)} classes, {proof}{quality})"
-        )
+        ]
+        lines += [f"  not on {refusal}" for refusal in self.refusals]
+        rates = ", ".join(f"{cost.rows}: {cost.images_per_second:.0f}" for cost in self.costs)
+        return "\n".join([*lines, f"  images per second by batch size: {rates}"])
 
 
 class ServableLoader:
@@ -85,14 +91,20 @@ class ServableLoader:
         repository: Where the versions are.
         settings: The server's settings.
         metrics: Where the servables count what they do.
+        cores: What all servables share the cores with.
     """
 
     def __init__(
-        self, repository: ModelRepository, settings: ServerSettings, metrics: Metrics
+        self,
+        repository: ModelRepository,
+        settings: ServerSettings,
+        metrics: Metrics,
+        cores: CoreBudget,
     ) -> None:
         self._repository = repository
         self._settings = settings
         self._metrics = metrics
+        self._cores = cores
 
     def __call__(self, name: str, version: int) -> Servable:
         """Read, check, prove and warm up one version.
@@ -100,31 +112,35 @@ class ServableLoader:
         Raises:
             ArtifactError: It is incomplete, altered or does not give its golden answers.
         """
+        settings = self._settings
         artifact = Artifact.open(self._repository.version_path(name, version))
         artifact.check_all_files()
-        session = Session(
-            artifact.read(MODEL_FILE), CPU, intra_op_threads=self._settings.intra_op_threads
+        proven = prove_session(
+            artifact, self._load, wanted=settings.provider, policy=settings.precision_policy
         )
-        difference = run_self_test(artifact, session)
-        self._warm_up(artifact, session)
+        session = proven.session
+        costs = warm_up(session, artifact.manifest.preprocessing.output_shape)
         version_metrics = self._metrics.for_version(name, version)
         batcher = Batcher(
             session.run,
-            max_batch_size=self._settings.max_batch_size,
-            max_queue_size=self._settings.max_queue_size,
-            max_queue_delay_seconds=self._settings.max_queue_delay_seconds,
+            max_batch_size=settings.max_batch_size,
+            max_queue_size=settings.max_queue_size,
+            max_queue_delay_seconds=settings.max_queue_delay_seconds,
+            max_concurrent_executions=session.max_concurrent_executions,
             observer=version_metrics,
+            costs=seeded_costs(costs, settings.max_batch_size),
         )
         version_metrics.watch_queue(lambda: batcher.waiting_rows)
-        return Servable(
-            name, version, artifact.manifest, session, batcher, difference, version_metrics
-        )
+        return Servable(name, version, artifact.manifest, proven, costs, batcher, version_metrics)
 
-    def _warm_up(self, artifact: Artifact, session: Session) -> None:
-        """Run every power of two up to the largest batch, so that no caller meets a cold size."""
-        shape = artifact.manifest.preprocessing.output_shape
-        size = 1
-        while size < self._settings.max_batch_size:
-            session.run(np.zeros((size, *shape), np.uint8))
-            size *= 2
-        session.run(np.zeros((self._settings.max_batch_size, *shape), np.uint8))
+    def _load(self, model: bytes, provider: ExecutionProvider) -> Session:
+        settings = self._settings
+        return Session(
+            model,
+            provider,
+            intra_op_threads=settings.intra_op_threads,
+            max_batch_size=settings.max_batch_size,
+            max_concurrent_executions=settings.max_concurrent_executions,
+            gpu_memory_limit_bytes=settings.gpu_memory_limit_bytes,
+            cores=self._cores,
+        )

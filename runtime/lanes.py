@@ -118,7 +118,8 @@ def _buffer(
     host_memory: Any,  # noqa: ANN401
 ) -> tuple[ort.OrtValue, NDArray[Any]]:
     """A buffer as ONNX Runtime sees it and as numpy does."""
-    value = ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, memory_info=host_memory)
+    where = {} if host_memory is None else {"memory_info": host_memory}
+    value = ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, **where)
     size = math.prod(shape) * np.dtype(dtype).itemsize
     memory = (ctypes.c_uint8 * size).from_address(value.data_ptr())
     return value, np.ndarray(shape, dtype, memoryview(memory))

@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import onnxruntime as ort
-
 from artifact.precision import Precision
-from runtime import openvino
+from runtime import cuda, openvino
 
-CUDA_NAME = "CUDAExecutionProvider"
+CUDA_NAME = cuda.NAME
 OPENVINO_NAME = openvino.NAME
 CPU_NAME = "CPUExecutionProvider"
 
@@ -64,9 +62,7 @@ def why_missing(provider: ExecutionProvider) -> str | None:
         if reason is None and provider.precision == "bfloat16" and not _has_bfloat16():
             return "this processor has no bfloat16 instructions (AMX or AVX512-BF16)"
         return reason
-    if provider.name not in ort.get_available_providers():
-        return "this onnxruntime is built without CUDA: pip install onnxruntime-gpu"
-    return None
+    return cuda.why_missing()
 
 
 @cache

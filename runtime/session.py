@@ -1,18 +1,22 @@
 """Sessions: a network loaded into ONNX Runtime on one execution provider."""
 
-import os
+import time
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from runtime import openvino
+from runtime import cuda, openvino
+from runtime.buckets import batch_buckets
+from runtime.cores import CoreBudget, available_cores
 from runtime.errors import SessionError
+from runtime.lanes import Lanes, Outputs
 from runtime.providers import CUDA_NAME, OPENVINO_NAME, ExecutionProvider, why_missing
 
-Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""Probabilities and logits, both float32 `[batch, classes]`."""
+SMALL_INFERENCE_SECONDS = 1e-3
+"""A network that is faster than this on one picture is slower, not faster, on several threads."""
 
 _LOG_ERRORS_ONLY = 3
 
@@ -23,20 +27,64 @@ class Session:
     Args:
         model: Bytes of the ONNX file.
         provider: Where to run it.
-        intra_op_threads: Threads for one inference; 0 for every core that this process may use.
+        intra_op_threads: Threads for one inference; 0 takes every core that there is, or one where
+            the network is too small to gain from more.
+        max_batch_size: Most rows of a batch, on a provider whose batches are padded.
+        max_concurrent_executions: Batches that may run at the same time; 0 for the provider's own.
+        gpu_memory_limit_bytes: Most memory that the session may take on a GPU; 0 for no limit.
+        cores: What the session shares the cores with; None where it is alone.
+
+    Attributes:
+        provider: Where it runs.
+        threads: Cores that one inference keeps busy; 0 where it runs on a device of its own.
+        max_concurrent_executions: Batches that may run at the same time.
+        buckets: The batch sizes to warm up.
 
     Raises:
         SessionError: The provider is not here, or cannot run this network.
     """
 
     def __init__(
-        self, model: bytes, provider: ExecutionProvider, *, intra_op_threads: int = 0
+        self,
+        model: bytes,
+        provider: ExecutionProvider,
+        *,
+        intra_op_threads: int = 0,
+        max_batch_size: int = 32,
+        max_concurrent_executions: int = 0,
+        gpu_memory_limit_bytes: int = 0,
+        cores: CoreBudget | None = None,
     ) -> None:
         self.provider = provider
-        self._session = open_session(model, provider, intra_op_threads=intra_op_threads)
+        self.buckets = batch_buckets(max_batch_size)
+        self._cores = cores
+        self._lanes: Lanes | None = None
+        if provider.name == CUDA_NAME:
+            self.max_concurrent_executions = max_concurrent_executions or cuda.LANES
+            self.threads = 0
+            self._session = open_session(
+                model,
+                provider,
+                intra_op_threads=1,
+                gpu_memory_limit_bytes=gpu_memory_limit_bytes,
+            )
+            self._lanes = Lanes(
+                self._session,
+                max_batch_size=max_batch_size,
+                lanes=self.max_concurrent_executions,
+                host_memory=cuda.host_memory(),
+            )
+            return
+        self.max_concurrent_executions = max_concurrent_executions or 1
+        all_cores = cores.cores if cores else available_cores()
+        self.threads = intra_op_threads or max(1, all_cores // self.max_concurrent_executions)
+        self._session = open_session(model, provider, intra_op_threads=self.threads)
+        if not intra_op_threads and self.threads > 1 and self._is_small():
+            self.threads = 1
+            self._session = open_session(model, provider, intra_op_threads=1)
 
     def run(self, images: NDArray[np.uint8]) -> Outputs:
-        """Run the network.
+        """Run the network, once the cores for it are free.
 
         Args:
             images: uint8 `[batch, height, width, channels]`.
@@ -44,12 +92,36 @@ class Session:
         Returns:
             Probabilities and logits, both float32 `[batch, classes]`.
         """
-        probabilities, logits = self._session.run(["probabilities", "logits"], {"image": images})
+        if self._lanes is not None:
+            return self._lanes.run(images)
+        with self._cores.take(self.threads) if self._cores else nullcontext():
+            probabilities, logits = self._session.run(
+                ["probabilities", "logits"], {"image": images}
+            )
         return probabilities, logits
+
+    def _is_small(self) -> bool:
+        shape = self._session.get_inputs()[0].shape[1:]
+        try:
+            picture = np.zeros((1, *shape), np.uint8)
+            self.run(picture)
+            for _ in range(3):
+                started = time.perf_counter()
+                self.run(picture)
+                if time.perf_counter() - started < SMALL_INFERENCE_SECONDS:
+                    return True
+        # What is wrong with a network that does not run is for those to say who test it.
+        except Exception:
+            return False
+        return False
 
 
 def open_session(
-    model: bytes, provider: ExecutionProvider, *, intra_op_threads: int = 0
+    model: bytes,
+    provider: ExecutionProvider,
+    *,
+    intra_op_threads: int = 0,
+    gpu_memory_limit_bytes: int = 0,
 ) -> ort.InferenceSession:
     """Load any ONNX file as serving does, whatever its inputs and outputs are.
 
@@ -57,6 +129,7 @@ def open_session(
         model: Bytes of the ONNX file.
         provider: Where to run it.
         intra_op_threads: Threads for one inference; 0 for every core that this process may use.
+        gpu_memory_limit_bytes: Most memory that the session may take on a GPU; 0 for no limit.
 
     Raises:
         SessionError: The provider is not here, or cannot run this network.
@@ -66,11 +139,14 @@ def open_session(
         raise SessionError(f"{provider} cannot be used: {reason}")
     options = ort.SessionOptions()
     # ONNX Runtime counts the machine's cores; a container's share may be smaller.
-    options.intra_op_num_threads = intra_op_threads or len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = intra_op_threads or available_cores()
     options.inter_op_num_threads = 1
     options.log_severity_level = _LOG_ERRORS_ONLY
+    # A thread that spins between two operators takes a core from those who decode and answer.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = ort.InferenceSession(model, options, providers=_select(provider, options))
+        providers = _select(provider, options, gpu_memory_limit_bytes)
+        session = ort.InferenceSession(model, options, providers=providers)
     # ONNX Runtime raises one class per status code, and plugins raise their own.
     except Exception as error:
         raise SessionError(f"{provider} cannot load the network: {_first_line(error)}") from error
@@ -83,12 +159,14 @@ def open_session(
     return session
 
 
-def _select(provider: ExecutionProvider, options: ort.SessionOptions) -> list[Any]:
+def _select(
+    provider: ExecutionProvider, options: ort.SessionOptions, gpu_memory_limit_bytes: int
+) -> list[Any]:
     if provider.name == OPENVINO_NAME:
         return openvino.configure(options, provider.precision)
     if provider.name == CUDA_NAME:
-        # TensorFloat-32 keeps 10 bits of mantissa, which is not float32.
-        return [(CUDA_NAME, {"use_tf32": "0"})]
+        cuda.load_libraries()
+        return [(CUDA_NAME, cuda.provider_options(gpu_memory_limit_bytes))]
     return [provider.name]
 
 

@@ -7,6 +7,7 @@ import time
 from types import FrameType
 
 from artifact.repository import ModelRepository
+from runtime.cores import CoreBudget, available_cores
 from service.endpoints import HttpEndpoints
 from service.inference import InferenceService
 from service.lifecycle.catalog import Catalog, VersionStatus
@@ -40,7 +41,7 @@ class Application:
         self._manager = ServableManager(
             repository,
             self._catalog,
-            ServableLoader(repository, settings, self._metrics),
+            ServableLoader(repository, settings, self._metrics, CoreBudget(available_cores())),
             poll_seconds=settings.poll_seconds,
             on_change=self._version_changed,
             on_look=self._show_readiness,

@@ -1,19 +1,20 @@
 """A servable: one model version, loaded, proved and ready to answer."""
 
 import threading
+from functools import partial
 
-import numpy as np
-
-from artifact.bundle import MODEL_FILE, Artifact
+from artifact.bundle import Artifact
 from artifact.manifest import Manifest
 from artifact.repository import ModelRepository
-from runtime.providers import CPU
-from runtime.selftest import run_self_test
+from runtime.choice import ProvenSession, prove_session
+from runtime.cores import CoreBudget
+from runtime.providers import ExecutionProvider
 from runtime.session import Session
 from service.batching.batcher import Batcher
 from service.lifecycle.configuration import ModelConfiguration
 from service.metrics import Metrics, VersionMetrics
 from service.settings import ServerSettings
+from service.warmup import BatchCost, seeded_costs, warm_up
 
 
 class Servable:
@@ -23,9 +24,9 @@ class Servable:
         name: The model.
         version: Its version.
         manifest: The artifact's manifest.
-        session: The loaded network.
+        proven: The loaded network, with its proof.
+        costs: What a batch of each size costs here.
         batcher: Runs rows of many requests together.
-        golden_difference: What the self-test saw.
         metrics: Where it counts what it does.
     """
 
@@ -34,17 +35,19 @@ class Servable:
         name: str,
         version: int,
         manifest: Manifest,
-        session: Session,
+        proven: ProvenSession,
+        costs: tuple[BatchCost, ...],
         batcher: Batcher,
-        golden_difference: float,
         metrics: VersionMetrics,
     ) -> None:
         self.name = name
         self.version = version
         self.manifest = manifest
-        self.session = session
+        self.session = proven.session
+        self.golden_difference = proven.golden_difference
+        self.refusals = proven.refusals
+        self.costs = costs
         self.batcher = batcher
-        self.golden_difference = golden_difference
         self.metrics = metrics
         self._holders = 0
         self._released = threading.Condition()
@@ -71,14 +74,18 @@ class Servable:
         self.batcher.close()
 
     def describe(self) -> str:
-        """One line for people: what it is and where it runs."""
+        """For people: what it is, where it runs and why there, and how fast it is."""
         accuracy = self.manifest.accuracy
         proof = f"golden difference {self.golden_difference:.1e}"
         quality = f", accuracy {accuracy.top1:.2%}" if accuracy else ""
-        return (
-            f"{self.name} version {self.version} on {self.session.provider.name} "
+        threads = f", {self.session.threads} threads" if self.session.threads else ""
+        lines = [
+            f"{self.name} version {self.version} on {self.session.provider}{threads} "
             f"({len(self.manifest.labels)} classes, {proof}{quality})"
-        )
+        ]
+        lines += [f"  not on {refusal}" for refusal in self.refusals]
+        rates = ", ".join(f"{cost.rows}: {cost.images_per_second:.0f}" for cost in self.costs)
+        return "\n".join([*lines, f"  images per second by batch size: {rates}"])
 
 
 class ServableLoader:
@@ -88,14 +95,20 @@ class ServableLoader:
         repository: Where the versions are.
         settings: The server's settings.
         metrics: Where the servables count what they do.
+        cores: What all servables share the cores with.
     """
 
     def __init__(
-        self, repository: ModelRepository, settings: ServerSettings, metrics: Metrics
+        self,
+        repository: ModelRepository,
+        settings: ServerSettings,
+        metrics: Metrics,
+        cores: CoreBudget,
     ) -> None:
         self._repository = repository
         self._settings = settings
         self._metrics = metrics
+        self._cores = cores
 
     def __call__(self, name: str, version: int, configuration: ModelConfiguration) -> Servable:
         """Read, check, prove and warm up one version.
@@ -111,29 +124,34 @@ class ServableLoader:
         settings = self._settings.model_copy(update=configuration.engine_settings())
         artifact = Artifact.open(self._repository.version_path(name, version))
         artifact.check_all_files()
-        session = Session(
-            artifact.read(MODEL_FILE), CPU, intra_op_threads=settings.intra_op_threads
+        proven = prove_session(
+            artifact,
+            partial(self._load, settings),
+            wanted=settings.provider,
+            policy=settings.precision_policy,
         )
-        difference = run_self_test(artifact, session)
-        self._warm_up(artifact, session, settings.max_batch_size)
+        session = proven.session
+        costs = warm_up(session, artifact.manifest.preprocessing.output_shape)
         version_metrics = self._metrics.for_version(name, version)
         batcher = Batcher(
             session.run,
             max_batch_size=settings.max_batch_size,
             max_queue_size=settings.max_queue_size,
             max_queue_delay_seconds=settings.max_queue_delay_seconds,
+            max_concurrent_executions=session.max_concurrent_executions,
             observer=version_metrics,
+            costs=seeded_costs(costs, settings.max_batch_size),
         )
         version_metrics.watch_queue(batcher)
-        return Servable(
-            name, version, artifact.manifest, session, batcher, difference, version_metrics
-        )
+        return Servable(name, version, artifact.manifest, proven, costs, batcher, version_metrics)
 
-    def _warm_up(self, artifact: Artifact, session: Session, max_batch_size: int) -> None:
-        """Run every power of two up to the largest batch, so that no caller meets a cold size."""
-        shape = artifact.manifest.preprocessing.output_shape
-        size = 1
-        while size < max_batch_size:
-            session.run(np.zeros((size, *shape), np.uint8))
-            size *= 2
-        session.run(np.zeros((max_batch_size, *shape), np.uint8))
+    def _load(self, settings: ServerSettings, model: bytes, provider: ExecutionProvider) -> Session:
+        return Session(
+            model,
+            provider,
+            intra_op_threads=settings.intra_op_threads,
+            max_batch_size=settings.max_batch_size,
+            max_concurrent_executions=settings.max_concurrent_executions,
+            gpu_memory_limit_bytes=settings.gpu_memory_limit_bytes,
+            cores=self._cores,
+        )

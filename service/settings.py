@@ -22,6 +22,8 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
+from runtime.choice import PrecisionPolicy, ProviderChoice
+
 MEBIBYTE = 1024 * 1024
 ENVIRONMENT_PREFIX = "CONVD_"
 
@@ -48,8 +50,29 @@ class ServerSettings(BaseSettings):
     http_port: int = Field(
         8002, ge=0, le=65535, description="Port for metrics and health; 0 takes a free one."
     )
+    provider: ProviderChoice = Field(
+        "auto",
+        description="Execution provider: cuda, openvino, cpu, or auto for the first of them that "
+        "is installed, loads the model and gives its golden answers.",
+    )
+    precision_policy: PrecisionPolicy = Field(
+        "fastest",
+        description="exact computes a float32 network in float32 only; fastest allows less.",
+    )
     intra_op_threads: int = Field(
-        0, ge=0, description="Threads that one inference may use; 0 takes every core."
+        0,
+        ge=0,
+        description="Threads that one inference may use; 0 takes every core, or one where the "
+        "model is too small to gain from more.",
+    )
+    max_concurrent_executions: int = Field(
+        0,
+        ge=0,
+        description="Batches of one model that may run at the same time; 0 takes 1, or 2 on a GPU, "
+        "where one is copied while the other is computed.",
+    )
+    gpu_memory_limit_bytes: int = Field(
+        0, ge=0, description="Most memory that one model may take on a GPU; 0 for no limit."
     )
     max_batch_size: PositiveInt = Field(32, description="Most rows in one inference.")
     max_queue_size: PositiveInt = Field(

@@ -182,7 +182,10 @@ def _model_version(status: VersionStatus, catalog: Catalog) -> pb.ModelVersion:
     )
     servable = status.servable
     if servable is not None:
-        message.provider = servable.session.provider.name
+        provider = servable.session.provider
+        message.provider = provider.name
+        message.precision = provider.computes_in(servable.manifest.precision)
+        message.provider_refusals.extend(str(refusal) for refusal in servable.refusals)
         message.classes = len(servable.manifest.labels)
         message.golden_difference = servable.golden_difference
         if servable.manifest.accuracy is not None:

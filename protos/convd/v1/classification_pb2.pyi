@@ -518,6 +518,8 @@ class ModelVersion(_message.Message):
     ACCURACY_FIELD_NUMBER: _builtins.int
     GOLDEN_DIFFERENCE_FIELD_NUMBER: _builtins.int
     VERSION_LABELS_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    PROVIDER_REFUSALS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the model."""
     version: _builtins.int
@@ -536,9 +538,15 @@ class ModelVersion(_message.Message):
     """Largest absolute difference from a golden probability that the self-test saw; unset unless
     the self-test was run.
     """
+    precision: _builtins.str
+    """The precision in which the provider computes it, such as "bfloat16"; empty unless available."""
     @_builtins.property
     def version_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The labels that point to this version now, sorted."""
+
+    @_builtins.property
+    def provider_refusals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The providers that were preferred to it and not taken, each with the reason."""
 
     def __init__(
         self,
@@ -552,10 +560,12 @@ class ModelVersion(_message.Message):
         accuracy: _builtins.float | None = ...,
         golden_difference: _builtins.float | None = ...,
         version_labels: _abc.Iterable[_builtins.str] | None = ...,
+        precision: _builtins.str = ...,
+        provider_refusals: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_golden_difference", b"_golden_difference", "accuracy", b"accuracy", "golden_difference", b"golden_difference"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_golden_difference", b"_golden_difference", "accuracy", b"accuracy", "classes", b"classes", "golden_difference", b"golden_difference", "name", b"name", "provider", b"provider", "reason", b"reason", "state", b"state", "version", b"version", "version_labels", b"version_labels"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_golden_difference", b"_golden_difference", "accuracy", b"accuracy", "classes", b"classes", "golden_difference", b"golden_difference", "name", b"name", "precision", b"precision", "provider", b"provider", "provider_refusals", b"provider_refusals", "reason", b"reason", "state", b"state", "version", b"version", "version_labels", b"version_labels"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accuracy: _TypeAlias = _typing.Literal["accuracy"]  # noqa: Y015
     _WhichOneofArgType__accuracy: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy"]  # noqa: Y015

@@ -1,0 +1,109 @@
+"""Chooses the execution provider of an artifact: the first that loads it and gives its answers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from artifact.bundle import MODEL_FILE, Artifact
+from artifact.errors import ArtifactError
+from runtime.errors import SessionError
+from runtime.providers import (
+    CPU_NAME,
+    CUDA_NAME,
+    KNOWN_PROVIDERS,
+    OPENVINO_NAME,
+    ExecutionProvider,
+)
+from runtime.selftest import SelfTestError, run_self_test
+from runtime.session import Session
+
+ProviderChoice = Literal["auto", "cuda", "openvino", "cpu"]
+"""What an operator can ask for; `auto` takes the first of the others that gives right answers."""
+
+PrecisionPolicy = Literal["fastest", "exact"]
+"""`exact` lets a float32 network be computed in float32 only."""
+
+_NAMES = {"cuda": CUDA_NAME, "openvino": OPENVINO_NAME, "cpu": CPU_NAME}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A provider that was tried and not taken.
+
+    Attributes:
+        provider: The provider.
+        reason: Why it was not taken.
+    """
+
+    provider: ExecutionProvider
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.provider}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class ProvenSession:
+    """A session that has given the golden answers.
+
+    Attributes:
+        session: The session.
+        golden_difference: Largest absolute difference from a golden probability.
+        refusals: The providers that were tried before, in order.
+    """
+
+    session: Session
+    golden_difference: float
+    refusals: tuple[Refusal, ...]
+
+
+def candidates(wanted: ProviderChoice, policy: PrecisionPolicy) -> list[ExecutionProvider]:
+    """The providers to try, in order of preference."""
+    return [
+        provider
+        for provider in KNOWN_PROVIDERS
+        if (wanted == "auto" or provider.name == _NAMES[wanted])
+        and (policy == "fastest" or provider.precision == "float32")
+    ]
+
+
+def prove_session(
+    artifact: Artifact,
+    load: Callable[[bytes, ExecutionProvider], Session],
+    *,
+    wanted: ProviderChoice = "auto",
+    policy: PrecisionPolicy = "fastest",
+) -> ProvenSession:
+    """Load an artifact on the first provider that runs it and gives its golden answers.
+
+    Args:
+        artifact: The artifact.
+        load: Makes a session of the bytes of an ONNX file, as `Session` does.
+        wanted: Which providers to try.
+        policy: Which precisions to allow.
+
+    Raises:
+        SessionError: No provider is left; the text has the reason for each.
+        ArtifactError: The artifact is incomplete or altered.
+    """
+    model = artifact.read(MODEL_FILE)
+    refusals: list[Refusal] = []
+    for provider in candidates(wanted, policy):
+        try:
+            session = load(model, provider)
+            difference = run_self_test(artifact, session)
+        except (SessionError, SelfTestError) as error:
+            refusals.append(Refusal(provider, _cause(error, provider)))
+        except ArtifactError:
+            raise
+        # ONNX Runtime raises one class per status code, and plugins raise their own.
+        except Exception as error:
+            refusals.append(Refusal(provider, f"cannot run the network: {error}"))
+        else:
+            return ProvenSession(session, difference, tuple(refusals))
+    # The last resort is what people look at first.
+    raise SessionError("; ".join(str(refusal) for refusal in reversed(refusals)))
+
+
+def _cause(error: Exception, provider: ExecutionProvider) -> str:
+    return str(error).removeprefix(f"{provider} ")

@@ -1,0 +1,125 @@
+"""Lanes: buffers that batches travel through to a device and back, bound to a session once.
+
+A device wants the same few shapes again and again, from memory that it can read by itself. So each
+lane has, for every bucket, an input buffer in page-locked host memory and outputs beside it. With
+two lanes the copies of one batch overlap the computation of the other.
+"""
+
+import ctypes
+import math
+import queue
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import DTypeLike, NDArray
+
+from runtime.buckets import batch_buckets, bucket_of
+
+Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+_OUTPUT_NAMES = ("probabilities", "logits")
+
+
+class Lanes:
+    """Runs batches padded to buckets, as many at the same time as there are lanes.
+
+    Args:
+        session: Takes `image`, uint8 `[batch, height, width, channels]`; gives `probabilities` and
+            `logits`, float32 `[batch, classes]`.
+        max_batch_size: The largest bucket.
+        lanes: Batches that may run at the same time.
+        host_memory: ONNX Runtime's page-locked memory of the device; None for ordinary memory.
+    """
+
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        *,
+        max_batch_size: int,
+        lanes: int,
+        host_memory: Any = None,  # noqa: ANN401
+    ) -> None:
+        self.buckets = batch_buckets(max_batch_size)
+        self._free: queue.SimpleQueue[dict[int, _BoundBatch]] = queue.SimpleQueue()
+        image_shape = tuple(session.get_inputs()[0].shape[1:])
+        classes = int(session.get_outputs()[0].shape[1])
+        for _ in range(lanes):
+            lane = {
+                rows: _BoundBatch(session, rows, image_shape, classes, host_memory)
+                for rows in self.buckets
+            }
+            self._free.put(lane)
+
+    def run(self, images: NDArray[np.uint8]) -> Outputs:
+        """Run a batch; one that is over the largest bucket goes in several.
+
+        Args:
+            images: uint8 `[batch, height, width, channels]`.
+
+        Returns:
+            Probabilities and logits, both float32 `[batch, classes]`, the caller's own.
+        """
+        largest = self.buckets[-1]
+        lane = self._free.get()
+        try:
+            parts = [
+                lane[bucket_of(len(part), self.buckets)].run(part)
+                for part in (
+                    images[start : start + largest] for start in range(0, len(images), largest)
+                )
+            ]
+        finally:
+            self._free.put(lane)
+        if len(parts) == 1:
+            return parts[0]
+        probabilities, logits = zip(*parts, strict=True)
+        return np.concatenate(probabilities), np.concatenate(logits)
+
+
+class _BoundBatch:
+    """One bucket of one lane."""
+
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        rows: int,
+        image_shape: tuple[int, ...],
+        classes: int,
+        host_memory: Any,  # noqa: ANN401
+    ) -> None:
+        self._session = session
+        self._binding = session.io_binding()
+        self._input, self._images = _buffer((rows, *image_shape), np.uint8, host_memory)
+        # The arrays are views: the values own the memory.
+        self._values = []
+        self._outputs: list[NDArray[Any]] = []
+        for name in _OUTPUT_NAMES:
+            value, array = _buffer((rows, classes), np.float32, host_memory)
+            self._binding.bind_ortvalue_output(name, value)
+            self._values.append(value)
+            self._outputs.append(array)
+
+    def run(self, images: NDArray[np.uint8]) -> Outputs:
+        rows = len(images)
+        self._images[:rows] = images
+        # A real row keeps a padded batch in the range of values that the network knows.
+        self._images[rows:] = images[-1]
+        # Binding is what copies to the device.
+        self._binding.bind_ortvalue_input("image", self._input)
+        self._session.run_with_iobinding(self._binding)
+        probabilities, logits = self._outputs
+        return probabilities[:rows].copy(), logits[:rows].copy()
+
+
+def _buffer(
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+    host_memory: Any,  # noqa: ANN401
+) -> tuple[ort.OrtValue, NDArray[Any]]:
+    """A buffer as ONNX Runtime sees it and as numpy does."""
+    where = {} if host_memory is None else {"memory_info": host_memory}
+    value = ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, **where)
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = (ctypes.c_uint8 * size).from_address(value.data_ptr())
+    return value, np.ndarray(shape, dtype, memoryview(memory))

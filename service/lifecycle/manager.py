@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 from artifact.errors import RepositoryError
 from artifact.repository import ModelRepository
+from service.errors import ModelNotFoundError, UnavailableError
 from service.lifecycle.catalog import Catalog, VersionStatus
 from service.lifecycle.policy import Action, State, VersionPolicy, plan
+from service.quoting import quote
 from service.servable import Servable
 
 logger = logging.getLogger(__name__)
@@ -49,6 +51,9 @@ class ServableManager:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="servable-manager", daemon=True)
         self._fingerprints: dict[tuple[str, int], object] = {}
+        # Whoever changes what is loaded holds it: the polling thread, or a caller.
+        self._changing = threading.Lock()
+        self._held_back: set[str] = set()
         self._first_look_done = False
         self._was_ready = False
 
@@ -82,7 +87,7 @@ class ServableManager:
         available = {status.name for status in statuses if status.state is State.AVAILABLE}
         if not available:
             return "no model is available"
-        missing = sorted({status.name for status in statuses} - available)
+        missing = sorted({status.name for status in statuses} - available - self._held_back)
         if missing and not self._was_ready:
             return f"no version is available of: {', '.join(missing)}"
         self._was_ready = True
@@ -97,12 +102,50 @@ class ServableManager:
         models = self._repository.models()
         known = {status.name for status in self._catalog.statuses()}
         for name in sorted(known.union(models)):
-            while not self._stop.is_set():
-                actions = self._plan(name)
-                for action in actions:
-                    self._carry_out(name, action)
-                if not actions:
-                    break
+            with self._changing:
+                self._reconcile_model(name)
+
+    def load_model(self, name: str) -> None:
+        """Load a model that was unloaded or has failed, or its new versions, at once.
+
+        Raises:
+            ModelNotFoundError: The repository has no such model.
+            UnavailableError: It was tried, and no version of it can serve.
+        """
+        with self._changing:
+            if name not in self._repository.models() or not self._repository.versions(name):
+                raise ModelNotFoundError(f"the repository has no model '{quote(name)}'")
+            self._held_back.discard(name)
+            for status in self._catalog.statuses(name):
+                if status.state is State.FAILED:
+                    self._fingerprints.pop((name, status.version), None)
+            self._reconcile_model(name)
+        self._on_reconciled()
+        statuses = self._catalog.statuses(name)
+        if not any(status.state is State.AVAILABLE for status in statuses):
+            reasons = "; ".join(f"version {one.version}: {one.reason}" for one in statuses)
+            raise UnavailableError(f"model {name} cannot be loaded: {reasons}")
+
+    def unload_model(self, name: str) -> None:
+        """Unload every version of a model; it stays unloaded until it is asked for again.
+
+        Raises:
+            ModelNotFoundError: There is no such model.
+        """
+        with self._changing:
+            if not self._catalog.statuses(name):
+                raise ModelNotFoundError(f"there is no model '{quote(name)}'")
+            self._held_back.add(name)
+            self._reconcile_model(name)
+        self._on_reconciled()
+
+    def _reconcile_model(self, name: str) -> None:
+        while not self._stop.is_set():
+            actions = self._plan(name)
+            for action in actions:
+                self._carry_out(name, action)
+            if not actions:
+                break
 
     def _plan(self, name: str) -> list[Action]:
         on_disk = set(self._repository.versions(name))
@@ -114,7 +157,13 @@ class ServableManager:
             # A failed version that was written anew deserves another try.
             retry = status.state is State.FAILED and status.version in on_disk and changed
             states[status.version] = State.UNLOADED if retry else status.state
-        return plan(on_disk, states, VersionPolicy())
+        actions = plan(on_disk, states, VersionPolicy())
+        if name in self._held_back:
+            available = [one for one in states if states[one] is State.AVAILABLE]
+            actions = [Action("unload", version) for version in available] + [
+                action for action in actions if action.kind == "forget"
+            ]
+        return actions
 
     def _carry_out(self, name: str, action: Action) -> None:
         if action.kind == "load":

@@ -870,7 +870,7 @@ class InferStatistics(_message.Message):
     CACHE_MISS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def success(self) -> Global___StatisticDuration:
-        """Requests that were answered, from arrival to answer."""
+        """Requests that were answered, from the choice of the version to the answer."""
 
     @_builtins.property
     def fail(self) -> Global___StatisticDuration:
@@ -882,7 +882,7 @@ class InferStatistics(_message.Message):
 
     @_builtins.property
     def compute_input(self) -> Global___StatisticDuration:
-        """Decoding and preprocessing of images, and gathering the batch."""
+        """Conversion of the request, decoding and preprocessing of its images."""
 
     @_builtins.property
     def compute_infer(self) -> Global___StatisticDuration:
@@ -890,7 +890,7 @@ class InferStatistics(_message.Message):
 
     @_builtins.property
     def compute_output(self) -> Global___StatisticDuration:
-        """Distributing the rows of the answer."""
+        """Writing the answer."""
 
     @_builtins.property
     def cache_hit(self) -> Global___StatisticDuration:
@@ -938,7 +938,7 @@ class InferResponseStatistics(_message.Message):
 
     @_builtins.property
     def compute_output(self) -> Global___StatisticDuration:
-        """Distributing the rows of the answer."""
+        """Writing the answer."""
 
     @_builtins.property
     def success(self) -> Global___StatisticDuration:
@@ -988,15 +988,15 @@ class InferBatchStatistics(_message.Message):
     """Rows in the batch."""
     @_builtins.property
     def compute_input(self) -> Global___StatisticDuration:
-        """Gathering the batch."""
+        """Preparing the requests that had rows in such batches; one that was split counts for each part."""
 
     @_builtins.property
     def compute_infer(self) -> Global___StatisticDuration:
-        """Running the network."""
+        """Running the network, once for each batch."""
 
     @_builtins.property
     def compute_output(self) -> Global___StatisticDuration:
-        """Distributing the rows of the answer."""
+        """Writing the answers to these requests."""
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONVD := $(BIN)/convd
 REPOSITORY ?= runs/demo/repository
 
-.PHONY: help setup demo serve test test-install lint format protos clean
+.PHONY: help setup demo serve test test-install fuzz interop perf-analyzer lint format protos clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,6 +31,15 @@ test: setup  ## run the tests
 
 test-install: demo  ## install the serving extra alone, and serve from it
 	tests/install.sh $(PYTHON) $(CURDIR)/runs/demo/repository $(CURDIR)/runs/demo/digit.png
+
+fuzz: setup  ## ten thousand mutations of valid inference requests
+	FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest tests/service/rpc/open_inference/test_fuzz.py
+
+interop: setup  ## Triton's client, unchanged, against a server
+	$(BIN)/python -m tests.interop.run_triton_client
+
+perf-analyzer: setup  ## Triton's load tester against a server; Debian or Ubuntu on x86-64
+	$(BIN)/python -m tests.interop.run_perf_analyzer
 
 lint: setup  ## ruff, mypy --strict, import-linter, fresh protobuf stubs
 	$(BIN)/ruff check .

@@ -15,10 +15,23 @@ from service.settings import ServerSettings, SettingsError, load_settings
 def _with_settings(command: click.Command) -> click.Command:
     """Give a command one option for each of the server's settings."""
     for name, field in ServerSettings.model_fields.items():
+        flag = f"--{name.replace('_', '-')}"
+        if field.annotation is bool:
+            # Without a default of its own, so that the variable and the file can still set it.
+            command.params.append(
+                click.Option(
+                    [flag],
+                    is_flag=True,
+                    flag_value=True,
+                    default=None,
+                    help=f"{field.description} [off by default]",
+                )
+            )
+            continue
         default = "required" if field.is_required() else f"default: {field.default}"
         command.params.append(
             click.Option(
-                [f"--{name.replace('_', '-')}"],
+                [flag],
                 metavar=name.rpartition("_")[2].upper(),
                 help=f"{field.description} [{default}]",
             )

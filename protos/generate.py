@@ -5,6 +5,7 @@ Run as `python -m protos.generate [--check]` from the repository's root.
 
 import filecmp
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -18,6 +19,11 @@ def generate(output: Path) -> list[Path]:
     contracts = sorted(path.relative_to(ROOT) for path in ROOT.glob("protos/**/*.proto"))
     arguments = ["protoc", f"--proto_path={ROOT}"]
     arguments += [f"--{kind}_out={output}" for kind in ("python", "grpc_python", "mypy")]
+    # The plug-ins stand beside this interpreter, whose folder need not be on the PATH.
+    scripts = Path(sysconfig.get_path("scripts"))
+    arguments += [
+        f"--plugin={name}={scripts / name}" for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
+    ]
     arguments += [f"--mypy_grpc_out={output}", *map(str, contracts)]
     if protoc.main(arguments) != 0:
         raise SystemExit("protoc failed; see its message above")

@@ -51,7 +51,7 @@ class Application:
             max_image_pixels=settings.max_image_pixels,
             max_images_per_request=settings.max_images_per_request,
         )
-        self._grpc = GrpcServer(inference, self._metrics, settings)
+        self._grpc = GrpcServer(inference, self._manager, self._metrics, settings)
         try:
             self._http = HttpEndpoints(
                 settings.host,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from service.batching.cancellation import Cancellation
+from service.statistics import RequestTimes
 
 
 @dataclass
@@ -16,6 +17,7 @@ class Call:
         cancellation: Tells when the caller has gone.
         model: The model that it was resolved to; empty until then.
         version: The version that it was resolved to; empty until then.
+        times: Where the time of the request goes that it brought last.
     """
 
     request_id: str = ""
@@ -24,3 +26,4 @@ class Call:
     cancellation: Cancellation = field(default_factory=Cancellation)
     model: str = ""
     version: str = ""
+    times: RequestTimes = field(default_factory=RequestTimes)

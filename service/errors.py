@@ -14,6 +14,7 @@ ServiceError
 ├── CallerGoneError             the caller cancelled or hung up
 ├── UnauthenticatedError        credentials missing or not valid
 ├── PermissionDeniedError       valid credentials that do not allow this
+├── UnsupportedError            a part of a protocol that the server does not have
 └── InferenceFailedError        the engine failed; opaque text, the cause is chained
 """
 
@@ -60,6 +61,10 @@ class UnauthenticatedError(ServiceError):
 
 class PermissionDeniedError(ServiceError):
     """The credentials are valid and do not allow this."""
+
+
+class UnsupportedError(ServiceError):
+    """The request uses a part of a protocol that the server does not have."""
 
 
 class InferenceFailedError(ServiceError):

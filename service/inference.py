@@ -12,6 +12,7 @@ from PIL import Image
 from artifact.decoding import decode_image, picture_from_pixels
 from artifact.errors import InvalidImageError
 from artifact.preprocessing import ImageArray, prepare_image
+from service.batching.entry import Priority
 from service.call import Call
 from service.errors import InvalidRequestError
 from service.lifecycle.catalog import Catalog
@@ -94,7 +95,8 @@ class InferenceService:
         """
         with self.catalog.acquire(name, version, label=label) as servable:
             call.model, call.version = servable.name, str(servable.version)
-            yield servable
+            with servable.metrics.statistics.request() as call.times:
+                yield servable
 
     def check_image_count(self, images: int) -> None:
         """Refuse a request without images, or with too many.
@@ -132,13 +134,24 @@ class InferenceService:
                 outcomes.append(error)
         return outcomes
 
-    def infer(self, servable: Servable, rows: NDArray[np.uint8], call: Call) -> Answer:
+    def infer(
+        self,
+        servable: Servable,
+        rows: NDArray[np.uint8],
+        call: Call,
+        *,
+        priority: Priority = Priority.NORMAL,
+        timeout_seconds: float | None = None,
+    ) -> Answer:
         """Run prepared rows, together with those of other requests.
 
         Args:
             servable: What answers.
             rows: uint8 `[rows, height, width, channels]`.
             call: The call that they belong to; its deadline and its end are heeded.
+            priority: Who is run first where many wait.
+            timeout_seconds: How long the answer may take at most, where that is less than the
+                call's deadline allows.
 
         Raises:
             QueueFullError: Too many rows wait already.
@@ -146,8 +159,19 @@ class InferenceService:
             CallerGoneError: The caller cancelled.
             InferenceFailedError: The engine failed.
         """
+        deadline = call.deadline
+        if timeout_seconds is not None:
+            until = time.monotonic() + timeout_seconds
+            deadline = until if deadline is None else min(deadline, until)
+        call.times.submitted()
         result = servable.batcher.submit(
-            rows, deadline=call.deadline, cancellation=call.cancellation
+            rows, deadline=deadline, priority=priority, cancellation=call.cancellation
+        )
+        call.times.answered(
+            len(rows),
+            queue_seconds=result.queue_seconds,
+            inference_seconds=result.inference_seconds,
+            batch_sizes=result.batch_sizes,
         )
         servable.metrics.queue_seconds.observe(result.queue_seconds)
         servable.metrics.inference_seconds.observe(result.inference_seconds)

@@ -15,6 +15,7 @@ from prometheus_client import (
 
 from service.batching.observer import BatchObserver
 from service.lifecycle.policy import State
+from service.statistics import ServableStatistics
 
 # Fine enough to read a p99 of 1 ms as well as one of 1 s.
 _SECONDS = tuple(
@@ -151,6 +152,7 @@ class VersionMetrics(BatchObserver):
     """What one servable counts; also the observer of its batcher."""
 
     def __init__(self, metrics: Metrics, model: str, version: str) -> None:
+        self.statistics = ServableStatistics()
         labels = (model, version)
         stage = metrics.stage_seconds
         self.decode_seconds = stage.labels(*labels, "decode")
@@ -173,9 +175,10 @@ class VersionMetrics(BatchObserver):
         reference = weakref.ref(batcher)
         self._queue_rows.set_function(lambda: getattr(reference(), "waiting_rows", 0))
 
-    def batch_executed(self, rows: int, inference_seconds: float) -> None:  # noqa: ARG002
-        """Count the size of a batch; its duration is counted by each request that was in it."""
+    def batch_executed(self, rows: int, inference_seconds: float) -> None:
+        """Count a batch; as a metric its duration is counted by each request that was in it."""
         self._batch_size.observe(rows)
+        self.statistics.batch_executed(rows, inference_seconds)
 
     def rejected(self, rows: int) -> None:
         """Count rows that were refused on arrival."""

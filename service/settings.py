@@ -103,6 +103,9 @@ class ServerSettings(BaseSettings):
     poll_seconds: PositiveFloat = Field(
         2.0, description="How often the repository is looked at for new versions."
     )
+    allow_repository_control: bool = Field(
+        False, description="Let clients load and unload models and set the log level."
+    )
 
     @model_validator(mode="after")
     def _a_request_fits_the_queue(self) -> Self:

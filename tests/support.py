@@ -12,11 +12,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from PIL import Image
 
 from artifact.bundle import MANIFEST_FILE, write_manifest
@@ -60,6 +61,7 @@ class Client:
 
     channel: grpc.Channel
     http_port: int
+    grpc_port: int
 
     def __post_init__(self) -> None:
         self.stub = ClassificationServiceStub(self.channel)
@@ -78,6 +80,13 @@ class Client:
     def get(self, path: str) -> tuple[int, str]:
         """Status and text of an HTTP endpoint."""
         return http_get(self.http_port, path)
+
+
+def code_of(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
+    """Make a call that must fail; status code and text of its refusal."""
+    with pytest.raises(grpc.RpcError) as refused:
+        call()
+    return refused.value.code(), refused.value.details() or ""
 
 
 def http_get(port: int, path: str) -> tuple[int, str]:
@@ -105,7 +114,7 @@ def running_server(repository: Path, **settings: Any) -> Iterator[Client]:
     try:
         wait_until(lambda: not application.unready_reason().startswith("loading"))
         with grpc.insecure_channel(f"127.0.0.1:{application.grpc_port}") as channel:
-            yield Client(channel, application.http_port)
+            yield Client(channel, application.http_port, application.grpc_port)
     finally:
         application.drain()
 

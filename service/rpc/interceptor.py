@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 REQUEST_ID_KEY = "x-request-id"
+RESPONSE_COMPRESSION_KEY = "x-response-compression"
+"""Metadata that asks for compressed answers; what a request was compressed with is not visible."""
 
 _current_call: ContextVar[Call] = ContextVar("current_call")
 
@@ -196,4 +198,6 @@ def _call_of(context: grpc.ServicerContext, method: str, now: float) -> Call:
         if key == REQUEST_ID_KEY:
             call.request_id = quote(str(value))
             context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
+        elif key == RESPONSE_COMPRESSION_KEY and value == "gzip":
+            context.set_compression(grpc.Compression.Gzip)
     return call

@@ -10,15 +10,20 @@ from grpc_reflection.v1alpha import reflection
 
 from protos.convd.v1 import classification_pb2 as pb
 from protos.convd.v1 import classification_pb2_grpc as pb_grpc
+from protos.inference import grpc_service_pb2 as open_inference_pb
+from protos.inference import grpc_service_pb2_grpc as open_inference_pb_grpc
 from service.inference import InferenceService
+from service.lifecycle.manager import ServableManager
 from service.metrics import Metrics
 from service.rpc.call_gate import CallGate
 from service.rpc.classification import ClassificationServicer
 from service.rpc.interceptor import CallInterceptor
+from service.rpc.open_inference.servicer import OpenInferenceServicer
 from service.settings import ServerSettings
 
 SERVICE_NAMES = (
     pb.DESCRIPTOR.services_by_name["ClassificationService"].full_name,
+    open_inference_pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
     health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
     reflection.SERVICE_NAME,
 )
@@ -39,6 +44,7 @@ class GrpcServer:
 
     Args:
         inference: The use case behind the protocols.
+        manager: Loads and unloads models, and knows whether the server is ready.
         metrics: Where calls are counted.
         settings: Address, limits and bounds.
 
@@ -47,7 +53,11 @@ class GrpcServer:
     """
 
     def __init__(
-        self, inference: InferenceService, metrics: Metrics, settings: ServerSettings
+        self,
+        inference: InferenceService,
+        manager: ServableManager,
+        metrics: Metrics,
+        settings: ServerSettings,
     ) -> None:
         self._gate = CallGate()
         self._threads = ThreadPoolExecutor(settings.unary_threads, thread_name_prefix="unary")
@@ -71,6 +81,9 @@ class GrpcServer:
             self.set_serving(name, serving=True)
         pb_grpc.add_ClassificationServiceServicer_to_server(
             ClassificationServicer(inference), self._server
+        )
+        open_inference_pb_grpc.add_GRPCInferenceServiceServicer_to_server(
+            OpenInferenceServicer(inference, manager, settings), self._server
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(SERVICE_NAMES, self._server)

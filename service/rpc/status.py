@@ -16,6 +16,7 @@ from service.errors import (
     ServiceError,
     UnauthenticatedError,
     UnavailableError,
+    UnsupportedError,
     VersionNotFoundError,
 )
 
@@ -30,6 +31,7 @@ STATUS_CODES: dict[type[ServiceError], grpc.StatusCode] = {
     CallerGoneError: grpc.StatusCode.CANCELLED,
     UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
     PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
+    UnsupportedError: grpc.StatusCode.UNIMPLEMENTED,
     InferenceFailedError: grpc.StatusCode.INTERNAL,
 }
 

@@ -1,0 +1,208 @@
+"""From a ModelInferRequest to images and to what is wanted of them, or to what is wrong with it."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protos.inference import grpc_service_pb2 as pb
+from service.errors import InvalidRequestError
+from service.quoting import quote
+from service.rpc.open_inference import parameters
+from service.rpc.open_inference.signature import ENCODED_IMAGE, IMAGE, OUTPUTS
+from service.rpc.open_inference.tensors import InputTensor, bytes_elements, uint8_elements
+
+
+@dataclass(frozen=True)
+class InferRequest:
+    """What a request asks for, once it is known to be well-formed.
+
+    Attributes:
+        images: The network's input, uint8 `[rows, height, width, channels]`, or image files.
+        outputs: The wanted outputs in the model's order, each with the number of classes that are
+            wanted in place of the tensor, or None for the tensor.
+        priority: 1 is the highest; 0 is the default.
+        timeout_seconds: How long it may wait before it runs; None for no limit of its own.
+        ignored_input: An input that was not needed, since the request also has the other; or "".
+    """
+
+    images: NDArray[np.uint8] | list[bytes]
+    outputs: Mapping[str, int | None]
+    priority: int
+    timeout_seconds: float | None
+    ignored_input: str
+
+
+def read_version(text: str) -> int | None:
+    """The version that a request names; None leaves it to the server.
+
+    Raises:
+        InvalidRequestError: It is no positive whole number.
+    """
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18 and text[0] != "0"):
+        raise InvalidRequestError(
+            f"version '{quote(text)}' is no positive whole number; leave it empty for the newest"
+        )
+    return int(text)
+
+
+def read_request(
+    request: pb.ModelInferRequest,
+    image_shape: tuple[int, int, int],
+    check_row_count: Callable[[int], None],
+) -> InferRequest:
+    """Check a request and take it apart.
+
+    Args:
+        request: The request.
+        image_shape: Height, width and channels of the network's input.
+        check_row_count: Raises where a request has too many rows.
+
+    Raises:
+        InvalidRequestError: It is malformed; the text names the field.
+        UnsupportedError: A tensor stands in shared memory.
+    """
+    parameters.check_parameters(request.parameters)
+    images = _read_images(request, image_shape, check_row_count)
+    has_both = len(request.inputs) == 2
+    return InferRequest(
+        images=images,
+        outputs=_read_outputs(request),
+        priority=parameters.priority(request.parameters),
+        timeout_seconds=parameters.timeout_seconds(request.parameters),
+        ignored_input=ENCODED_IMAGE if has_both else "",
+    )
+
+
+def _read_images(
+    request: pb.ModelInferRequest,
+    image_shape: tuple[int, int, int],
+    check_row_count: Callable[[int], None],
+) -> NDArray[np.uint8] | list[bytes]:
+    tensors = _inputs_by_name(request)
+    raw = _raw_by_name(request)
+    for tensor in tensors.values():
+        parameters.refuse_shared_memory(tensor.parameters)
+    images: NDArray[np.uint8] | list[bytes] = []
+    if ENCODED_IMAGE in tensors:
+        tensor = tensors[ENCODED_IMAGE]
+        _check_datatype(tensor, "BYTES")
+        rows = _encoded_rows(tensor)
+        check_row_count(rows)
+        images = bytes_elements(tensor, raw.get(ENCODED_IMAGE), rows)
+    if IMAGE in tensors:
+        # A load tester fills every input that the metadata names, with noise: files that are no
+        # images. So the pixels, which are always usable, come first.
+        tensor = tensors[IMAGE]
+        _check_datatype(tensor, "UINT8")
+        rows = _image_rows(tensor, image_shape)
+        check_row_count(rows)
+        if ENCODED_IMAGE in tensors and len(images) != rows:
+            raise InvalidRequestError(
+                f"input '{IMAGE}' has {rows} rows and input '{ENCODED_IMAGE}' has {len(images)}: "
+                "send one of the two"
+            )
+        count = rows * math.prod(image_shape)
+        images = uint8_elements(tensor, raw.get(IMAGE), count).reshape(rows, *image_shape)
+    return images
+
+
+def _inputs_by_name(request: pb.ModelInferRequest) -> dict[str, InputTensor]:
+    if not request.inputs:
+        raise InvalidRequestError(
+            f"the request has no inputs: send '{IMAGE}' (UINT8) or '{ENCODED_IMAGE}' (BYTES)"
+        )
+    tensors: dict[str, InputTensor] = {}
+    for tensor in request.inputs:
+        if tensor.name not in (IMAGE, ENCODED_IMAGE):
+            raise InvalidRequestError(
+                f"there is no input '{quote(tensor.name)}': send '{IMAGE}' (UINT8) or "
+                f"'{ENCODED_IMAGE}' (BYTES)"
+            )
+        if tensor.name in tensors:
+            raise InvalidRequestError(f"input '{tensor.name}' is there twice: send it once")
+        tensors[tensor.name] = tensor
+    return tensors
+
+
+def _raw_by_name(request: pb.ModelInferRequest) -> dict[str, bytes]:
+    if not request.raw_input_contents:
+        return {}
+    for tensor in request.inputs:
+        if tensor.HasField("contents"):
+            raise InvalidRequestError(
+                f"input '{tensor.name}' has contents beside raw_input_contents: send one of the two"
+            )
+    if len(request.raw_input_contents) != len(request.inputs):
+        raise InvalidRequestError(
+            f"raw_input_contents has {len(request.raw_input_contents)} entries for "
+            f"{len(request.inputs)} inputs: send one for each"
+        )
+    names = (tensor.name for tensor in request.inputs)
+    return dict(zip(names, request.raw_input_contents, strict=True))
+
+
+def _check_datatype(tensor: InputTensor, datatype: str) -> None:
+    if tensor.datatype != datatype:
+        raise InvalidRequestError(
+            f"input '{tensor.name}' has datatype '{quote(tensor.datatype)}'; it takes '{datatype}'"
+        )
+
+
+def _image_rows(tensor: InputTensor, image_shape: tuple[int, int, int]) -> int:
+    expected = f"[rows, {', '.join(map(str, image_shape))}]"
+    _check_rank(tensor, (1 + len(image_shape),), expected)
+    if tuple(tensor.shape[1:]) != image_shape:
+        raise InvalidRequestError(
+            f"input '{tensor.name}' has shape {list(tensor.shape)}; it takes {expected}"
+        )
+    return _checked_rows(tensor)
+
+
+def _encoded_rows(tensor: InputTensor) -> int:
+    expected = "[rows, 1] or [rows]"
+    _check_rank(tensor, (1, 2), expected)
+    if any(dimension != 1 for dimension in tensor.shape[1:]):
+        raise InvalidRequestError(
+            f"input '{tensor.name}' has shape {list(tensor.shape)}; it takes {expected}"
+        )
+    return _checked_rows(tensor)
+
+
+def _check_rank(tensor: InputTensor, ranks: tuple[int, ...], expected: str) -> None:
+    if len(tensor.shape) not in ranks:
+        raise InvalidRequestError(
+            f"input '{tensor.name}' has a shape of {len(tensor.shape)} dimensions; it takes "
+            f"{expected}"
+        )
+
+
+def _checked_rows(tensor: InputTensor) -> int:
+    rows = tensor.shape[0]
+    if rows < 1:
+        raise InvalidRequestError(
+            f"input '{tensor.name}' has {rows} rows in its shape; send at least one"
+        )
+    return rows
+
+
+def _read_outputs(request: pb.ModelInferRequest) -> dict[str, int | None]:
+    if not request.outputs:
+        return dict.fromkeys(OUTPUTS)
+    wanted: dict[str, int | None] = {}
+    for output in request.outputs:
+        if output.name not in OUTPUTS:
+            raise InvalidRequestError(
+                f"there is no output '{quote(output.name)}'; the outputs are: {', '.join(OUTPUTS)}"
+            )
+        parameters.refuse_shared_memory(output.parameters)
+        classes = parameters.classification(output.name, output.parameters)
+        if wanted.setdefault(output.name, classes) != classes:
+            raise InvalidRequestError(
+                f"output '{output.name}' is asked for twice with different 'classification'"
+            )
+    return {name: wanted[name] for name in OUTPUTS if name in wanted}

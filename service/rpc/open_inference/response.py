@@ -1,0 +1,71 @@
+"""From probabilities and logits to a ModelInferResponse."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protos.inference import grpc_service_pb2 as pb
+from service.ranking import top_classes
+from service.rpc.open_inference.tensors import raw_bytes_tensor
+
+
+def write_outputs(
+    response: pb.ModelInferResponse,
+    tensors: Mapping[str, NDArray[np.float32]],
+    wanted: Mapping[str, int | None],
+    labels: Sequence[str],
+) -> None:
+    """Put the wanted outputs into a response, raw.
+
+    Args:
+        response: The response.
+        tensors: Every output, float32 `[rows, classes]`.
+        wanted: The wanted ones in the model's order, each with the number of classes that are
+            wanted in place of the tensor, or None for the tensor.
+        labels: Class names in index order.
+    """
+    for name, classes in wanted.items():
+        tensor = tensors[name]
+        if classes is None:
+            response.outputs.add(name=name, datatype="FP32", shape=tensor.shape)
+            response.raw_output_contents.append(tensor.astype("<f4", copy=False).tobytes())
+        else:
+            classes = min(classes, len(labels))
+            response.outputs.add(name=name, datatype="BYTES", shape=[len(tensor), classes])
+            response.raw_output_contents.append(
+                raw_bytes_tensor(
+                    element for row in tensor for element in best_classes(row, classes, labels)
+                )
+            )
+
+
+def best_classes(row: NDArray[np.float32], classes: int, labels: Sequence[str]) -> list[bytes]:
+    """The classification extension's text of the highest values of one row.
+
+    Args:
+        row: float32 `[classes]`.
+        classes: How many are wanted.
+        labels: Class names in index order; one that is empty is left out.
+
+    Returns:
+        `value:index:label` or `value:index`, from the highest value; equal values by index.
+    """
+    return [
+        f"{value:f}:{index}{':' if labels[index] else ''}{labels[index]}".encode()
+        for index, value in top_classes(row, classes)
+    ]
+
+
+def write_parameters(
+    response: pb.ModelInferResponse, facts: Mapping[str, str | int | bool]
+) -> None:
+    """Put facts about the answer into a response."""
+    for name, value in facts.items():
+        parameter = response.parameters[name]
+        if isinstance(value, bool):
+            parameter.bool_param = value
+        elif isinstance(value, int):
+            parameter.int64_param = value
+        else:
+            parameter.string_param = value

@@ -1,0 +1,243 @@
+"""Answers `inference.GRPCInferenceService`: converts messages and delegates."""
+
+import importlib.metadata
+from collections.abc import Iterator
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from artifact.errors import InvalidImageError
+from protos.inference import grpc_service_pb2 as pb
+from service.batching.entry import Priority
+from service.call import Call
+from service.errors import InvalidRequestError, NotFoundError, ServiceError
+from service.inference import Answer, EncodedImage, InferenceService
+from service.lifecycle.manager import ServableManager
+from service.lifecycle.policy import State
+from service.rpc.interceptor import current_call, error_status
+from service.rpc.open_inference.administration import AdministrationServicer
+from service.rpc.open_inference.parameters import flag
+from service.rpc.open_inference.request import InferRequest, read_request, read_version
+from service.rpc.open_inference.response import write_outputs, write_parameters
+from service.rpc.open_inference.signature import (
+    ENCODED_IMAGE,
+    LOGITS,
+    PROBABILITIES,
+    model_config,
+    model_metadata,
+)
+from service.rpc.open_inference.statistics import statistics_message
+from service.servable import Servable
+from service.settings import ServerSettings
+
+EXTENSIONS = (
+    "classification",
+    "schedule_policy",
+    "model_configuration",
+    "binary_tensor_data",
+    "parameters",
+    "statistics",
+    "logging",
+)
+"""The extensions that are always there; `model_repository` comes with the permission to use it."""
+
+
+class OpenInferenceServicer(AdministrationServicer):
+    """Converts messages and delegates to the inference service.
+
+    Args:
+        inference: The use case behind every method.
+        manager: Loads and unloads models, and knows whether the server is ready.
+        settings: The server's settings.
+    """
+
+    def __init__(
+        self, inference: InferenceService, manager: ServableManager, settings: ServerSettings
+    ) -> None:
+        super().__init__(
+            inference.catalog, manager, allow_control=settings.allow_repository_control
+        )
+        self._inference = inference
+        self._manager = manager
+        self._settings = settings
+
+    def ServerLive(  # noqa: N802
+        self,
+        request: pb.ServerLiveRequest,  # noqa: ARG002
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> pb.ServerLiveResponse:
+        """Say that the server runs."""
+        return pb.ServerLiveResponse(live=True)
+
+    def ServerReady(  # noqa: N802
+        self,
+        request: pb.ServerReadyRequest,  # noqa: ARG002
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> pb.ServerReadyResponse:
+        """Say whether every configured model answers requests."""
+        return pb.ServerReadyResponse(ready=not self._manager.unready_reason())
+
+    def ModelReady(  # noqa: N802
+        self,
+        request: pb.ModelReadyRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> pb.ModelReadyResponse:
+        """Say whether a model answers requests; one that is not known is not ready."""
+        version = read_version(request.version)
+        try:
+            status = self._inference.catalog.status(request.name, version)
+        except NotFoundError:
+            return pb.ModelReadyResponse(ready=False)
+        return pb.ModelReadyResponse(ready=status.state is State.AVAILABLE)
+
+    def ServerMetadata(  # noqa: N802
+        self,
+        request: pb.ServerMetadataRequest,  # noqa: ARG002
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> pb.ServerMetadataResponse:
+        """Say who the server is and what it can do."""
+        control = ("model_repository",) if self._settings.allow_repository_control else ()
+        return pb.ServerMetadataResponse(
+            name="convd",
+            version=importlib.metadata.version("convd"),
+            extensions=(*EXTENSIONS, *control),
+        )
+
+    def ModelMetadata(  # noqa: N802
+        self,
+        request: pb.ModelMetadataRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> pb.ModelMetadataResponse:
+        """Say what a model takes and gives."""
+        catalog = self._inference.catalog
+        with catalog.acquire(request.name, read_version(request.version)) as servable:
+            versions = [
+                status.version
+                for status in catalog.statuses(request.name)
+                if status.state is State.AVAILABLE
+            ]
+            manifest = servable.manifest
+            return model_metadata(
+                servable.name, versions, manifest.preprocessing.output_shape, len(manifest.labels)
+            )
+
+    def ModelConfig(  # noqa: N802
+        self,
+        request: pb.ModelConfigRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> pb.ModelConfigResponse:
+        """Say how a model is configured."""
+        version = read_version(request.version)
+        with self._inference.catalog.acquire(request.name, version) as servable:
+            manifest = servable.manifest
+            config = model_config(
+                servable.name,
+                manifest.preprocessing.output_shape,
+                len(manifest.labels),
+                on_gpu=servable.session.provider.name.startswith("CUDA"),
+                max_batch_size=self._settings.max_batch_size,
+                max_queue_size=self._settings.max_queue_size,
+                max_queue_delay_seconds=self._settings.max_queue_delay_seconds,
+            )
+            return pb.ModelConfigResponse(config=config)
+
+    def ModelStatistics(  # noqa: N802
+        self,
+        request: pb.ModelStatisticsRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> pb.ModelStatisticsResponse:
+        """Say how often models have answered, and where the time went."""
+        version = read_version(request.version)
+        catalog = self._inference.catalog
+        if request.name:
+            catalog.status(request.name, version)
+        return pb.ModelStatisticsResponse(
+            model_stats=[
+                statistics_message(status.servable)
+                for status in catalog.statuses(request.name or None)
+                if status.servable is not None and version in (None, status.version)
+            ]
+        )
+
+    def ModelInfer(  # noqa: N802
+        self,
+        request: pb.ModelInferRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> pb.ModelInferResponse:
+        """Run a model on the rows of one request."""
+        return self.infer(request, current_call())
+
+    def ModelStreamInfer(  # noqa: N802
+        self,
+        request_iterator: Iterator[pb.ModelInferRequest],
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> Iterator[pb.ModelStreamInferResponse]:
+        """Run request after request; an error answers its own request only."""
+        call = current_call()
+        for request in request_iterator:
+            response = pb.ModelStreamInferResponse()
+            try:
+                response.infer_response.CopyFrom(self.infer(request, call))
+            except ServiceError as error:
+                response.error_message = error_status(error, call).message
+                response.infer_response.id = request.id
+            if flag(request.parameters, "triton_enable_empty_final_response"):
+                # Each request has one answer, so that it is the last one too.
+                write_parameters(response.infer_response, {"triton_final_response": True})
+            yield response
+
+    def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
+        """Answer one request, however it came.
+
+        Raises:
+            ServiceError: It is refused, or it failed.
+        """
+        version = read_version(request.model_version)
+        with self._inference.servable(call, request.model_name, version) as servable:
+            wanted = read_request(
+                request,
+                servable.manifest.preprocessing.output_shape,
+                self._inference.check_image_count,
+            )
+            answer = self._inference.infer(
+                servable,
+                self._rows(servable, wanted.images),
+                call,
+                priority=Priority.HIGH if wanted.priority == Priority.HIGH else Priority.NORMAL,
+                timeout_seconds=wanted.timeout_seconds,
+            )
+            return _response(request, servable, wanted, answer)
+
+    def _rows(
+        self, servable: Servable, images: NDArray[np.uint8] | list[bytes]
+    ) -> NDArray[np.uint8]:
+        if isinstance(images, np.ndarray):
+            return images
+        outcomes = self._inference.prepare(servable, [EncodedImage(file) for file in images])
+        prepared = []
+        for index, outcome in enumerate(outcomes):
+            if isinstance(outcome, InvalidImageError):
+                raise InvalidRequestError(f"element {index} of input '{ENCODED_IMAGE}': {outcome}")
+            prepared.append(outcome)
+        return prepared[0][np.newaxis] if len(prepared) == 1 else np.stack(prepared)
+
+
+def _response(
+    request: pb.ModelInferRequest, servable: Servable, wanted: InferRequest, answer: Answer
+) -> pb.ModelInferResponse:
+    response = pb.ModelInferResponse(
+        model_name=servable.name, model_version=str(servable.version), id=request.id
+    )
+    facts: dict[str, str | int | bool] = {
+        "execution_provider": servable.session.provider.name,
+        "batch_size": max(answer.batch_sizes),
+    }
+    if len(answer.batch_sizes) > 1:
+        facts["batch_sizes"] = ",".join(map(str, answer.batch_sizes))
+    if wanted.ignored_input:
+        facts["ignored_input"] = wanted.ignored_input
+    write_parameters(response, facts)
+    tensors = {PROBABILITIES: answer.probabilities, LOGITS: answer.logits}
+    write_outputs(response, tensors, wanted.outputs, servable.manifest.labels)
+    return response

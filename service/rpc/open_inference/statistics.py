@@ -1,0 +1,49 @@
+"""The statistics of a servable in the protocol's terms."""
+
+from protos.inference import grpc_service_pb2 as pb
+from service.servable import Servable
+from service.statistics import Duration
+
+
+def statistics_message(servable: Servable) -> pb.ModelStatistics:
+    """What a servable has counted so far."""
+    counted = servable.metrics.statistics.snapshot()
+    stages = counted.stages
+    return pb.ModelStatistics(
+        name=servable.name,
+        version=str(servable.version),
+        last_inference=counted.last_answer_unix_milliseconds,
+        inference_count=counted.rows,
+        execution_count=counted.batches,
+        inference_stats=pb.InferStatistics(
+            success=_duration(counted.success),
+            fail=_duration(counted.failure),
+            queue=_duration(counted.queue),
+            compute_input=_duration(stages.input),
+            compute_infer=_duration(stages.inference),
+            compute_output=_duration(stages.output),
+        ),
+        batch_stats=[
+            pb.InferBatchStatistics(
+                batch_size=size,
+                compute_input=_duration(of_size.input),
+                compute_infer=_duration(of_size.inference),
+                compute_output=_duration(of_size.output),
+            )
+            for size, of_size in counted.by_batch_size.items()
+        ],
+        # Each request has one answer, the one of index 0.
+        response_stats={
+            "0": pb.InferResponseStatistics(
+                compute_infer=_duration(stages.inference),
+                compute_output=_duration(stages.output),
+                success=_duration(counted.success),
+                fail=_duration(counted.failure),
+                cancel=_duration(counted.cancelled),
+            )
+        },
+    )
+
+
+def _duration(counted: Duration) -> pb.StatisticDuration:
+    return pb.StatisticDuration(count=counted.count, ns=counted.nanoseconds)

@@ -1,0 +1,82 @@
+"""The environments that other people's clients need, built once under `.cache/`."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+CACHE = HERE.parent.parent / ".cache"
+
+# The last wheel of Triton's client that carries the load tester's binary, and the CUDA runtime that
+# the binary is linked with, though it is not used over gRPC.
+PERF_ANALYZER_WHEELS = ("tritonclient==2.50.0", "nvidia-cuda-runtime-cu12==12.9.79")
+LIBB64_PACKAGE = "libb64-0d"
+
+
+@dataclass(frozen=True)
+class PerfAnalyzer:
+    """Triton's load tester.
+
+    Attributes:
+        binary: The program.
+        library_path: What it needs as `LD_LIBRARY_PATH`.
+    """
+
+    binary: Path
+    library_path: str
+
+
+def triton_client_python() -> Path:
+    """The interpreter of an environment with Triton's client."""
+    requirements = HERE / "requirements.txt"
+    environment = CACHE / "interop-venv"
+    python = environment / "bin" / "python"
+    stamp = environment / "requirements.txt"
+    if not stamp.exists() or stamp.read_text() != requirements.read_text():
+        _run(sys.executable, "-m", "venv", "--clear", environment)
+        _run(python, "-m", "pip", "install", "--quiet", "-r", requirements)
+        stamp.write_text(requirements.read_text())
+    return python
+
+
+def perf_analyzer() -> PerfAnalyzer:
+    """Triton's load tester, unpacked without being installed."""
+    root = CACHE / "perf-analyzer"
+    ready = root / ".ready"
+    if not ready.exists():
+        shutil.rmtree(root, ignore_errors=True)
+        downloads = root / "downloads"
+        downloads.mkdir(parents=True)
+        _run(
+            sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", downloads,
+            *PERF_ANALYZER_WHEELS,
+        )  # fmt: skip
+        for wheel in downloads.glob("*.whl"):
+            zipfile.ZipFile(wheel).extractall(root)
+        if shutil.which("apt-get") is None:
+            raise SystemExit(
+                f"perf_analyzer needs {LIBB64_PACKAGE}, which this target takes from Debian's or "
+                "Ubuntu's repository; run it there"
+            )
+        _run("apt-get", "download", LIBB64_PACKAGE, cwd=downloads)
+        (package,) = downloads.glob("libb64*.deb")
+        _run("dpkg-deb", "--extract", package, root)
+        _binary(root).chmod(0o755)
+        ready.touch()
+    libraries = {str(file.parent) for file in root.glob("**/*.so*")}
+    return PerfAnalyzer(_binary(root), os.pathsep.join(sorted(libraries)))
+
+
+def _binary(root: Path) -> Path:
+    (binary,) = root.glob("*.data/data/bin/perf_analyzer")
+    return binary
+
+
+def _run(*command: object, cwd: Path | None = None) -> None:
+    words = [str(word) for word in command]
+    print("+", *words, flush=True)
+    subprocess.run(words, check=True, cwd=cwd)

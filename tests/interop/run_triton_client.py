@@ -1,0 +1,39 @@
+"""`make interop`: Triton's client against servers on loopback."""
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tests.interop.environments import HERE, triton_client_python
+from tests.support import running_server
+from tests.tiny_artifact import publish_tiny
+
+MODEL = "pets"
+
+
+def main() -> None:
+    """Run every check; a non-zero exit says that one failed."""
+    python = triton_client_python()
+    with tempfile.TemporaryDirectory() as folder:
+        repository = Path(folder)
+        publish_tiny(repository, MODEL)
+        with (
+            running_server(repository, allow_repository_control=True) as server,
+            running_server(repository, max_queue_delay_seconds=60.0) as waiting,
+        ):
+            completed = subprocess.run(
+                [
+                    str(python),
+                    str(HERE / "triton_client.py"),
+                    f"127.0.0.1:{server.grpc_port}",
+                    f"127.0.0.1:{waiting.grpc_port}",
+                    MODEL,
+                ],
+                check=False,
+                timeout=300,
+            )
+    raise SystemExit(completed.returncode)
+
+
+if __name__ == "__main__":
+    main()

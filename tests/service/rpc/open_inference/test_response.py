@@ -1,0 +1,89 @@
+"""Outputs are written as the protocol and its classification extension say."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
+
+from protos.inference import grpc_service_pb2 as pb
+from service.rpc.open_inference.response import best_classes, write_outputs, write_parameters
+from service.rpc.open_inference.tensors import InputTensor, bytes_elements
+from tests.service.rpc.open_inference.requests import LABELS
+
+PROBABILITIES = np.array([[0.25, 0.25, 0.5], [0.125, 0.75, 0.125]], np.float32)
+LOGITS = np.log(PROBABILITIES) + 3
+TENSORS = {"probabilities": PROBABILITIES, "logits": LOGITS}
+
+
+def write(**wanted: int | None) -> pb.ModelInferResponse:
+    response = pb.ModelInferResponse()
+    write_outputs(response, TENSORS, wanted, LABELS)
+    return response
+
+
+def elements(response: pb.ModelInferResponse, index: int = 0) -> list[bytes]:
+    output = response.outputs[index]
+    count = int(np.prod(output.shape))
+    tensor = InputTensor(name=output.name, datatype=output.datatype)
+    return bytes_elements(tensor, response.raw_output_contents[index], count)
+
+
+def test_tensors_are_raw_little_endian_and_in_the_given_order() -> None:
+    response = write(probabilities=None, logits=None)
+    assert [output.name for output in response.outputs] == ["probabilities", "logits"]
+    for output, raw in zip(response.outputs, response.raw_output_contents, strict=True):
+        assert (output.datatype, list(output.shape)) == ("FP32", [2, 3])
+        assert not output.HasField("contents")
+        np.testing.assert_array_equal(np.frombuffer(raw, "<f4").reshape(2, 3), TENSORS[output.name])
+
+
+def test_a_view_into_a_larger_batch_is_written_alone() -> None:
+    batch = np.arange(24, dtype=np.float32).reshape(8, 3)
+    response = pb.ModelInferResponse()
+    write_outputs(response, {"logits": batch[2:4]}, {"logits": None}, LABELS)
+    assert response.raw_output_contents[0] == batch[2:4].tobytes()
+
+
+def test_classification_orders_by_value_then_index() -> None:
+    response = write(probabilities=2)
+    assert (response.outputs[0].datatype, list(response.outputs[0].shape)) == ("BYTES", [2, 2])
+    assert elements(response) == [
+        b"0.500000:2:ship",
+        b"0.250000:0:cat",
+        b"0.750000:1:dog",
+        b"0.125000:0:cat",
+    ]
+
+
+def test_classification_above_the_number_of_classes_gives_all() -> None:
+    response = write(logits=2**32 + 1)
+    assert list(response.outputs[0].shape) == [2, 3]
+    assert len(elements(response)) == 6
+
+
+def test_an_empty_label_leaves_out_its_colon() -> None:
+    row = np.array([0.25, 0.75], np.float32)
+    assert best_classes(row, 2, ["", "größer"]) == [
+        "0.750000:1:größer".encode(),
+        b"0.250000:0",
+    ]
+
+
+@given(arrays.arrays(np.float32, st.integers(1, 9), elements=st.floats(-1e6, 1e6, width=32)))
+def test_classification_is_a_ranking(row: NDArray[np.float32]) -> None:
+    texts = [text.decode().split(":") for text in best_classes(row, len(row), [""] * len(row))]
+    assert sorted(int(index) for _, index in texts) == list(range(len(row)))
+    ranked = [row[int(index)] for _, index in texts]
+    assert ranked == sorted(ranked, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [("CPU", "string_param"), (8, "int64_param"), (True, "bool_param")]
+)
+def test_parameters(value: str | int, kind: str) -> None:
+    response = pb.ModelInferResponse()
+    write_parameters(response, {"fact": value})
+    assert response.parameters["fact"].WhichOneof("parameter_choice") == kind
+    assert getattr(response.parameters["fact"], kind) == value

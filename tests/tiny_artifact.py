@@ -1,0 +1,96 @@
+"""A published model that is made in milliseconds, without training and without torch.
+
+Its network is the mean of each channel, a fixed linear layer and softmax: enough to tell pictures,
+rows and classes apart.
+"""
+
+import datetime
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from artifact.bundle import MODEL_FILE, checksums, write_manifest
+from artifact.evidence import ParityReport
+from artifact.golden import GOLDEN_CASES, GoldenCase, GoldenCases
+from artifact.manifest import Manifest, Provenance
+from artifact.preprocessing import Preprocessing, ResizeTo, prepare_image
+from artifact.repository import ModelRepository
+
+HEIGHT, WIDTH = 4, 6
+PROVIDER = "CPUExecutionProvider"
+LABELS = ("cat", "dog", "ship")
+RECIPE = Preprocessing(resize=ResizeTo(height=HEIGHT, width=WIDTH))
+
+
+def publish_tiny(repository: Path, name: str = "pets", *, seed: int = 0) -> int:
+    """Publish the next version of a model; another seed gives another network."""
+    network = _network(np.random.default_rng(seed))
+    picture = Image.fromarray(
+        np.arange(HEIGHT * WIDTH * 3, dtype=np.uint8).reshape(HEIGHT, WIDTH, 3)
+    )
+    image = prepare_image(picture, RECIPE)[np.newaxis]
+    (probabilities,) = ort.InferenceSession(network).run(["probabilities"], {"image": image})
+    models = ModelRepository(repository)
+    with models.staging(name) as staging:
+        (staging / MODEL_FILE).write_bytes(network)
+        golden = staging / "golden" / "0.png"
+        golden.parent.mkdir()
+        picture.save(golden)
+        case = GoldenCase(image="golden/0.png", probabilities=tuple(map(float, probabilities[0])))
+        (staging / GOLDEN_CASES).write_text(GoldenCases(cases=(case,)).model_dump_json())
+        write_manifest(staging, _manifest(staging))
+        return models.publish(name, staging)
+
+
+def _network(random: np.random.Generator) -> bytes:
+    weights = random.normal(size=(3, len(LABELS))).astype(np.float32) / 64
+    nodes = [
+        helper.make_node("Cast", ["image"], ["values"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["values", "axes"], ["means"], keepdims=0),
+        helper.make_node("MatMul", ["means", "weights"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", HEIGHT, WIDTH, 3])],
+        [
+            helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", len(LABELS)])
+            for output in ("probabilities", "logits")
+        ],
+        [
+            numpy_helper.from_array(np.array([1, 2], np.int64), "axes"),
+            numpy_helper.from_array(weights, "weights"),
+        ],
+    )
+    opset = helper.make_opsetid("", 18)
+    return onnx.ModelProto(ir_version=9, graph=graph, opset_import=[opset]).SerializeToString()
+
+
+def _manifest(staging: Path) -> Manifest:
+    return Manifest(
+        created_at=datetime.datetime.now(datetime.UTC),
+        labels=LABELS,
+        preprocessing=RECIPE,
+        opset=18,
+        provenance=Provenance(source="tests"),
+        parity=(
+            ParityReport(
+                reference="itself",
+                provider=PROVIDER,
+                precision="float32",
+                batch_sizes=(1,),
+                images=1,
+                max_logit_difference=0,
+                max_probability_difference=0,
+                probability_limit=0,
+                top1_agreement=1,
+            ),
+        ),
+        golden_tolerances={PROVIDER: {"float32": 1e-5}},
+        files=checksums(staging),
+    )

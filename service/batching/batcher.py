@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from service.batching.admission import BatchCosts
 from service.batching.cancellation import Cancellation
 from service.batching.combiner import Combiner
+from service.batching.costs import BatchCosts
 from service.batching.entry import (
     GONE,
     LATE,
@@ -67,7 +67,7 @@ class Batcher:
             max_queue_size=max_queue_size,
             max_concurrent_executions=max_concurrent_executions,
             max_queue_delay_seconds=max_queue_delay_seconds,
-            costs=costs or BatchCosts(max_batch_size),
+            costs=costs or BatchCosts(),
         )
         self._queue = schedule.queue
         self._combiner = Combiner(

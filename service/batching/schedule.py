@@ -6,8 +6,10 @@ does to the threads outside is to release the `wake` of an entry.
 
 import math
 
-from service.batching.admission import BatchCosts, check_deadline
+from service.batching.admission import check_deadline
+from service.batching.costs import BatchCosts
 from service.batching.entry import Batch, Entry, EntryState, Outputs, Priority, Rows, Slot
+from service.batching.planning import BatchPlan
 from service.batching.waiting_queue import WaitingQueue
 from service.errors import UnavailableError
 
@@ -183,14 +185,21 @@ class Schedule:
 
     def _check_deadline(self, size: int, now: float, deadline: float, priority: Priority) -> None:
         expected_seconds = self._costs.expected_seconds
+        ready_at = max(
+            now, min([slot.started_at + expected_seconds(slot.rows) for slot in self._busy])
+        )
+        rows = self.queue.rows_ahead(priority) + size
+        batches = -(-rows // self._max_batch_size)
+        ends_at = ready_at + batches * expected_seconds(min(rows, self._max_batch_size))
+        if ends_at <= min(deadline, self.queue.earliest_deadline):
+            return
         check_deadline(
-            now=now,
-            deadline=deadline,
-            ready_at=min([slot.started_at + expected_seconds(slot.rows) for slot in self._busy]),
-            rows=self.queue.rows_ahead(priority) + size,
-            max_batch_size=self._max_batch_size,
-            concurrent_executions=len(self._busy),
-            costs=self._costs,
+            now,
+            (deadline, size),
+            self.queue.waiting_before(priority),
+            BatchPlan(ready_at, self._max_batch_size, len(self._busy), expected_seconds),
+            self._max_batch_size,
+            expected_seconds,
         )
 
     def _take_slot(self) -> Slot:

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
 from service.batching.entry import Batch, Entry, EntryState, Outputs, Priority
+from service.batching.planning import next_batch
 from service.errors import QueueFullError
 
 # While both levels wait, one row of normal priority is collected for this many of high priority.
@@ -25,6 +26,7 @@ class WaitingQueue:
     Attributes:
         max_rows: Rows that may wait.
         waiting_rows: Rows that wait for collection now.
+        earliest_deadline: No waiting entry has an earlier one; it is exact while nobody leaves.
         cancelled_rows: Rows dropped so far because their caller had gone.
         expired_rows: Rows dropped so far because their deadline had passed.
         wasted_rows: Rows among these two that had been collected before.
@@ -34,6 +36,7 @@ class WaitingQueue:
         self.max_rows = max_rows
         self.waiting_rows = 0
         self.cancelled_rows = 0
+        self.earliest_deadline = math.inf
         self.expired_rows = 0
         self.wasted_rows = 0
         # OrderedDict as a set: a cancelled entry leaves from the middle in constant time.
@@ -46,6 +49,11 @@ class WaitingQueue:
         """Return how many rows would be collected before those of a new entry."""
         return self._high_rows if priority is Priority.HIGH else self.waiting_rows
 
+    def waiting_before(self, priority: Priority) -> Iterator[tuple[float, int]]:
+        """Iterate over deadline and waiting rows of the entries ahead of a new one."""
+        for entry in self._high if priority is Priority.HIGH else self.in_order():
+            yield entry.deadline, entry.size - entry.collected
+
     def push(self, entry: Entry) -> None:
         """Let an entry wait.
 
@@ -57,6 +65,9 @@ class WaitingQueue:
                 f"{self.waiting_rows} rows wait and at most {self.max_rows} may: no room for "
                 f"{entry.size} more. Try again after a pause, or raise max_queue_size"
             )
+        if not self.waiting_rows:
+            self.earliest_deadline = math.inf
+        self.earliest_deadline = min(self.earliest_deadline, entry.deadline)
         self.waiting_rows += entry.size
         if entry.priority is Priority.HIGH:
             self._high_rows += entry.size
@@ -94,22 +105,14 @@ class WaitingQueue:
         """
         batch = Batch()
         expired: list[Entry] = []
-        earliest_deadline = math.inf
-        while batch.rows < max_rows and self.waiting_rows:
+        size, ends_at = self._plan(max_rows, now, expected_seconds)
+        while batch.rows < size and self.waiting_rows:
             entry = self._head()
-            if entry.deadline <= now:
+            if entry.deadline <= now or entry.deadline < ends_at:
                 self.drop(entry, EntryState.EXPIRED, now)
                 expired.append(entry)
-                continue
-            count = min(max_rows - batch.rows, entry.size - entry.collected)
-            if entry.deadline != math.inf or earliest_deadline != math.inf:
-                ends_at = now + expected_seconds(batch.rows + count)
-                if batch.rows and ends_at > min(earliest_deadline, entry.deadline):
-                    break
-                # Where even the smallest batch would be late, no larger one is held back for it.
-                if ends_at <= entry.deadline:
-                    earliest_deadline = min(earliest_deadline, entry.deadline)
-            self._take(entry, count, batch)
+            else:
+                self._take(entry, min(size - batch.rows, entry.size - entry.collected), batch)
         return batch, expired
 
     def deliver(
@@ -180,6 +183,16 @@ class WaitingQueue:
         self.wasted_rows += entry.collected
         entry.settle(state, now)
         return True
+
+    def _plan(
+        self, max_rows: int, now: float, expected_seconds: Callable[[int], float]
+    ) -> tuple[int, float]:
+        waiting = [
+            (entry.deadline, entry.size - entry.collected)
+            for entry in self.in_order()
+            if entry.deadline > now
+        ]
+        return next_batch(waiting, now, max_rows, expected_seconds)
 
     def _head(self) -> Entry:
         """Choose whose rows come next; at least one entry waits."""

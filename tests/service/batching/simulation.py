@@ -176,14 +176,28 @@ def run_open_loop(
     arrivals: Sequence[float],
     *,
     timeout_seconds: float,
-    cost_seconds: Callable[[int], float],
+    cost_seconds: Callable[[int, float], float],
     refusals: tuple[type[Exception], ...],
 ) -> list[Request]:
-    """Let requests of one row arrive at given times; return those that were accepted, all done."""
+    """Let requests of one row arrive at given times, until all are done.
+
+    Args:
+        simulation: Where they arrive.
+        arrivals: When, in ascending order.
+        timeout_seconds: How long each allows for its answer.
+        cost_seconds: How long the engine takes, by rows and time of start.
+        refusals: Errors that an arrival may meet.
+
+    Returns:
+        The requests that were not refused.
+    """
     accepted: list[Request] = []
     waiting = list(reversed(arrivals))
     while True:
-        ends = [(r.started_at + cost_seconds(r.running_rows), r) for r in simulation.running()]
+        ends = [
+            (r.started_at + cost_seconds(r.running_rows, r.started_at), r)
+            for r in simulation.running()
+        ]
         next_end = min((end for end, _ in ends), default=float("inf"))
         if not ends and not waiting:
             break

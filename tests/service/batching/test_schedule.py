@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from service.batching.admission import BatchCosts
+from service.batching.costs import BatchCosts
 from service.batching.entry import EntryState, Priority
 from service.batching.schedule import Schedule
 from service.errors import DeadlineExceededError, QueueFullError
@@ -32,7 +32,7 @@ class Interleavings(RuleBasedStateMachine):
             max_queue_size=MAX_QUEUE_SIZE,
             max_concurrent_executions=slots,
             max_queue_delay_seconds=0.0,
-            costs=BatchCosts(MAX_BATCH_SIZE),
+            costs=BatchCosts(),
         )
         self.simulation = Simulation(self.schedule)
         self.ids = count()
@@ -118,4 +118,4 @@ class Interleavings(RuleBasedStateMachine):
 
 
 TestInterleavings = Interleavings.TestCase
-TestInterleavings.settings = settings(max_examples=400, stateful_step_count=60, deadline=None)
+TestInterleavings.settings = settings(max_examples=1000, stateful_step_count=40, deadline=None)

@@ -1,0 +1,59 @@
+"""What a batch costs, measured while serving.
+
+The cost is modelled as a fixed part and a part for each row, as Nexus does (Shen et al., "Nexus: A
+GPU Cluster Engine for Accelerating DNN-Based Video Analysis", SOSP 2019). The two are fitted by
+exponentially weighted least squares; the margin follows the mean deviation, as TCP's timeout does
+(Jacobson, "Congestion Avoidance and Control", SIGCOMM 1988).
+"""
+
+MEAN_WEIGHT = 1 / 16
+DEVIATION_WEIGHT = 1 / 4
+DEVIATIONS_OF_MARGIN = 2.0
+LEAST_VARIANCE = 0.01
+
+
+class BatchCosts:
+    """Measured cost of the engine by batch size: a fixed part and a part for each row.
+
+    It is not safe for threads; the batcher holds its lock around every call.
+    """
+
+    def __init__(self) -> None:
+        self._batches = 0
+        self._rows = 0.0
+        self._seconds = 0.0
+        self._variance = 0.0
+        self._covariance = 0.0
+        self._slope_seconds = 0.0
+        self._deviation_seconds = 0.0
+
+    def observe(self, rows: int, seconds: float) -> None:
+        """Learn from a batch that took `seconds` for `rows` rows."""
+        if not self._batches:
+            self._batches, self._rows, self._seconds = 1, float(rows), seconds
+            return
+        self._batches += 1
+        error = abs(seconds - self._mean_seconds(rows))
+        self._deviation_seconds += (error - self._deviation_seconds) * DEVIATION_WEIGHT
+        # The first batches count alike, so that the very first does not weigh more than it should.
+        weight = max(MEAN_WEIGHT, 1 / self._batches)
+        more_rows, more_seconds = rows - self._rows, seconds - self._seconds
+        self._rows += weight * more_rows
+        self._seconds += weight * more_seconds
+        self._variance = (1 - weight) * (self._variance + weight * more_rows**2)
+        self._covariance = (1 - weight) * (self._covariance + weight * more_rows * more_seconds)
+        # While all batches have one size they say nothing about the slope: the last one stands.
+        if self._variance > LEAST_VARIANCE:
+            self._slope_seconds = max(0.0, self._covariance / self._variance)
+
+    def expected_seconds(self, rows: int) -> float:
+        """Return the expected cost of a batch with a margin; 0 while nothing is known."""
+        return self._mean_seconds(rows) + DEVIATIONS_OF_MARGIN * self._deviation_seconds
+
+    def _mean_seconds(self, rows: int) -> float:
+        if not self._batches:
+            return 0.0
+        # No batch costs more than one by one: without this bound a slope learned in bad times
+        # would keep larger batches from ever being tried again.
+        slope = min(self._slope_seconds, self._seconds / self._rows)
+        return self._seconds + slope * (rows - self._rows)

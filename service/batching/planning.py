@@ -1,0 +1,123 @@
+"""How the rows that wait are cut into batches, so that as many deadlines as possible are kept."""
+
+import math
+from collections.abc import Callable, Sequence
+
+Waiting = tuple[float, int]  # deadline and number of rows of an entry
+ExpectedSeconds = Callable[[int], float]  # of the engine, by number of rows
+
+LEAST_EFFICIENCY = 0.9
+
+
+class BatchPlan:
+    """The batches of entries that are added in the order of collection.
+
+    A batch grows only as far as every deadline in it is kept.
+
+    Args:
+        ready_at: When the first batch can start.
+        max_rows: Most rows of a batch.
+        concurrent_executions: Batches that run at the same time.
+        expected_seconds: How long the engine is expected to take.
+
+    Attributes:
+        last_rows: Rows of the last batch so far.
+        last_starts_at: When the last batch starts.
+        on_time: Whether every deadline is kept.
+    """
+
+    def __init__(
+        self,
+        ready_at: float,
+        max_rows: int,
+        concurrent_executions: int,
+        expected_seconds: ExpectedSeconds,
+    ) -> None:
+        self._first_rows = 0
+        self.last_rows = 0
+        self.last_starts_at = ready_at
+        self.on_time = True
+        self._max_rows = max_rows
+        self._concurrent_executions = concurrent_executions
+        self._expected_seconds = expected_seconds
+        self._earliest = math.inf
+
+    def add(self, deadline: float, size: int) -> None:
+        """Add an entry to the last batch, and to new ones where it does not fit."""
+        left = size
+        while left:
+            count = min(left, self._max_rows - self.last_rows)
+            limit = min(self._earliest, deadline)
+            ends_at = self.last_starts_at + self._expected_seconds(self.last_rows + count)
+            if self.last_rows and (ends_at > limit or not count):
+                seconds = self._expected_seconds(self.last_rows)
+                self.last_starts_at += seconds / self._concurrent_executions
+                self._first_rows = self._first_rows or self.last_rows
+                self.last_rows, self._earliest = 0, math.inf
+            else:
+                self.on_time = self.on_time and ends_at <= limit
+                self.last_rows += count
+                self._earliest = limit
+                left -= count
+
+    @property
+    def first_rows(self) -> int:
+        """Rows of the first batch."""
+        return self._first_rows or self.last_rows
+
+
+def efficient_rows(max_rows: int, expected_seconds: ExpectedSeconds) -> int:
+    """Return the batch size that gives nearly the rate of the largest, at a linear cost."""
+    largest = expected_seconds(max_rows)
+    by_row = (largest - expected_seconds(1)) / max(1, max_rows - 1)
+    fixed = largest - by_row * max_rows
+    if fixed <= 0:
+        return 1
+    rows = LEAST_EFFICIENCY * max_rows * fixed / (largest - LEAST_EFFICIENCY * by_row * max_rows)
+    return max(1, math.ceil(rows))
+
+
+def next_batch(
+    waiting: Sequence[Waiting], now: float, max_rows: int, expected_seconds: ExpectedSeconds
+) -> tuple[int, float]:
+    """Choose the size of the next batch, and who is too late for it.
+
+    Where someone has to be late, it had better be those whose deadline is closest: to serve them in
+    small batches would make everyone behind them late as well, and keep the engine inefficient for
+    as long as the load lasts.
+
+    Args:
+        waiting: The entries, in the order of collection, with deadlines after `now`.
+        now: The time, in seconds of the monotonic clock.
+        max_rows: Most rows of a batch.
+        expected_seconds: How long the engine is expected to take.
+
+    Returns:
+        The number of rows, and the time before which no deadline of a row may be.
+    """
+    rows = 0
+    earliest = math.inf
+    for deadline, size in waiting:
+        rows = min(max_rows, rows + size)
+        earliest = min(earliest, deadline)
+        if rows == max_rows:
+            break
+    if earliest == math.inf or now + expected_seconds(rows) <= earliest:
+        return rows, -math.inf
+
+    plan = BatchPlan(now, max_rows, 1, expected_seconds)
+    for deadline, size in waiting:
+        plan.add(deadline, size)
+    if plan.on_time:
+        return plan.first_rows, -math.inf
+
+    kept = 0
+    for deadline, size in sorted(waiting, reverse=True):
+        for _ in range(size):
+            if kept == max_rows or now + expected_seconds(kept + 1) > deadline:
+                break
+            kept += 1
+    if kept:
+        return kept, now + expected_seconds(kept)
+    # No deadline can be kept, unless the expectation is wrong: one row will tell.
+    return 1, -math.inf

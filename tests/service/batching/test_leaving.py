@@ -1,0 +1,171 @@
+"""Those who leave before their answer, and batchers that come to their end."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from service.batching.batcher import Batcher
+from service.batching.cancellation import Cancellation
+from service.errors import (
+    CallerGoneError,
+    DeadlineExceededError,
+    UnavailableError,
+)
+from tests.service.batching.gated import (
+    PATIENCE_SECONDS,
+    Counts,
+    GatedEngine,
+    assert_answers,
+    submit_and_await,
+)
+from tests.service.batching.simulation import engine, rows_of
+
+
+def test_a_cancelled_waiter_wakes_at_once_and_never_runs(pool: ThreadPoolExecutor) -> None:
+    gated, counts = GatedEngine(), Counts()
+    batcher = Batcher(gated, max_batch_size=8, max_queue_size=20, observer=counts)
+    first = pool.submit(batcher.submit, rows_of([0]))
+    gated.await_start()
+    cancellation = Cancellation()
+    gone = submit_and_await(pool, batcher, [1, 2], cancellation=cancellation)
+    other = submit_and_await(pool, batcher, [3])
+    cancellation.cancel()
+    with pytest.raises(CallerGoneError):
+        gone.result(PATIENCE_SECONDS)
+    assert batcher.waiting_rows == 1
+    gated.let_go(2)
+    first.result(PATIENCE_SECONDS)
+    assert_answers(other.result(PATIENCE_SECONDS), [3])
+    assert gated.batches == [[0], [3]]
+    assert counts.rows == {"cancelled": 2}
+
+
+def test_cancelled_before_submission_means_never_run() -> None:
+    cancellation = Cancellation()
+    cancellation.cancel()
+    gated = GatedEngine()
+    with pytest.raises(CallerGoneError):
+        Batcher(gated, max_batch_size=8, max_queue_size=20).submit(
+            rows_of([0]), cancellation=cancellation
+        )
+    assert not gated.batches
+
+
+def test_one_whose_caller_goes_while_it_runs_alone_is_not_answered(
+    pool: ThreadPoolExecutor,
+) -> None:
+    gated, counts, cancellation = GatedEngine(), Counts(), Cancellation()
+    batcher = Batcher(gated, max_batch_size=8, max_queue_size=20, observer=counts)
+    first = pool.submit(batcher.submit, rows_of([0]), cancellation=cancellation)
+    gated.await_start()
+    cancellation.cancel()
+    gated.let_go()
+    with pytest.raises(CallerGoneError):
+        first.result(PATIENCE_SECONDS)
+    assert counts.rows == {"cancelled": 1}
+
+
+def test_a_waiter_leaves_at_its_deadline_and_never_runs(pool: ThreadPoolExecutor) -> None:
+    gated, counts = GatedEngine(), Counts()
+    batcher = Batcher(gated, max_batch_size=8, max_queue_size=20, observer=counts)
+    first = pool.submit(batcher.submit, rows_of([0]))
+    gated.await_start()
+    late = pool.submit(batcher.submit, rows_of([1]), deadline=time.monotonic() + 0.02)
+    with pytest.raises(DeadlineExceededError):
+        late.result(PATIENCE_SECONDS)
+    assert batcher.waiting_rows == 0
+    gated.let_go()
+    first.result(PATIENCE_SECONDS)
+    assert gated.batches == [[0]]
+    assert counts.rows == {"expired": 1}
+
+
+def test_a_deadline_in_the_past_never_runs() -> None:
+    gated = GatedEngine()
+    with pytest.raises(DeadlineExceededError):
+        Batcher(gated, max_batch_size=8, max_queue_size=20).submit(
+            rows_of([0]), deadline=time.monotonic()
+        )
+    assert not gated.batches
+
+
+@pytest.mark.parametrize("deadline", [None, 1e12])
+def test_no_deadline_and_one_far_away_wait_for_the_answer(
+    pool: ThreadPoolExecutor, deadline: float | None
+) -> None:
+    gated = GatedEngine()
+    batcher = Batcher(gated, max_batch_size=8, max_queue_size=20)
+    first = pool.submit(batcher.submit, rows_of([0]))
+    gated.await_start()
+    second = submit_and_await(pool, batcher, [1], deadline=deadline)
+    gated.let_go(2)
+    first.result(PATIENCE_SECONDS)
+    assert_answers(second.result(PATIENCE_SECONDS), [1])
+
+
+def test_an_interrupted_leader_leaves_nobody_behind(pool: ThreadPoolExecutor) -> None:
+    gated = GatedEngine()
+    batcher = Batcher(gated, max_batch_size=1, max_queue_size=20)
+    first = pool.submit(batcher.submit, rows_of([0]))
+    gated.await_start()
+    second = submit_and_await(pool, batcher, [1])
+    gated.failure = SystemExit()
+    gated.let_go()
+    gated.await_start()
+    third = submit_and_await(pool, batcher, [2])
+    gated.let_go()
+    for future in (first, second):
+        with pytest.raises(SystemExit):
+            future.result(PATIENCE_SECONDS)
+    gated.await_start()
+    gated.failure = None
+    gated.let_go()
+    assert_answers(third.result(PATIENCE_SECONDS), [2])
+
+
+def test_one_that_gathers_others_can_be_cancelled(pool: ThreadPoolExecutor) -> None:
+    batcher = Batcher(
+        engine, max_batch_size=3, max_queue_size=9, max_queue_delay_seconds=PATIENCE_SECONDS
+    )
+    cancellation = Cancellation()
+    gathering = submit_and_await(pool, batcher, [0], cancellation=cancellation)
+    other = submit_and_await(pool, batcher, [1])
+    cancellation.cancel()
+    with pytest.raises(CallerGoneError):
+        gathering.result(PATIENCE_SECONDS)
+    assert batcher.drain(PATIENCE_SECONDS)
+    assert_answers(other.result(PATIENCE_SECONDS), [1])
+
+
+def test_drain_finishes_what_was_accepted_and_refuses_the_rest(pool: ThreadPoolExecutor) -> None:
+    gated = GatedEngine()
+    batcher = Batcher(gated, max_batch_size=4, max_queue_size=20)
+    accepted = [pool.submit(batcher.submit, rows_of([0]))]
+    gated.await_start()
+    accepted.append(submit_and_await(pool, batcher, [1]))
+    assert not batcher.drain(0.01)
+    with pytest.raises(UnavailableError):
+        batcher.submit(rows_of([2]))
+    gated.let_go(2)
+    assert batcher.drain(PATIENCE_SECONDS)
+    for index, future in enumerate(accepted):
+        assert_answers(future.result(PATIENCE_SECONDS), [index])
+
+
+def test_drain_of_an_idle_batcher_returns_at_once() -> None:
+    assert Batcher(engine, max_batch_size=4, max_queue_size=20).drain(0)
+
+
+def test_close_refuses_those_that_wait(pool: ThreadPoolExecutor) -> None:
+    gated = GatedEngine()
+    batcher = Batcher(gated, max_batch_size=4, max_queue_size=20)
+    running = pool.submit(batcher.submit, rows_of([0]))
+    gated.await_start()
+    waiting = submit_and_await(pool, batcher, [1])
+    batcher.close()
+    with pytest.raises(UnavailableError):
+        waiting.result(PATIENCE_SECONDS)
+    gated.let_go()
+    assert_answers(running.result(PATIENCE_SECONDS), [0])
+    assert batcher.drain(PATIENCE_SECONDS)

@@ -140,7 +140,7 @@ class ServableLoader:
             max_queue_delay_seconds=settings.max_queue_delay_seconds,
             max_concurrent_executions=session.max_concurrent_executions,
             observer=version_metrics,
-            costs=seeded_costs(costs, settings.max_batch_size),
+            costs=seeded_costs(costs),
         )
         version_metrics.watch_queue(batcher)
         return Servable(name, version, artifact.manifest, proven, costs, batcher, version_metrics)

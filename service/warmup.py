@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from runtime.session import Session
-from service.batching.admission import BatchCosts
+from service.batching.costs import BatchCosts
 
 _RUNS = 5
 _LONGEST_MEASUREMENT_SECONDS = 0.1
@@ -49,9 +49,9 @@ def warm_up(session: Session, image_shape: tuple[int, int, int]) -> tuple[BatchC
     return tuple(costs)
 
 
-def seeded_costs(costs: tuple[BatchCost, ...], max_batch_size: int) -> BatchCosts:
+def seeded_costs(costs: tuple[BatchCost, ...]) -> BatchCosts:
     """What admission control knows before the first request."""
-    seeded = BatchCosts(max_batch_size)
+    seeded = BatchCosts()
     for cost in costs:
         seeded.observe(cost.rows, cost.seconds)
     return seeded

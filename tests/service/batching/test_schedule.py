@@ -3,15 +3,16 @@
 import math
 from itertools import count
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from service.batching.costs import BatchCosts
-from service.batching.entry import EntryState, Priority
+from service.batching.entry import Entry, EntryState, Priority, Slot
 from service.batching.schedule import Schedule
 from service.errors import DeadlineExceededError, QueueFullError
-from tests.service.batching.simulation import Phase, Simulation
+from tests.service.batching.simulation import Phase, Simulation, engine, rows_of
 
 MAX_BATCH_SIZE = 4
 MAX_QUEUE_SIZE = 12
@@ -118,4 +119,42 @@ class Interleavings(RuleBasedStateMachine):
 
 
 TestInterleavings = Interleavings.TestCase
-TestInterleavings.settings = settings(max_examples=1000, stateful_step_count=40, deadline=None)
+TestInterleavings.settings = settings(max_examples=600, stateful_step_count=50, deadline=None)
+
+
+def test_an_entry_whose_thread_never_comes_back_passes_its_slot_on() -> None:
+    schedule = Schedule(
+        max_batch_size=4,
+        max_queue_size=8,
+        max_concurrent_executions=1,
+        max_queue_delay_seconds=0.0,
+        costs=BatchCosts(),
+    )
+    slot = schedule.arrive(rows_of([0]), 0.0, math.inf, Priority.NORMAL)
+    assert isinstance(slot, Slot)
+    entries = [schedule.arrive(rows_of([i]), 0.0, math.inf, Priority.NORMAL) for i in (1, 2)]
+    first, second = (entry for entry in entries if isinstance(entry, Entry))
+    schedule.finish_alone(slot, engine(rows_of([0])), 1.0)
+    assert not first.wake.locked()
+    schedule.abandon(first, 1.0)
+    assert first.slot is None
+    assert second.slot is slot
+    assert not second.wake.locked()
+
+
+def test_a_cost_known_from_warm_up_refuses_from_the_first_request_on() -> None:
+    costs = BatchCosts()
+    for rows in (1, 2, 4):
+        costs.observe(rows, 0.1 * rows)
+    schedule = Schedule(
+        max_batch_size=4,
+        max_queue_size=8,
+        max_concurrent_executions=1,
+        max_queue_delay_seconds=0.0,
+        costs=costs,
+    )
+    # Whoever finds the engine idle is let in, however short the time.
+    assert isinstance(schedule.arrive(rows_of([0]), 0.0, 0.01, Priority.NORMAL), Slot)
+    with pytest.raises(DeadlineExceededError, match="refused on arrival"):
+        schedule.arrive(rows_of([1]), 0.0, 0.15, Priority.NORMAL)
+    assert isinstance(schedule.arrive(rows_of([2]), 0.0, 0.5, Priority.NORMAL), Entry)

@@ -12,7 +12,6 @@ from service.endpoints import HttpEndpoints
 from service.inference import InferenceService
 from service.lifecycle.catalog import Catalog, VersionStatus
 from service.lifecycle.manager import ServableManager
-from service.lifecycle.policy import State
 from service.metrics import Metrics
 from service.rpc.server import BindError, GrpcServer
 from service.servable import ServableLoader
@@ -126,9 +125,7 @@ class Application:
             provider=servable.session.provider.name if servable else "",
             golden_difference=servable.golden_difference if servable else None,
         )
-        statuses = self._catalog.statuses(status.name)
-        available = any(one.state is State.AVAILABLE for one in statuses)
-        self._grpc.set_serving(status.name, serving=available)
+        self._grpc.set_serving(status.name, serving=self._catalog.newest(status.name) is not None)
 
     def _show_readiness(self) -> None:
         self._metrics.repository_read(

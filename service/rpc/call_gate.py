@@ -2,6 +2,14 @@
 
 import threading
 import time
+from collections.abc import Iterator
+from typing import TypeVar
+
+from service.errors import UnavailableError
+
+DRAINING = "the server is draining: send the call to another one"
+
+_Message = TypeVar("_Message")
 
 
 class CallGate:
@@ -24,6 +32,23 @@ class CallGate:
             self._accepted -= 1
             if self.closed:
                 self._ended.notify_all()
+
+    def requests(self, messages: Iterator[_Message]) -> Iterator[_Message]:
+        """Take the requests of an accepted stream; while it waits for one, it does not count.
+
+        Raises:
+            UnavailableError: The gate is closed.
+        """
+        while not self.closed:
+            self.leave()
+            try:
+                message = next(messages, None)
+            finally:
+                self.enter()
+            if message is None:
+                return
+            yield message
+        raise UnavailableError(DRAINING)
 
     def refuse(self) -> None:
         """Note that a call came too late."""

@@ -21,7 +21,7 @@ from service.errors import (
 )
 from service.metrics import Metrics
 from service.quoting import quote
-from service.rpc.call_gate import CallGate
+from service.rpc.call_gate import DRAINING, CallGate
 from service.rpc.status import Status, status_of
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     _MethodHandler = grpc.RpcMethodHandler[Any, Any]
 
 logger = logging.getLogger(__name__)
+
+_HEALTH = "/grpc.health.v1.Health/"
 
 REQUEST_ID_KEY = "x-request-id"
 RESPONSE_COMPRESSION_KEY = "x-response-compression"
@@ -83,7 +85,8 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         it waits for a thread.
         """
         method = handler_call_details.method
-        accepted = not self._gate.closed
+        # Health is told to the last.
+        accepted = not self._gate.closed or method.startswith(_HEALTH)
         wrapped = self._wrapped.get((method, accepted))
         if wrapped is not None:
             return wrapped
@@ -107,7 +110,12 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
             behavior = self._stream(handler.unary_stream, method, accepted=accepted)
         elif handler.stream_stream is not None:
             make = grpc.stream_stream_rpc_method_handler
-            behavior = self._stream(handler.stream_stream, method, accepted=accepted)
+            work = handler.stream_stream
+            behavior = self._stream(
+                lambda requests, context: work(self._gate.requests(requests), context),
+                method,
+                accepted=accepted,
+            )
         else:
             raise AssertionError(f"{method} has no behavior")
         return make(behavior, handler.request_deserializer, handler.response_serializer)
@@ -152,7 +160,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         try:
             if not accepted:
                 self._gate.refuse()
-                raise UnavailableError("the server is draining: send the call to another one")
+                raise UnavailableError(DRAINING)
             # Whoever waited for a thread until it was too late must not cost any work.
             if call.deadline is not None and call.deadline <= started:
                 raise DeadlineExceededError("the deadline passed before the call was begun")

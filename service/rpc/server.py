@@ -5,7 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from protos.convd.v1 import classification_pb2 as pb
@@ -17,6 +17,7 @@ from service.lifecycle.manager import ServableManager
 from service.metrics import Metrics
 from service.rpc.call_gate import CallGate
 from service.rpc.classification import ClassificationServicer
+from service.rpc.health import HealthServicer
 from service.rpc.interceptor import CallInterceptor
 from service.rpc.open_inference.servicer import OpenInferenceServicer
 from service.settings import ServerSettings
@@ -75,7 +76,7 @@ class GrpcServer:
                 ("grpc.so_reuseport", 0),
             ],
         )
-        self._health = health.HealthServicer(experimental_non_blocking=True)
+        self._health = HealthServicer()
         self.set_serving("", serving=False)
         for name in SERVICE_NAMES:
             self.set_serving(name, serving=True)
@@ -102,13 +103,16 @@ class GrpcServer:
 
     def set_serving(self, service: str, *, serving: bool) -> None:
         """Tell health checks and watchers of a service, a model, or "" for the whole server."""
-        status = health_pb2.HealthCheckResponse.ServingStatus
-        self._health.set(service, status.SERVING if serving else status.NOT_SERVING)
+        self._health.set(service, serving=serving)
+
+    def forget_health(self, model: str) -> None:
+        """Tell health checks and watchers that a model is gone."""
+        self._health.forget(model)
 
     def drain(self, timeout_seconds: float) -> None:
         """Refuse new calls with UNAVAILABLE and let the accepted ones end, for a time at most."""
         deadline = time.monotonic() + timeout_seconds
-        self._health.enter_graceful_shutdown()
+        self._health.drain()
         self._gate.close()
         # The queue of the threads is in order: once this has run, whatever was accepted has begun.
         with contextlib.suppress(TimeoutError):
@@ -117,4 +121,5 @@ class GrpcServer:
         # gRPC cancels, rather than refuses, what reaches a server that stops: so go on refusing
         # until the clients have understood.
         self._gate.wait_until_quiet(_QUIET_SECONDS, _MAX_LINGER_SECONDS)
-        self._server.stop(max(deadline - time.monotonic(), 0.0)).wait()
+        # What is left are streams that wait for a request.
+        self._server.stop(min(_QUIET_SECONDS, max(deadline - time.monotonic(), 0.0))).wait()

@@ -1,0 +1,66 @@
+"""Versions of a model that answer differently, so that an answer shows who computed it."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import numpy_helper
+
+from artifact.bundle import MANIFEST_FILE, MODEL_FILE, Artifact, checksums, write_manifest
+from artifact.decoding import decode_image
+from artifact.golden import GOLDEN_CASES
+from artifact.manifest import Manifest
+from artifact.preprocessing import prepare_image
+
+
+def write_variant(source: Path, target: Path, seed: int) -> None:
+    """Copy an artifact with other weights, and with the golden answers that these give.
+
+    Args:
+        source: An artifact.
+        target: Where the copy is to be; written beside and renamed, as publications are.
+        seed: Which weights.
+    """
+    staging = target.with_name(f".staging-variant-{target.name}")
+    shutil.copytree(source, staging)
+    model = onnx.load(staging / MODEL_FILE)
+    _change_weights(model, seed)
+    onnx.save(model, staging / MODEL_FILE)
+    artifact = Artifact.open(source)
+    golden = artifact.golden_cases()
+    recipe = artifact.manifest.preprocessing
+    images = [
+        prepare_image(decode_image((staging / case.image).read_bytes()), recipe)
+        for case in golden.cases
+    ]
+    session = ort.InferenceSession(staging / MODEL_FILE, providers=["CPUExecutionProvider"])
+    (probabilities,) = session.run(["probabilities"], {"image": np.stack(images)})
+    cases = tuple(
+        case.model_copy(update={"probabilities": tuple(map(float, row))})
+        for case, row in zip(golden.cases, probabilities, strict=True)
+    )
+    written = golden.model_copy(update={"cases": cases})
+    (staging / GOLDEN_CASES).write_text(written.model_dump_json(indent=2))
+    sign(staging)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging.rename(target)
+
+
+def sign(artifact: Path, **changes: object) -> None:
+    """Bring a manifest's checksums in order after a change, so that only running it can tell."""
+    manifest = Manifest.model_validate_json((artifact / MANIFEST_FILE).read_bytes())
+    found = checksums(artifact)
+    files = {file: found[file] for file in manifest.files}
+    write_manifest(artifact, manifest.model_copy(update={"files": files, **changes}))
+
+
+def _change_weights(model: onnx.ModelProto, seed: int) -> None:
+    """Add noise to every matrix of floats, enough to change every answer."""
+    random = np.random.default_rng(seed)
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype == np.float32 and values.ndim == 2:
+            noise = random.normal(0, 0.5 * values.std(), values.shape).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(values + noise, tensor.name))

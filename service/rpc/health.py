@@ -1,0 +1,115 @@
+"""`grpc.health.v1`: the health of the server, of each service and of each model."""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+logger = logging.getLogger(__name__)
+
+_Response = health_pb2.HealthCheckResponse
+_Send = Callable[[object], None]
+
+
+class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    """Answers Check, and tells watchers of every change.
+
+    Unlike the one that comes with gRPC, it can forget a model that is gone, and it ends the watches
+    when the server drains, so that a watcher does not hold up the exit.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._serving: dict[str, bool] = {}
+        self._watchers: dict[str, list[_Send]] = {}
+        self._draining = False
+        self._messages: queue.SimpleQueue[tuple[_Send, object]] = queue.SimpleQueue()
+        # A watcher that takes nothing blocks whoever sends to it; that must not be the lifecycle.
+        threading.Thread(target=self._send_all, name="health-watch", daemon=True).start()
+
+    def Check(  # noqa: N802
+        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
+    ) -> health_pb2.HealthCheckResponse:
+        """Status of the server (empty name), a service or a model."""
+        with self._lock:
+            status = self._status(request.service)
+        if status == _Response.SERVICE_UNKNOWN:
+            context.abort(grpc.StatusCode.NOT_FOUND, "there is no service or model of this name")
+        return _Response(status=status)
+
+    def Watch(  # noqa: N802
+        self,
+        request: health_pb2.HealthCheckRequest,
+        context: grpc.ServicerContext,
+        send_response_callback: _Send,
+    ) -> None:
+        """Status now and after every change."""
+        send = send_response_callback
+        with self._lock:
+            self._messages.put((send, _Response(status=self._status(request.service))))
+            if self._draining:
+                self._messages.put((send, None))
+                return
+            self._watchers.setdefault(request.service, []).append(send)
+        if not context.add_callback(lambda: self._leave(request.service, send)):
+            self._leave(request.service, send)
+
+    # gRPC's own marker of methods that answer by callback and hold no thread meanwhile.
+    Watch.experimental_non_blocking = True  # type: ignore[attr-defined]
+
+    def set(self, service: str, *, serving: bool) -> None:
+        """Tell checks and watchers whether a service or model answers."""
+        self._change(service, serving)
+
+    def forget(self, service: str) -> None:
+        """Tell watchers that a model is gone."""
+        self._change(service, None)
+
+    def drain(self) -> None:
+        """Tell everybody for good that nothing answers any more, and end the watches."""
+        with self._lock:
+            self._draining = True
+            for service, watchers in self._watchers.items():
+                for send in watchers:
+                    self._messages.put((send, _Response(status=self._status(service))))
+                    self._messages.put((send, None))
+            self._watchers.clear()
+
+    def _change(self, service: str, serving: bool | None) -> None:
+        with self._lock:
+            before = self._status(service)
+            if serving is None:
+                self._serving.pop(service, None)
+            else:
+                self._serving[service] = serving
+            status = self._status(service)
+            if status != before:
+                for send in self._watchers.get(service, []):
+                    self._messages.put((send, _Response(status=status)))
+
+    def _status(self, service: str) -> int:
+        if service not in self._serving:
+            return int(_Response.SERVICE_UNKNOWN)
+        serving = self._serving[service] and not self._draining
+        return int(_Response.SERVING if serving else _Response.NOT_SERVING)
+
+    def _leave(self, service: str, send: _Send) -> None:
+        with self._lock:
+            watchers = self._watchers.get(service, [])
+            if send in watchers:
+                watchers.remove(send)
+                if not watchers:
+                    del self._watchers[service]
+        self._messages.put((send, None))
+
+    def _send_all(self) -> None:
+        while True:
+            send, message = self._messages.get()
+            try:
+                send(message)
+            # One watcher that is gone must not end the others.
+            except Exception:
+                logger.debug("a health watcher could not be told", exc_info=True)

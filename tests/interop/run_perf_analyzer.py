@@ -41,7 +41,7 @@ def main() -> None:
             command += ["-u", f"127.0.0.1:{server.grpc_port}"]
             command += ["--concurrency-range", f"1:{MAX_CONCURRENCY}", "-f", str(report)]
             # Short windows and few of them: the run shows that it works, not how fast it is.
-            command += ["--measurement-interval", "1000", "--stability-percentage", "50"]
+            command += ["--measurement-interval", "1000", "--stability-percentage", "90"]
             command += ["--max-trials", "20"]
             completed = subprocess.run(
                 [*command, *sys.argv[1:]],

@@ -4,8 +4,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.interop.environments import HERE, triton_client_python
-from tests.support import running_server
+from tests.interop.environments import triton_client_python
+from tests.support import ROOT, running_server
 from tests.tiny_artifact import publish_tiny
 
 MODEL = "pets"
@@ -24,13 +24,15 @@ def main() -> None:
             completed = subprocess.run(
                 [
                     str(python),
-                    str(HERE / "triton_client.py"),
+                    "-m",
+                    "tests.interop.triton_client",
                     f"127.0.0.1:{server.grpc_port}",
                     f"127.0.0.1:{waiting.grpc_port}",
                     MODEL,
                 ],
                 check=False,
                 timeout=300,
+                cwd=ROOT,
             )
     raise SystemExit(completed.returncode)
 

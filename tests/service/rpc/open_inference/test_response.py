@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
@@ -71,6 +71,7 @@ def test_an_empty_label_leaves_out_its_colon() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(arrays.arrays(np.float32, st.integers(1, 9), elements=st.floats(-1e6, 1e6, width=32)))
 def test_classification_is_a_ranking(row: NDArray[np.float32]) -> None:
     texts = [text.decode().split(":") for text in best_classes(row, len(row), [""] * len(row))]

@@ -1,0 +1,101 @@
+"""What server and models say of themselves, over a real server on loopback."""
+
+import time
+from pathlib import Path
+
+import grpc
+import pytest
+
+from protos.convd.v1 import classification_pb2 as convd_pb
+from protos.inference import grpc_service_pb2 as pb
+from protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from tests.service.rpc.open_inference.requests import (
+    png,
+    raw_image_request,
+)
+from tests.support import Client, code_of, running_server
+
+Stub = GRPCInferenceServiceStub
+
+
+def statistics(stub: Stub) -> pb.ModelStatistics:
+    (counted,) = stub.ModelStatistics(pb.ModelStatisticsRequest(name="pets")).model_stats
+    return counted
+
+
+def test_server_and_model_say_what_they_are(stub: Stub) -> None:
+    assert stub.ServerLive(pb.ServerLiveRequest()).live
+    assert stub.ServerReady(pb.ServerReadyRequest()).ready
+    server = stub.ServerMetadata(pb.ServerMetadataRequest())
+    assert server.name == "convd"
+    assert "statistics" in server.extensions
+    assert not any("shared_memory" in name for name in server.extensions)
+    model = stub.ModelMetadata(pb.ModelMetadataRequest(name="pets"))
+    assert (model.name, list(model.versions), model.platform) == ("pets", ["1"], "onnxruntime_onnx")
+    assert [(one.name, one.datatype, list(one.shape)) for one in model.inputs] == [
+        ("image", "UINT8", [-1, 4, 6, 3]),
+        ("encoded_image", "BYTES", [-1, 1]),
+    ]
+    assert [(one.name, one.datatype, list(one.shape)) for one in model.outputs] == [
+        ("probabilities", "FP32", [-1, 3]),
+        ("logits", "FP32", [-1, 3]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "ready"),
+    [("pets", "", True), ("pets", "1", True), ("pets", "2", False), ("fish", "", False)],
+)
+def test_model_ready(stub: Stub, name: str, version: str, ready: bool) -> None:
+    assert stub.ModelReady(pb.ModelReadyRequest(name=name, version=version)).ready is ready
+
+
+def test_model_config(stub: Stub) -> None:
+    config = stub.ModelConfig(pb.ModelConfigRequest(name="pets")).config
+    assert (config.name, config.max_batch_size, config.backend) == ("pets", 8, "onnxruntime")
+    assert [(one.name, list(one.dims), one.optional) for one in config.input] == [
+        ("image", [4, 6, 3], True),
+        ("encoded_image", [1], True),
+    ]
+    assert [(one.name, list(one.dims)) for one in config.output] == [
+        ("probabilities", [3]),
+        ("logits", [3]),
+    ]
+    assert config.WhichOneof("scheduling_choice") == "dynamic_batching"
+
+
+def test_statistics_add_up(pets: Path) -> None:
+    with running_server(pets) as client:
+        stub = Stub(client.channel)
+        assert statistics(stub).inference_count == 0
+        for rows in (1, 1, 20):
+            stub.ModelInfer(raw_image_request(rows))
+        client.classify(png(), png(), model="pets")
+        code_of(lambda: stub.ModelInfer(pb.ModelInferRequest(model_name="pets")))
+        counted = statistics(stub)
+    assert (counted.name, counted.version) == ("pets", "1")
+    assert (counted.inference_count, counted.execution_count) == (24, 6)
+    assert abs(counted.last_inference / 1000 - time.time()) < 3600
+    stats = counted.inference_stats
+    assert (stats.success.count, stats.fail.count, stats.queue.count) == (4, 1, 4)
+    stages = (stats.queue, stats.compute_input, stats.compute_infer, stats.compute_output)
+    assert 0 < sum(stage.ns for stage in stages) <= stats.success.ns
+    assert {one.batch_size: one.compute_infer.count for one in counted.batch_stats} == {
+        1: 2,
+        2: 1,
+        4: 1,
+        8: 2,
+    }
+    assert all(one.compute_input.ns and one.compute_output.ns for one in counted.batch_stats)
+    assert counted.response_stats["0"].success.count == 4
+
+
+def test_statistics_of_what_is_not_there(stub: Stub) -> None:
+    for name, version in (("fish", ""), ("pets", "2")):
+        request = pb.ModelStatisticsRequest(name=name, version=version)
+        assert code_of(lambda: stub.ModelStatistics(request))[0] is grpc.StatusCode.NOT_FOUND  # noqa: B023
+
+
+def test_convds_own_protocol_sees_the_same_models(server: Client) -> None:
+    (model,) = server.stub.ListModels(convd_pb.ListModelsRequest()).models
+    assert (model.name, model.version) == ("pets", 1)

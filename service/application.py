@@ -14,6 +14,7 @@ from service.lifecycle.catalog import Catalog, VersionStatus
 from service.lifecycle.manager import ServableManager
 from service.lifecycle.policy import State
 from service.metrics import Metrics
+from service.response_cache import ResponseCache
 from service.rpc.server import BindError, GrpcServer
 from service.servable import ServableLoader
 from service.settings import ServerSettings
@@ -36,6 +37,10 @@ class Application:
         self._settings = settings
         self._metrics = Metrics()
         self._catalog = Catalog()
+        cache = None
+        if settings.response_cache_bytes:
+            cache = ResponseCache(settings.response_cache_bytes)
+            self._metrics.watch_cache(lambda: cache.size_bytes)
         repository = ModelRepository(settings.repository)
         repository.check_readable()
         self._manager = ServableManager(

@@ -46,7 +46,9 @@ class Application:
         self._manager = ServableManager(
             repository,
             self._catalog,
-            ServableLoader(repository, settings, self._metrics, CoreBudget(available_cores())),
+            ServableLoader(
+                repository, settings, self._metrics, CoreBudget(available_cores()), cache
+            ),
             poll_seconds=settings.poll_seconds,
             on_change=self._version_changed,
             on_look=self._show_readiness,

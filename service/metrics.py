@@ -1,7 +1,7 @@
 """What the service counts and times, in Prometheus' terms."""
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from prometheus_client import (

@@ -13,6 +13,7 @@ from service.inference import InferenceService
 from service.lifecycle.catalog import Catalog, VersionStatus
 from service.lifecycle.manager import ServableManager
 from service.metrics import Metrics
+from service.response_cache import ResponseCache
 from service.rpc.server import BindError, GrpcServer
 from service.servable import ServableLoader
 from service.settings import ServerSettings
@@ -35,12 +36,18 @@ class Application:
         self._settings = settings
         self._metrics = Metrics()
         self._catalog = Catalog()
+        cache = None
+        if settings.response_cache_bytes:
+            cache = ResponseCache(settings.response_cache_bytes)
+            self._metrics.watch_cache(lambda: cache.size_bytes)
         repository = ModelRepository(settings.repository)
         repository.check_readable()
         self._manager = ServableManager(
             repository,
             self._catalog,
-            ServableLoader(repository, settings, self._metrics, CoreBudget(available_cores())),
+            ServableLoader(
+                repository, settings, self._metrics, CoreBudget(available_cores()), cache
+            ),
             poll_seconds=settings.poll_seconds,
             on_change=self._version_changed,
             on_look=self._show_readiness,

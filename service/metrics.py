@@ -1,7 +1,7 @@
 """What the service counts and times, in Prometheus' terms."""
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from prometheus_client import (
@@ -90,6 +90,17 @@ class Metrics:
             ["model", "version", "reason"],
             registry=self.registry,
         )
+        self.cached_rows = Counter(
+            "convd_response_cache_rows",
+            "Rows looked up in the response cache, by outcome: hit or miss.",
+            ["model", "version", "outcome"],
+            registry=self.registry,
+        )
+        self._cache_bytes = Gauge(
+            "convd_response_cache_bytes",
+            "Memory that the answers in the response cache take.",
+            registry=self.registry,
+        )
         self._version_state = Gauge(
             "convd_version_state",
             "1 for the state that a version is in, 0 for the others.",
@@ -143,6 +154,10 @@ class Metrics:
         for model, refused in refused_configurations.items():
             self._configuration_refused.labels(model).set(refused)
 
+    def watch_cache(self, size_bytes: Callable[[], int]) -> None:
+        """Read the size of the response cache whenever metrics are collected."""
+        self._cache_bytes.set_function(size_bytes)
+
     def for_version(self, model: str, version: int) -> "VersionMetrics":
         """The metrics of one version, with their labels already resolved."""
         return VersionMetrics(self, model, str(version))
@@ -166,6 +181,8 @@ class VersionMetrics(BatchObserver):
         self._rejected = metrics.dropped_rows.labels(*labels, "rejected")
         self._expired = metrics.dropped_rows.labels(*labels, "expired")
         self._cancelled = metrics.dropped_rows.labels(*labels, "cancelled")
+        self._cache_hits = metrics.cached_rows.labels(*labels, "hit")
+        self._cache_misses = metrics.cached_rows.labels(*labels, "miss")
 
     def watch_queue(self, batcher: "HasQueue") -> None:
         """Read the length of the queue whenever metrics are collected.
@@ -191,3 +208,8 @@ class VersionMetrics(BatchObserver):
     def cancelled(self, rows: int) -> None:
         """Count rows whose caller has gone."""
         self._cancelled.inc(rows)
+
+    def cache_looked_up(self, hits: int, misses: int) -> None:
+        """Count rows that the response cache knew, and those that it did not."""
+        self._cache_hits.inc(hits)
+        self._cache_misses.inc(misses)

@@ -1,6 +1,7 @@
 """A servable: one model version, loaded, proved and ready to answer."""
 
 import threading
+from collections.abc import Callable
 from functools import partial
 
 from artifact.bundle import Artifact
@@ -11,8 +12,10 @@ from runtime.cores import CoreBudget
 from runtime.providers import ExecutionProvider
 from runtime.session import Session
 from service.batching.batcher import Batcher
+from service.batching.caching import CachingBatcher
 from service.lifecycle.configuration import ModelConfiguration
 from service.metrics import Metrics, VersionMetrics
+from service.response_cache import ResponseCache
 from service.settings import ServerSettings
 from service.warmup import BatchCost, seeded_costs, warm_up
 
@@ -96,6 +99,7 @@ class ServableLoader:
         settings: The server's settings.
         metrics: Where the servables count what they do.
         cores: What all servables share the cores with.
+        cache: Where all servables keep answers; None for nowhere.
     """
 
     def __init__(
@@ -104,11 +108,13 @@ class ServableLoader:
         settings: ServerSettings,
         metrics: Metrics,
         cores: CoreBudget,
+        cache: ResponseCache | None = None,
     ) -> None:
         self._repository = repository
         self._settings = settings
         self._metrics = metrics
         self._cores = cores
+        self._cache = cache
 
     def __call__(self, name: str, version: int, configuration: ModelConfiguration) -> Servable:
         """Read, check, prove and warm up one version.
@@ -133,7 +139,12 @@ class ServableLoader:
         session = proven.session
         costs = warm_up(session, artifact.manifest.preprocessing.output_shape)
         version_metrics = self._metrics.for_version(name, version)
-        batcher = Batcher(
+        make_batcher: Callable[..., Batcher] = Batcher
+        if self._cache is not None:
+            make_batcher = partial(
+                CachingBatcher, cache=self._cache, on_look_up=version_metrics.cache_looked_up
+            )
+        batcher = make_batcher(
             session.run,
             max_batch_size=settings.max_batch_size,
             max_queue_size=settings.max_queue_size,

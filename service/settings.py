@@ -81,6 +81,12 @@ class ServerSettings(BaseSettings):
     max_queue_delay_seconds: NonNegativeFloat = Field(
         0.0, description="How long a lone request waits for company before it runs."
     )
+    response_cache_bytes: int = Field(
+        0,
+        ge=0,
+        description="Memory for answers, so that a picture that comes again is not run again; 0 "
+        "for none.",
+    )
     max_images_per_request: PositiveInt = Field(
         256, description="Most images in one request; more are refused."
     )

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt, ValidationError
 
 from artifact.frozen import FrozenModel
+from runtime.choice import ProviderChoice
 from service.lifecycle.policy import (
     AllVersions,
     LatestVersions,
@@ -64,7 +65,7 @@ class ModelConfiguration(FrozenModel):
     max_queue_size: PositiveInt | None = None
     max_queue_delay_seconds: NonNegativeFloat | None = None
     max_concurrent_executions: PositiveInt | None = None
-    provider: str | None = None
+    provider: ProviderChoice | None = None
 
     def engine_settings(self) -> dict[str, Any]:
         """What a servable has to be loaded with, by the names of the server's settings."""

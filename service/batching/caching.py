@@ -1,0 +1,83 @@
+"""A batcher that remembers answers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from service.batching.batcher import Batcher
+from service.batching.cancellation import Cancellation
+from service.batching.entry import BatchedResult, Priority, Rows
+from service.response_cache import ResponseCache, content_key
+
+
+class CachingBatcher(Batcher):
+    """Runs the rows whose answers are not known yet, and answers the others at once.
+
+    Args:
+        *engine: As for `Batcher`.
+        cache: Where answers are kept.
+        on_look_up: Told how many rows were known, and how many were not.
+        **settings: As for `Batcher`.
+    """
+
+    def __init__(
+        self,
+        *engine: Any,  # noqa: ANN401
+        cache: ResponseCache,
+        on_look_up: Callable[[int, int], None],
+        **settings: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(*engine, **settings)
+        self._cache = cache
+        self._on_look_up = on_look_up
+
+    def submit(
+        self,
+        rows: Rows,
+        *,
+        deadline: float | None = None,
+        priority: Priority = Priority.NORMAL,
+        cancellation: Cancellation | None = None,
+    ) -> BatchedResult:
+        """As `Batcher.submit`; rows that were known ran in a batch of 0."""
+        keys = [content_key(row) for row in rows]
+        answers = self._cache.look_up(self, keys)
+        missing = [index for index, answer in enumerate(answers) if answer is None]
+        self._on_look_up(len(rows) - len(missing), len(missing))
+        if len(missing) == len(rows):
+            return self._submit(rows, keys, deadline, priority, cancellation)
+        queue_seconds = inference_seconds = 0.0
+        batch_sizes: tuple[int, ...] = (0,)
+        if missing:
+            result = self._submit(
+                rows[missing], [keys[index] for index in missing], deadline, priority, cancellation
+            )
+            _, queue_seconds, inference_seconds, batch_sizes = result
+            for index, *answer in zip(missing, *result.outputs, strict=True):
+                answers[index] = tuple(answer)
+        outputs = tuple(
+            np.stack(column)
+            for column in zip(*(answer for answer in answers if answer is not None), strict=True)
+        )
+        return BatchedResult(outputs, queue_seconds, inference_seconds, batch_sizes)
+
+    def close(self) -> None:
+        """Refuse new entries and those that wait, and forget every answer."""
+        super().close()
+        self._cache.forget(self)
+
+    def _submit(
+        self,
+        rows: Rows,
+        keys: list[bytes],
+        deadline: float | None,
+        priority: Priority,
+        cancellation: Cancellation | None,
+    ) -> BatchedResult:
+        result = super().submit(
+            rows, deadline=deadline, priority=priority, cancellation=cancellation
+        )
+        for key, *answer in zip(keys, *result.outputs, strict=True):
+            self._cache.store(self, key, tuple(answer))
+        return result

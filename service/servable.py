@@ -31,6 +31,7 @@ class Servable:
         costs: What a batch of each size costs here.
         batcher: Runs rows of many requests together.
         metrics: Where it counts what it does.
+        settings: The server's settings, with the model's own in place of them.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Servable:
         costs: tuple[BatchCost, ...],
         batcher: Batcher,
         metrics: VersionMetrics,
+        settings: ServerSettings,
     ) -> None:
         self.name = name
         self.version = version
@@ -52,6 +54,7 @@ class Servable:
         self.costs = costs
         self.batcher = batcher
         self.metrics = metrics
+        self.settings = settings
         self._holders = 0
         self._released = threading.Condition()
 
@@ -154,7 +157,9 @@ class ServableLoader:
             costs=seeded_costs(costs),
         )
         version_metrics.watch_queue(batcher)
-        return Servable(name, version, artifact.manifest, proven, costs, batcher, version_metrics)
+        return Servable(
+            name, version, artifact.manifest, proven, costs, batcher, version_metrics, settings
+        )
 
     def _load(self, settings: ServerSettings, model: bytes, provider: ExecutionProvider) -> Session:
         return Session(

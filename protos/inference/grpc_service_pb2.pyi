@@ -113,7 +113,7 @@ class ModelReadyRequest(_message.Message):
     name: _builtins.str
     """Name of the model."""
     version: _builtins.str
-    """Version of the model; empty for any."""
+    """Number or label of the version; empty for any."""
     def __init__(
         self,
         *,
@@ -210,7 +210,7 @@ class ModelMetadataRequest(_message.Message):
     name: _builtins.str
     """Name of the model."""
     version: _builtins.str
-    """Version of the model; empty lets the server choose."""
+    """Number or label of the version; empty lets the server choose."""
     def __init__(
         self,
         *,
@@ -552,7 +552,7 @@ class ModelInferRequest(_message.Message):
     model_name: _builtins.str
     """Name of the model."""
     model_version: _builtins.str
-    """Version of the model; empty lets the server choose."""
+    """Number or label of the version; empty lets the server choose."""
     id: _builtins.str
     """Returned with the answer; any text, or none."""
     @_builtins.property
@@ -763,7 +763,7 @@ class ModelConfigRequest(_message.Message):
     name: _builtins.str
     """Name of the model."""
     version: _builtins.str
-    """Version of the model; empty lets the server choose."""
+    """Number or label of the version; empty lets the server choose."""
     def __init__(
         self,
         *,
@@ -813,7 +813,7 @@ class ModelStatisticsRequest(_message.Message):
     name: _builtins.str
     """Name of the model; empty for all."""
     version: _builtins.str
-    """Version of the model; empty for all."""
+    """Number or label of the version; empty for all."""
     def __init__(
         self,
         *,

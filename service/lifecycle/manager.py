@@ -12,11 +12,13 @@ from service.errors import ModelNotFoundError, UnavailableError
 from service.lifecycle.catalog import Catalog, VersionStatus
 from service.lifecycle.draining import Drains
 from service.lifecycle.model import Load, ModelLifecycle
-from service.lifecycle.policy import State
+from service.lifecycle.policy import State, VersionPolicy
 from service.lifecycle.readiness import missing_models
 from service.quoting import quote
 
 logger = logging.getLogger(__name__)
+
+_DRAIN_SECONDS = 60.0
 
 
 class ServableManager:
@@ -140,7 +142,10 @@ class ServableManager:
             model = self._model(name)
             model.held_back = False
             model.try_failed_again()
-            self._reconcile(name)
+        self._wait_for_drains(name)
+        with self._changing:
+            if name in self._models:
+                self._reconcile(name)
         self._on_look()
         statuses = self._catalog.statuses(name)
         if not any(status.state is State.AVAILABLE for status in statuses):
@@ -149,6 +154,12 @@ class ServableManager:
                 for one in statuses
             )
             raise UnavailableError(f"model {name} cannot be loaded: {reasons}")
+
+    def version_policy(self, name: str) -> VersionPolicy | None:
+        """Which versions of a model should be available; None if that is not known."""
+        model = self._models.get(name)
+        configuration = model.configuration if model is not None else None
+        return configuration.version_policy if configuration is not None else None
 
     def unload_model(self, name: str) -> None:
         """Unload every version of a model; it stays unloaded until it is asked for again.
@@ -162,6 +173,13 @@ class ServableManager:
             self._model(name).held_back = True
             self._reconcile(name)
         self._on_look()
+
+    def _wait_for_drains(self, name: str) -> None:
+        """Wait while versions of a model drain, which cannot be loaded anew before they end."""
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        while any(one.state is State.DRAINING for one in self._catalog.statuses(name)):
+            if self._stop.wait(0.02) or time.monotonic() > deadline:
+                return
 
     def _find_models(self) -> None:
         self._repository.check_readable()

@@ -67,6 +67,11 @@ class ModelLifecycle:
         return wanted and not self.held_back
 
     @property
+    def configuration(self) -> ModelConfiguration | None:
+        """The configuration in force; None if there is none that can be used."""
+        return self._file.configuration
+
+    @property
     def configuration_problem(self) -> str:
         """Why `config.yaml` is refused; empty if it is not."""
         return self._file.problem

@@ -162,7 +162,7 @@ def check_repository(subject: Subject) -> None:
 
     assert (subject.model, "READY") in states()
     client.unload_model(subject.model)
-    assert (subject.model, "UNAVAILABLE") in states()
+    assert (subject.model, "READY") not in states()
     assert not client.is_model_ready(subject.model)
     with refused("StatusCode.UNAVAILABLE"):
         client.infer(subject.model, [subject.image_input()])

@@ -1,8 +1,10 @@
 """From a ModelInferRequest to images and to what is wanted of them, or to what is wrong with it."""
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,9 @@ from service.quoting import quote
 from service.rpc.open_inference import parameters
 from service.rpc.open_inference.signature import ENCODED_IMAGE, IMAGE, OUTPUTS
 from service.rpc.open_inference.tensors import InputTensor, bytes_elements, uint8_elements
+
+_NUMBER = re.compile(r"[1-9][0-9]{0,17}")
+_LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -35,19 +40,29 @@ class InferRequest:
     ignored_input: str
 
 
-def read_version(text: str) -> int | None:
-    """The version that a request names; None leaves it to the server.
+class VersionChoice(NamedTuple):
+    """The version that a request names: by number, by label, or neither for the newest."""
+
+    version: int | None = None
+    label: str | None = None
+
+
+def read_version(text: str) -> VersionChoice:
+    """Read a version, which the protocol writes as text.
 
     Raises:
-        InvalidRequestError: It is no positive whole number.
+        InvalidRequestError: It is neither a positive whole number nor can be a label.
     """
     if not text:
-        return None
-    if not (text.isascii() and text.isdecimal() and len(text) <= 18 and text[0] != "0"):
-        raise InvalidRequestError(
-            f"version '{quote(text)}' is no positive whole number; leave it empty for the newest"
-        )
-    return int(text)
+        return VersionChoice()
+    if _NUMBER.fullmatch(text):
+        return VersionChoice(version=int(text))
+    if _LABEL.fullmatch(text):
+        return VersionChoice(label=text)
+    raise InvalidRequestError(
+        f"version '{quote(text)}' is neither a positive whole number nor a label; leave it empty "
+        "for the newest"
+    )
 
 
 def read_request(

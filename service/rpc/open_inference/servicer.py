@@ -84,9 +84,11 @@ class OpenInferenceServicer(AdministrationServicer):
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> pb.ModelReadyResponse:
         """Say whether a model answers requests; one that is not known is not ready."""
-        version = read_version(request.version)
+        choice = read_version(request.version)
         try:
-            status = self._inference.catalog.status(request.name, version)
+            status = self._inference.catalog.status(
+                request.name, choice.version, label=choice.label
+            )
         except NotFoundError:
             return pb.ModelReadyResponse(ready=False)
         return pb.ModelReadyResponse(ready=status.state is State.AVAILABLE)
@@ -111,16 +113,14 @@ class OpenInferenceServicer(AdministrationServicer):
     ) -> pb.ModelMetadataResponse:
         """Say what a model takes and gives."""
         catalog = self._inference.catalog
-        with catalog.acquire(request.name, read_version(request.version)) as servable:
+        choice = read_version(request.version)
+        with catalog.acquire(request.name, choice.version, label=choice.label) as servable:
             versions = [
                 status.version
                 for status in catalog.statuses(request.name)
                 if status.state is State.AVAILABLE
             ]
-            manifest = servable.manifest
-            return model_metadata(
-                servable.name, versions, manifest.preprocessing.output_shape, len(manifest.labels)
-            )
+            return model_metadata(servable, versions)
 
     def ModelConfig(  # noqa: N802
         self,
@@ -128,19 +128,11 @@ class OpenInferenceServicer(AdministrationServicer):
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> pb.ModelConfigResponse:
         """Say how a model is configured."""
-        version = read_version(request.version)
-        with self._inference.catalog.acquire(request.name, version) as servable:
-            manifest = servable.manifest
-            config = model_config(
-                servable.name,
-                manifest.preprocessing.output_shape,
-                len(manifest.labels),
-                on_gpu=servable.session.provider.name.startswith("CUDA"),
-                max_batch_size=self._settings.max_batch_size,
-                max_queue_size=self._settings.max_queue_size,
-                max_queue_delay_seconds=self._settings.max_queue_delay_seconds,
-            )
-            return pb.ModelConfigResponse(config=config)
+        catalog = self._inference.catalog
+        choice = read_version(request.version)
+        with catalog.acquire(request.name, choice.version, label=choice.label) as servable:
+            policy = self._manager.version_policy(servable.name)
+            return pb.ModelConfigResponse(config=model_config(servable, policy))
 
     def ModelStatistics(  # noqa: N802
         self,
@@ -148,15 +140,20 @@ class OpenInferenceServicer(AdministrationServicer):
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> pb.ModelStatisticsResponse:
         """Say how often models have answered, and where the time went."""
-        version = read_version(request.version)
+        choice = read_version(request.version)
         catalog = self._inference.catalog
-        if request.name:
-            catalog.status(request.name, version)
+        if not request.name:
+            if request.version:
+                raise InvalidRequestError("a version is of a model: set the model's name too")
+            statuses = catalog.statuses()
+        else:
+            status = catalog.status(request.name, choice.version, label=choice.label)
+            statuses = [status] if request.version else catalog.statuses(request.name)
         return pb.ModelStatisticsResponse(
             model_stats=[
                 statistics_message(status.servable)
-                for status in catalog.statuses(request.name or None)
-                if status.servable is not None and version in (None, status.version)
+                for status in statuses
+                if status.servable is not None
             ]
         )
 
@@ -193,8 +190,10 @@ class OpenInferenceServicer(AdministrationServicer):
         Raises:
             ServiceError: It is refused, or it failed.
         """
-        version = read_version(request.model_version)
-        with self._inference.servable(call, request.model_name, version) as servable:
+        choice = read_version(request.model_version)
+        with self._inference.servable(
+            call, request.model_name, choice.version, label=choice.label
+        ) as servable:
             wanted = read_request(
                 request,
                 servable.manifest.preprocessing.output_shape,

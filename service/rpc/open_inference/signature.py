@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 from artifact.bundle import MODEL_FILE
 from protos.inference import grpc_service_pb2 as pb
-from protos.inference import model_config_pb2 as config_pb
+from protos.inference import model_config_pb2 as pb_config
 from service.batching.entry import Priority
+from service.lifecycle.policy import LatestVersions, SpecificVersions, VersionPolicy
 from service.rpc.open_inference.parameters import MICROSECONDS
+from service.servable import Servable
 
 IMAGE = "image"
 """The network's input itself: UINT8 `[rows, height, width, channels]`."""
@@ -22,20 +24,18 @@ OUTPUTS = (PROBABILITIES, LOGITS)
 PLATFORM = "onnxruntime_onnx"
 
 
-def model_metadata(
-    name: str, versions: Sequence[int], image_shape: tuple[int, int, int], classes: int
-) -> pb.ModelMetadataResponse:
+def model_metadata(servable: Servable, versions: Sequence[int]) -> pb.ModelMetadataResponse:
     """What a model takes and gives.
 
     Args:
-        name: The model.
-        versions: Its versions that answer requests.
-        image_shape: Height, width and channels of the network's input.
-        classes: Number of classes.
+        servable: The version that is asked for.
+        versions: All versions of the model that answer requests.
     """
     tensor = pb.ModelMetadataResponse.TensorMetadata
+    classes = len(servable.manifest.labels)
+    image_shape = servable.manifest.preprocessing.output_shape
     return pb.ModelMetadataResponse(
-        name=name,
+        name=servable.name,
         versions=[str(version) for version in versions],
         platform=PLATFORM,
         inputs=[
@@ -46,71 +46,64 @@ def model_metadata(
     )
 
 
-def model_config(
-    name: str,
-    image_shape: tuple[int, int, int],
-    classes: int,
-    *,
-    on_gpu: bool,
-    max_batch_size: int,
-    max_queue_size: int,
-    max_queue_delay_seconds: float,
-) -> config_pb.ModelConfig:
+def model_config(servable: Servable, policy: VersionPolicy | None) -> pb_config.ModelConfig:
     """How a model is configured.
 
     Args:
-        name: The model.
-        image_shape: Height, width and channels of the network's input.
-        classes: Number of classes.
-        on_gpu: Whether it runs on a GPU.
-        max_batch_size: Most rows that run at a time; larger requests are split.
-        max_queue_size: Most rows that wait.
-        max_queue_delay_seconds: How long a batch waits for more rows.
+        servable: The version that is asked for.
+        policy: Which versions of the model should be available; None if that is not known.
     """
-    return config_pb.ModelConfig(
-        name=name,
+    settings = servable.settings
+    classes = len(servable.manifest.labels)
+    on_gpu = servable.session.provider.name.startswith("CUDA")
+    group = pb_config.ModelInstanceGroup
+    return pb_config.ModelConfig(
+        name=servable.name,
         platform=PLATFORM,
         backend="onnxruntime",
-        version_policy=config_pb.ModelVersionPolicy(
-            latest=config_pb.ModelVersionPolicy.Latest(num_versions=1)
-        ),
-        max_batch_size=max_batch_size,
+        version_policy=_version_policy(policy),
+        max_batch_size=settings.max_batch_size,
         input=[
-            config_pb.ModelInput(
+            pb_config.ModelInput(
                 name=IMAGE,
-                data_type=config_pb.TYPE_UINT8,
-                format=config_pb.ModelInput.FORMAT_NHWC,
-                dims=image_shape,
+                data_type=pb_config.TYPE_UINT8,
+                format=pb_config.ModelInput.FORMAT_NHWC,
+                dims=servable.manifest.preprocessing.output_shape,
                 optional=True,
             ),
-            config_pb.ModelInput(
-                name=ENCODED_IMAGE, data_type=config_pb.TYPE_STRING, dims=[1], optional=True
+            pb_config.ModelInput(
+                name=ENCODED_IMAGE, data_type=pb_config.TYPE_STRING, dims=[1], optional=True
             ),
         ],
         output=[
-            config_pb.ModelOutput(name=output, data_type=config_pb.TYPE_FP32, dims=[classes])
+            pb_config.ModelOutput(name=output, data_type=pb_config.TYPE_FP32, dims=[classes])
             for output in OUTPUTS
         ],
         instance_group=[
-            config_pb.ModelInstanceGroup(
-                name=name,
-                kind=(
-                    config_pb.ModelInstanceGroup.KIND_GPU
-                    if on_gpu
-                    else config_pb.ModelInstanceGroup.KIND_CPU
-                ),
-                count=1,
+            group(
+                name=servable.name,
+                kind=group.KIND_GPU if on_gpu else group.KIND_CPU,
+                count=servable.session.max_concurrent_executions,
             )
         ],
         default_model_filename=str(MODEL_FILE),
-        dynamic_batching=config_pb.ModelDynamicBatching(
-            max_queue_delay_microseconds=round(max_queue_delay_seconds * MICROSECONDS),
+        dynamic_batching=pb_config.ModelDynamicBatching(
+            max_queue_delay_microseconds=round(settings.max_queue_delay_seconds * MICROSECONDS),
             priority_levels=len(Priority),
             default_priority_level=Priority.NORMAL,
-            default_queue_policy=config_pb.ModelQueuePolicy(
-                timeout_action=config_pb.ModelQueuePolicy.REJECT,
+            default_queue_policy=pb_config.ModelQueuePolicy(
+                timeout_action=pb_config.ModelQueuePolicy.REJECT,
                 allow_timeout_override=True,
-                max_queue_size=max_queue_size,
+                max_queue_size=settings.max_queue_size,
             ),
         ),
     )
+
+
+def _version_policy(policy: VersionPolicy | None) -> pb_config.ModelVersionPolicy | None:
+    message = pb_config.ModelVersionPolicy
+    if isinstance(policy, LatestVersions):
+        return message(latest=message.Latest(num_versions=policy.latest))
+    if isinstance(policy, SpecificVersions):
+        return message(specific=message.Specific(versions=sorted(policy.specific)))
+    return message(all=message.All()) if policy is not None else None

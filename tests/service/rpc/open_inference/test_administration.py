@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from protos.inference import grpc_service_pb2 as pb
 from protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub as Stub
 from tests.service.rpc.open_inference.requests import raw_image_request
-from tests.support import Client, add_version, code_of, running_server, server_process
+from tests.support import Client, add_version, code_of, running_server, server_process, wait_until
 from tests.tiny_artifact import publish_tiny
 
 LogValue = pb.LogSettingsRequest.SettingValue
@@ -64,8 +64,8 @@ def test_a_model_is_unloaded_and_loaded_again(open_server: Client) -> None:
     stub = Stub(open_server.channel)
     assert index(stub) == [("pets", "1", "READY", "")]
     unload(stub)
-    assert index(stub) == [("pets", "1", "UNAVAILABLE", "unloaded")]
     assert index(stub, ready=True) == []
+    wait_until(lambda: index(stub) == [("pets", "1", "UNAVAILABLE", "unloaded")])
     assert not stub.ModelReady(pb.ModelReadyRequest(name="pets")).ready
     infer = code_of(lambda: stub.ModelInfer(raw_image_request()))
     assert infer[0] is grpc.StatusCode.UNAVAILABLE
@@ -73,6 +73,23 @@ def test_a_model_is_unloaded_and_loaded_again(open_server: Client) -> None:
     load(stub)
     load(stub)
     assert stub.ModelInfer(raw_image_request()).model_version == "1"
+
+
+def test_loading_waits_for_what_still_drains(pets: Path) -> None:
+    with running_server(
+        pets, allow_repository_control=True, max_queue_delay_seconds=30.0
+    ) as client:
+        stub = Stub(client.channel)
+        waiting = stub.ModelInfer.future(raw_image_request())
+        queued = 'convd_queue_rows{model="pets",version="1"} 1.0'
+        wait_until(lambda: queued in client.get("/metrics")[1])
+        unload(stub)
+        assert index(stub)[0][2] == "UNLOADING"
+        request = pb.RepositoryModelLoadRequest(model_name="pets")
+        loading = stub.RepositoryModelLoad.future(request)
+        waiting.cancel()  # type: ignore[no-untyped-call]
+        loading.result(timeout=30)
+        assert index(stub) == [("pets", "1", "READY", "")]
 
 
 def test_an_unloaded_model_stays_so_when_a_version_is_published(

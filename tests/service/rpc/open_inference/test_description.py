@@ -1,6 +1,7 @@
 """What server and models say of themselves, over a real server on loopback."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -14,6 +15,7 @@ from tests.service.rpc.open_inference.requests import (
     raw_image_request,
 )
 from tests.support import Client, code_of, running_server
+from tests.tiny_artifact import publish_tiny
 
 Stub = GRPCInferenceServiceStub
 
@@ -99,3 +101,50 @@ def test_statistics_of_what_is_not_there(stub: Stub) -> None:
 def test_convds_own_protocol_sees_the_same_models(server: Client) -> None:
     (model,) = server.stub.ListModels(convd_pb.ListModelsRequest()).models
     assert (model.name, model.version) == ("pets", 1)
+
+
+@pytest.fixture(scope="module")
+def configured_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A server of two versions, whose model has settings of its own."""
+    root = tmp_path_factory.mktemp("configured")
+    publish_tiny(root)
+    publish_tiny(root, seed=1)
+    (root / "pets" / "config.yaml").write_text(
+        "version_policy: all\nlabels: {stable: 1, canary: 2}\nmax_batch_size: 4\n"
+        "max_queue_size: 300\nmax_queue_delay_seconds: 0.001\n"
+    )
+    with running_server(root) as client:
+        yield client
+
+
+def test_a_label_stands_for_its_version(configured_server: Client) -> None:
+    stub = Stub(configured_server.channel)
+    for version, expected in (("stable", "1"), ("canary", "2"), ("", "2"), ("1", "1")):
+        request = raw_image_request()
+        request.model_version = version
+        assert stub.ModelInfer(request).model_version == expected
+        assert stub.ModelReady(pb.ModelReadyRequest(name="pets", version=version)).ready
+        asked = pb.ModelStatisticsRequest(name="pets", version=version)
+        found = {one.version for one in stub.ModelStatistics(asked).model_stats}
+        assert found == ({expected} if version else {"1", "2"})
+    metadata = pb.ModelMetadataRequest(name="pets", version="beta")
+    code, text = code_of(lambda: stub.ModelMetadata(metadata))
+    assert code is grpc.StatusCode.NOT_FOUND
+    assert "canary, stable" in text
+
+
+def test_model_config_tells_the_models_own_settings(configured_server: Client) -> None:
+    stub = Stub(configured_server.channel)
+    config = stub.ModelConfig(pb.ModelConfigRequest(name="pets")).config
+    assert config.max_batch_size == 4
+    assert config.version_policy.WhichOneof("policy_choice") == "all"
+    batching = config.dynamic_batching
+    assert batching.max_queue_delay_microseconds == 1000
+    assert batching.default_queue_policy.max_queue_size == 300
+    assert (batching.priority_levels, batching.default_priority_level) == (2, 2)
+
+
+def test_statistics_of_a_version_need_a_name(stub: Stub) -> None:
+    request = pb.ModelStatisticsRequest(version="1")
+    code, _ = code_of(lambda: stub.ModelStatistics(request))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT

@@ -114,15 +114,18 @@ def test_unknown_parameters_of_known_types_are_ignored() -> None:
     read(request)
 
 
-@pytest.mark.parametrize(("text", "version"), [("", None), ("1", 1), ("12", 12)])
-def test_versions(text: str, version: int | None) -> None:
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [("", (None, None)), ("12", (12, None)), ("stable", (None, "stable"))],
+)
+def test_versions(text: str, version: tuple[int | None, str | None]) -> None:
     assert read_version(text) == version
 
 
 @pytest.mark.parametrize(
-    "text", ["0", "-1", "1abc", "abc", " 1", "1.0", "01", "٣", "9" * 19, "x" * 20_000, "1\n"]
+    "text", ["0", "-1", "1abc", "-abc", " 1", "1.0", "01", "٣", "9" * 19, "x" * 20_000, "1\n"]
 )
-def test_a_version_that_is_no_positive_number_is_refused(text: str) -> None:
+def test_a_version_that_is_neither_number_nor_label_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequestError, match="version") as refused:
         read_version(text)
     assert len(str(refused.value)) < 200

@@ -1,8 +1,10 @@
 """What every room of the service may know about the call that it works for."""
 
+import time
 from dataclasses import dataclass, field
 
 from service.batching.cancellation import Cancellation
+from service.errors import CallerGoneError, DeadlineExceededError
 from service.statistics import RequestTimes
 
 
@@ -27,3 +29,15 @@ class Call:
     model: str = ""
     version: str = ""
     times: RequestTimes = field(default_factory=RequestTimes)
+
+    def check_wanted(self) -> None:
+        """Stop working for a caller who no longer waits.
+
+        Raises:
+            CallerGoneError: The caller has gone.
+            DeadlineExceededError: The deadline has passed.
+        """
+        if self.cancellation.cancelled:
+            raise CallerGoneError("the caller has gone")
+        if self.deadline is not None and self.deadline <= time.monotonic():
+            raise DeadlineExceededError("the deadline passed before the images were prepared")

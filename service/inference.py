@@ -113,20 +113,27 @@ class InferenceService:
             )
 
     def prepare(
-        self, servable: Servable, sources: Sequence[ImageSource]
+        self, servable: Servable, sources: Sequence[ImageSource], call: Call | None = None
     ) -> list[ImageArray | InvalidImageError]:
         """Decode and preprocess images in the calling thread.
 
         Args:
             servable: Whose recipe to follow.
             sources: The images.
+            call: The call that they belong to; its deadline and its end are heeded between images.
 
         Returns:
             For each image the network's input, uint8 `[height, width, channels]`, or what is wrong
             with it.
+
+        Raises:
+            CallerGoneError: The caller cancelled.
+            DeadlineExceededError: The caller's deadline passed.
         """
         outcomes: list[ImageArray | InvalidImageError] = []
         for source in sources:
+            if call is not None:
+                call.check_wanted()
             try:
                 outcomes.append(self._prepare_one(servable, source))
             except InvalidImageError as error:

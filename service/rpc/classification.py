@@ -104,7 +104,9 @@ class ClassificationServicer(pb_grpc.ClassificationServiceServicer):
         with self._inference.servable(
             call, choice.name, choice.version, label=choice.label
         ) as servable:
-            outcomes = self._inference.prepare(servable, [_source(one) for one in request.images])
+            outcomes = self._inference.prepare(
+                servable, [_source(one) for one in request.images], call
+            )
             images = [image for image in outcomes if not isinstance(image, InvalidImageError)]
             if not images:
                 raise InvalidRequestError(_no_image_is_usable(outcomes))

@@ -201,7 +201,7 @@ class OpenInferenceServicer(AdministrationServicer):
             )
             answer = self._inference.infer(
                 servable,
-                self._rows(servable, wanted.images),
+                self._rows(servable, wanted.images, call),
                 call,
                 priority=Priority.HIGH if wanted.priority == Priority.HIGH else Priority.NORMAL,
                 timeout_seconds=wanted.timeout_seconds,
@@ -209,11 +209,11 @@ class OpenInferenceServicer(AdministrationServicer):
             return _response(request, servable, wanted, answer)
 
     def _rows(
-        self, servable: Servable, images: NDArray[np.uint8] | list[bytes]
+        self, servable: Servable, images: NDArray[np.uint8] | list[bytes], call: Call
     ) -> NDArray[np.uint8]:
         if isinstance(images, np.ndarray):
             return images
-        outcomes = self._inference.prepare(servable, [EncodedImage(file) for file in images])
+        outcomes = self._inference.prepare(servable, [EncodedImage(file) for file in images], call)
         prepared = []
         for index, outcome in enumerate(outcomes):
             if isinstance(outcome, InvalidImageError):

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONVD := $(BIN)/convd
 REPOSITORY ?= runs/demo/repository
 
-.PHONY: help setup demo serve test test-install fuzz interop perf-analyzer lint format protos clean
+.PHONY: help setup demo serve test test-install fuzz interop perf-analyzer lint format protos clean zoo pooling
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -22,6 +22,12 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 demo: setup  ## train, export, serve, classify, and read the metrics back
 	$(BIN)/python -m bench.demo
+
+zoo: setup  ## train, export, serve and ask every architecture; write docs/zoo.md (20 to 40 minutes)
+	$(BIN)/python -m bench.zoo
+
+pooling: setup  ## compare max, average and sum pooling; write docs/pooling.md
+	$(BIN)/python -m bench.pooling
 
 serve: setup  ## serve the models under REPOSITORY, by default the demo's
 	$(CONVD) serve --repository $(REPOSITORY)

@@ -1,25 +1,42 @@
 """`convd train`: from a data set to a checkpoint."""
 
+import sys
 from pathlib import Path
 
 import click
+import yaml
 from pydantic import ValidationError
 from rich.console import Console
 
-_OPTIONS_OF_ARCHITECTURES = ("pooling", "activation")
+
+def _option_of_architecture(
+    _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, object]:
+    options = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{value!r} is not of the form NAME=VALUE")
+        options[name] = yaml.safe_load(text)
+    return options
+
+
+def _list(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> tuple[str, ...] | None:
+    return None if value is None else tuple(each.strip() for each in value.split(","))
 
 
 @click.command(
     name="train",
     short_help="Train an architecture and save a checkpoint.",
-    epilog="Example: convd train lenet --data digits --output runs/digits",
 )
 @click.argument("architecture", metavar="ARCH")
 @click.option(
     "--data",
     required=True,
     metavar="SPEC",
-    help="What to train on: digits.",
+    help="What to train on: digits, folder:PATH, cifar10:PATH or mnist:PATH.",
 )
 @click.option(
     "--output",
@@ -28,10 +45,11 @@ _OPTIONS_OF_ARCHITECTURES = ("pooling", "activation")
     help="Folder of the checkpoint.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a checkpoint that is there already.")
+@click.option("--resume", is_flag=True, help="Go on with a run that was interrupted.")
 @click.option(
     "--classes",
     metavar="A,B,...",
-    callback=lambda _context, _option, value: tuple(value.split(",")) if value else None,
+    callback=_list,
     help="Keep these classes only, in this order.",
 )
 @click.option("--input-size", type=int, help="Height and width of the network's input, in pixels.")
@@ -67,17 +85,56 @@ _OPTIONS_OF_ARCHITECTURES = ("pooling", "activation")
     help="Change training pictures at random, as suits the data set.",
 )
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--pooling", help="LeNet-5: max, average or sum.")
-@click.option("--activation", help="LeNet-5: relu or tanh.")
+@click.option(
+    "--patience",
+    type=int,
+    help="Stop after so many epochs without gain on a tenth of the training pictures.",
+)
+@click.option("--init", metavar="CHECKPOINT", help="Start from its weights, with a new last layer.")
+@click.option("--freeze-backbone", is_flag=True, help="Train the last layer only.")
+@click.option("--strict-data", is_flag=True, help="Stop at broken files in place of skipping them.")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
+@click.option(
+    "--mixed-precision/--no-mixed-precision",
+    default=None,
+    help="Compute in 16 bits where that is enough; by default on a GPU.",
+)
+@click.option("--pooling", help="Of lenet5: max, average or sum.")
+@click.option(
+    "--option",
+    "options",
+    metavar="NAME=VALUE",
+    multiple=True,
+    callback=_option_of_architecture,
+    help="An option of the architecture, such as dropout=0.3; may be repeated.",
+)
 @click.pass_context
-def command(context: click.Context, /, output: Path, *, overwrite: bool, **given: object) -> None:
+def command(
+    context: click.Context,
+    /,
+    output: Path,
+    *,
+    overwrite: bool,
+    resume: bool,
+    pooling: str | None,
+    options: dict[str, object],
+    **given: object,
+) -> None:
     """Train ARCH on a data set and save a checkpoint.
 
-    Accuracy is measured on pictures that training never sees.
+    Accuracy is measured on pictures that training never sees. Ctrl-C leaves a checkpoint that can
+    be used, and --resume goes on from there.
+
+    \b
+    Example:
+      convd train lenet --data digits --output runs/digits
     """
     # torch takes seconds to import; help and usage errors need none of it.
     try:
         from models.errors import ModelsError
+        from models.interruption import Interruption
         from models.settings import TrainingSettings
         from models.training import train
     except ModuleNotFoundError as error:
@@ -85,23 +142,33 @@ def command(context: click.Context, /, output: Path, *, overwrite: bool, **given
             f"'convd train' needs the package {error.name!r}: pip install 'convd[train]'"
         ) from error
 
-    options = {
-        name: given.pop(name) for name in _OPTIONS_OF_ARCHITECTURES if given[name] is not None
-    }
-    for name in _OPTIONS_OF_ARCHITECTURES:
-        given.pop(name, None)
+    if pooling is not None:
+        options["pooling"] = pooling
     try:
         settings = TrainingSettings.model_validate({**given, "options": options})
-        result = train(settings, output, console=Console(stderr=True), overwrite=overwrite)
+        with Interruption() as interruption:
+            result = train(
+                settings,
+                output,
+                console=Console(stderr=True),
+                overwrite=overwrite,
+                resume=resume,
+                interruption=interruption,
+            )
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        option = "--" + str(problem["loc"][0]).replace("_", "-")
-        raise click.UsageError(f"{option}: {problem['msg']}", context) from error
+        option = "--" + str(problem["loc"][0]).replace("_", "-") + ": " if problem["loc"] else ""
+        raise click.UsageError(option + problem["msg"], context) from error
     except ModelsError as error:
         raise click.ClickException(str(error)) from error
-    accuracy = result.accuracy
-    click.echo(
-        f"held-out accuracy {accuracy.top1:.2%} of {accuracy.examples} pictures ({accuracy.data})"
-    )
+    accuracy = result.description.accuracy
+    if accuracy is not None:
+        click.echo(
+            f"held-out accuracy {accuracy.top1:.2%} of {accuracy.examples} pictures "
+            f"({accuracy.data})"
+        )
     click.echo(f"checkpoint {output}")
+    if result.interrupted_by is not None:
+        click.echo("interrupted: go on with the same command and --resume")
+        sys.exit(128 + result.interrupted_by)
     click.echo(f"next: convd export {output} --name {output.name} --repository repository")

@@ -13,7 +13,7 @@ from artifact.frozen import FrozenModel
 from artifact.manifest import Accuracy, Normalization
 from artifact.preprocessing import Preprocessing
 from models.errors import InvalidCheckpointError
-from models.registry import create_model
+from models.registry import Options, create_model
 
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "checkpoint.json"
@@ -40,7 +40,7 @@ class CheckpointDescription(FrozenModel):
 
     schema_version: Literal[1] = 1
     architecture: str
-    options: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     num_classes: PositiveInt
     in_channels: PositiveInt
     labels: tuple[str, ...]

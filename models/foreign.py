@@ -1,5 +1,6 @@
 """From weights that were saved elsewhere to the network that they belong to."""
 
+import functools
 from pathlib import Path
 
 import torch
@@ -51,6 +52,22 @@ def load_foreign_checkpoint(
     return network.eval()
 
 
+def transfer(network: nn.Module, weights: Weights, architecture: Architecture) -> None:
+    """Copy weights into a network, all but the last layer, which stays as it is.
+
+    Args:
+        network: The network.
+        weights: Weights of the same architecture, renamed already.
+        architecture: What the network is.
+
+    Raises:
+        CheckpointMismatchError: Weights other than the last layer's do not fit.
+    """
+    own = network.state_dict()
+    head = {name: own[name] for name in head_keys(architecture) if name in own}
+    fill(network, {**weights, **head}, architecture)
+
+
 def fill(network: nn.Module, weights: Weights, architecture: Architecture) -> None:
     """Copy weights into a network, all of them or none.
 
@@ -96,42 +113,42 @@ def guess_architecture(weights: Weights) -> str | None:
     """The architecture whose names and shapes the weights share most; None where none is near."""
     best, likeness = None, _LIKENESS
     for name in list_models():
-        architecture = find_architecture(name)
-        renamed = architecture.rename_weights(weights)
-        theirs = {(key, tuple(tensor.shape)) for key, tensor in renamed.items()}
-        with torch.device("meta"):
-            network = create_model(
-                name,
-                num_classes=_size(renamed, head_keys(architecture), 0, default=1000),
-                in_channels=_size(renamed, _stem_keys(architecture), 1, default=3),
-                **architecture.options_of_weights(renamed),
-            )
-        ours = {(key, tuple(tensor.shape)) for key, tensor in network.state_dict().items()}
-        shared = len(ours & theirs) / len(ours | theirs)
-        if shared > likeness:
-            best, likeness = name, shared
+        theirs = find_architecture(name).rename_weights(weights)
+        ours = _shapes(name)
+        # The first and last layers have other shapes with other numbers of channels and classes.
+        shared = sum(
+            1.0 if tuple(theirs[key].shape) == ours[key] else 0.5
+            for key in ours.keys() & theirs.keys()
+        )
+        if shared / len(ours.keys() | theirs.keys()) > likeness:
+            best, likeness = name, shared / len(ours.keys() | theirs.keys())
     return best
 
 
-def head_keys(architecture: Architecture, **options: object) -> list[str]:
+@functools.cache
+def _shapes(name: str) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        return {key: tuple(each.shape) for key, each in create_model(name).state_dict().items()}
+
+
+def head_keys(architecture: Architecture) -> list[str]:
     """Names of the tensors whose shape depends on the number of classes."""
-    return _changing_keys(architecture, {"num_classes": 2}, {"num_classes": 3}, options)
+    return _changing_keys(architecture, {"num_classes": 2}, {"num_classes": 3})
 
 
 def _stem_keys(architecture: Architecture) -> list[str]:
     """Names of the tensors whose shape depends on the number of channels."""
-    return _changing_keys(architecture, {"in_channels": 1}, {"in_channels": 2}, {})
+    return _changing_keys(architecture, {"in_channels": 1}, {"in_channels": 2})
 
 
 def _changing_keys(
     architecture: Architecture,
     first: dict[str, int],
     second: dict[str, int],
-    options: dict[str, object],
 ) -> list[str]:
     with torch.device("meta"):
-        one = architecture.build(**first, **options).state_dict()
-        other = architecture.build(**second, **options).state_dict()
+        one = architecture.build(**first).state_dict()
+        other = architecture.build(**second).state_dict()
     return [name for name, tensor in one.items() if tensor.shape != other[name].shape]
 
 

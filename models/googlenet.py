@@ -13,7 +13,7 @@ deviation 0.5 in each channel.
 import torch
 from torch import Tensor, nn
 
-from models.registry import Weights, register_model
+from models.registry import Options, Weights, register_model
 
 
 class BasicConv2d(nn.Module):
@@ -120,7 +120,7 @@ class AuxiliaryClassifier(nn.Module):
         return logits
 
 
-def _options(weights: Weights) -> dict[str, object]:
+def _options(weights: Weights) -> Options:
     return {"auxiliary_classifiers": any(name.startswith("aux1.") for name in weights)}
 
 

@@ -8,10 +8,15 @@ from torch import Tensor, nn
 
 from models.augmentation import Augmentation
 from models.data.prepared import Batch
+from models.devices import Precision
 from models.losses import network_loss
 from models.normalization import NormalizeImages
+from models.registry import Weights
 from models.schedule import learning_rate_at
 from models.settings import TrainingSettings
+
+_WEIGHTS = "weights/"
+_MOMENTUM = "momentum/"
 
 
 class StepResult(NamedTuple):
@@ -54,6 +59,7 @@ class Optimization:
         self.network = network
         self._device = next(network.parameters()).device
         self._normalize = normalize.to(self._device)
+        self._precision = Precision(self._device, settings.mixed_precision)
         self._augmentation = augmentation
         self._settings = settings
         self._peak = learning_rate
@@ -64,6 +70,48 @@ class Optimization:
             lr=learning_rate,
             momentum=settings.momentum,
         )
+
+    def train_mode(self) -> None:
+        """Put the network in train mode; frozen parts stay as they are, their statistics too."""
+        self.network.train()
+        for module in self.network.modules():
+            parameters = list(module.parameters())
+            if parameters and not any(each.requires_grad for each in parameters):
+                module.eval()
+
+    def tensors(self) -> Weights:
+        """Everything that the next step depends on: weights, statistics, momentum."""
+        state = {_WEIGHTS + name: tensor for name, tensor in self.network.state_dict().items()}
+        for name, parameter in self.network.named_parameters():
+            momentum = self.optimizer.state[parameter].get("momentum_buffer")
+            if momentum is not None:
+                state[_MOMENTUM + name] = momentum
+        return state
+
+    def restore(self, tensors: Weights) -> None:
+        """Take over what `tensors` gave."""
+        self.network.load_state_dict(
+            {
+                name.removeprefix(_WEIGHTS): tensor
+                for name, tensor in tensors.items()
+                if name.startswith(_WEIGHTS)
+            }
+        )
+        for name, parameter in self.network.named_parameters():
+            momentum = tensors.get(_MOMENTUM + name)
+            if momentum is not None:
+                self.optimizer.state[parameter]["momentum_buffer"] = momentum.to(self._device)
+
+    @property
+    def loss_scale(self) -> tuple[float, int] | None:
+        """Scale of the loss and steps since it last changed; None where it is not scaled."""
+        state = self._precision.scaler.state_dict()
+        return (state["scale"], state["_growth_tracker"]) if state else None
+
+    def restore_loss_scale(self, scale: float, steps: int) -> None:
+        """Take over what `loss_scale` gave."""
+        scaler = self._precision.scaler
+        scaler.load_state_dict({**scaler.state_dict(), "scale": scale, "_growth_tracker": steps})
 
     def learning_rate(self, step: int) -> float:
         """Learning rate of a step of the whole run, from 0."""
@@ -83,18 +131,21 @@ class Optimization:
         generator = torch.Generator().manual_seed(seed)
         images = self._augmentation.apply(batch.images.to(self._device), generator)
         targets = batch.targets.to(self._device)
-        loss, logits = network_loss(
-            self.network,
-            self._normalize(images),
-            targets,
-            loss=self._settings.loss,
-            label_smoothing=self._settings.effective_label_smoothing,
-        )
+        with self._precision.autocast():
+            loss, logits = network_loss(
+                self.network,
+                self._normalize(images),
+                targets,
+                loss=self._settings.loss,
+                label_smoothing=self._settings.effective_label_smoothing,
+            )
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(number)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+        scaler = self._precision.scaler
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        scaler.step(self.optimizer)
+        scaler.update()
         return StepResult(loss.detach(), (logits.detach().argmax(dim=1) == targets).sum())
 
 

@@ -1,7 +1,7 @@
 """Training as it is seen in a terminal."""
 
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -12,27 +12,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-
-class EpochSummary(NamedTuple):
-    """One epoch in figures.
-
-    Attributes:
-        epoch: Its number, from 1.
-        train_loss: Mean loss over the training pictures, while they were trained on.
-        train_accuracy: Share of them that were classified right, before each step.
-        watched_accuracy: Share of the watched pictures that are classified right after the epoch.
-        learning_rate: At its last step.
-        images_per_second: Training pictures per second, evaluation apart.
-        seconds: Its whole duration.
-    """
-
-    epoch: int
-    train_loss: float
-    train_accuracy: float
-    watched_accuracy: float
-    learning_rate: float
-    images_per_second: float
-    seconds: float
+from models.records import EpochRecord
 
 
 class TrainingProgress:
@@ -87,12 +67,13 @@ class TrainingProgress:
             rate=images_per_second,
         )
 
-    def epoch(self, summary: EpochSummary) -> None:
+    def epoch(self, summary: EpochRecord) -> None:
         """Show an epoch that is over."""
         if not self._console.is_terminal:
             self._console.print(
                 f"epoch {summary.epoch}/{self._epochs}: loss {summary.train_loss:.4f}, accuracy "
-                f"{summary.train_accuracy:.2%} training, {summary.watched_accuracy:.2%} held out, "
+                f"{summary.train_accuracy:.2%} training, {summary.watched_accuracy:.2%} "
+                f"{summary.watched}, "
                 f"{summary.images_per_second:,.0f} images/s",
                 highlight=False,
                 soft_wrap=True,

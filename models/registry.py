@@ -15,12 +15,15 @@ Builder = Callable[..., nn.Module]
 Weights = dict[str, Tensor]
 """Tensors by the names of parameters and buffers."""
 
+Options = dict[str, str | int | float | bool]
+"""Options of an architecture beyond the number of classes and channels."""
+
 
 def _as_they_are(weights: Weights) -> Weights:
     return weights
 
 
-def _no_options(weights: Weights) -> dict[str, object]:  # noqa: ARG001
+def _no_options(weights: Weights) -> Options:  # noqa: ARG001
     return {}
 
 
@@ -50,7 +53,7 @@ class Architecture:
     learning_rate: float
     aliases: tuple[str, ...] = ()
     rename_weights: Callable[[Weights], Weights] = _as_they_are
-    options_of_weights: Callable[[Weights], dict[str, object]] = _no_options
+    options_of_weights: Callable[[Weights], Options] = _no_options
 
     @property
     def options(self) -> list[str]:
@@ -89,7 +92,7 @@ def register_model(
     learning_rate: float,
     aliases: tuple[str, ...] = (),
     rename_weights: Callable[[Weights], Weights] = _as_they_are,
-    options_of_weights: Callable[[Weights], dict[str, object]] = _no_options,
+    options_of_weights: Callable[[Weights], Options] = _no_options,
 ) -> Callable[[Builder], Builder]:
     """Register the decorated builder under a name; see `Architecture` for the arguments.
 

@@ -19,6 +19,6 @@ def learning_rate_at(step: int, *, peak: float, steps: int, warmup_steps: int) -
         The learning rate of this step, above 0 and at most `peak`.
     """
     if step < warmup_steps:
-        return peak * (step + 1) / warmup_steps
+        return peak * ((step + 1) / warmup_steps)
     progress = (step - warmup_steps) / max(steps - warmup_steps, 1)
     return peak * 0.5 * (1 + math.cos(math.pi * progress))

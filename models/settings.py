@@ -1,11 +1,19 @@
 """Everything that decides what a training run gives."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from artifact.frozen import FrozenModel
 from models.losses import LossName
+from models.registry import Options
 
 
 class TrainingSettings(FrozenModel):
@@ -30,10 +38,18 @@ class TrainingSettings(FrozenModel):
             2015), 0 with squared error.
         augment: Whether training pictures are changed at random.
         seed: Of the split, the first weights, the order and every random change.
+        patience: Stop after this many epochs without a better accuracy on a tenth of the training
+            pictures, set aside for that, and keep the best weights; None trains all epochs.
+        init: Checkpoint whose weights training starts from, all but the last layer; None starts
+            from random ones.
+        freeze_backbone: Whether only the last layer is trained.
+        strict_data: Whether a broken file is an error; else it is skipped.
+        device: `auto` takes a GPU where there is one.
+        mixed_precision: Whether convolutions compute in 16 bits; None does so on a GPU.
     """
 
     architecture: str
-    options: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     data: str
     classes: tuple[str, ...] | None = None
     input_size: PositiveInt | None = None
@@ -48,6 +64,18 @@ class TrainingSettings(FrozenModel):
     label_smoothing: float | None = Field(default=None, ge=0, lt=1)
     augment: bool = True
     seed: NonNegativeInt = 0
+    patience: PositiveInt | None = None
+    init: str | None = None
+    freeze_backbone: bool = False
+    strict_data: bool = False
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    mixed_precision: bool | None = None
+
+    @model_validator(mode="after")
+    def _a_random_backbone_is_not_frozen(self) -> Self:
+        if self.freeze_backbone and self.init is None:
+            raise ValueError("a random backbone is not worth freezing: add --init CHECKPOINT")
+        return self
 
     @property
     def effective_label_smoothing(self) -> float:

@@ -1,199 +1,152 @@
 """Training: from settings to a checkpoint."""
 
-import math
-import time
+import signal
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from rich.console import Console
-from torch import Tensor, nn
+from torch import nn
 
-from artifact.manifest import Accuracy, Normalization
-from models.augmentation import Augmentation
+from artifact.manifest import Accuracy
 from models.checkpoint import CheckpointDescription, is_checkpoint, save_checkpoint
-from models.data import load_dataset
-from models.data.prepared import PreparedDataset
 from models.errors import TrainingError
-from models.evaluation import predict_prepared
-from models.normalization import NormalizeImages
-from models.optimization import Optimization, derived_seed
-from models.progress import EpochSummary, TrainingProgress
-from models.registry import create_model, find_architecture
+from models.interruption import Interruption
+from models.plots import (
+    CONFUSION_MATRIX_FILE,
+    LEARNING_CURVE_FILE,
+    plot_confusion_matrix,
+    plot_learning_curve,
+)
+from models.preparation import PreparedRun, prepare_run
+from models.resume import RESUME_FILE, ResumePoint, RunProgress, load_resume_point
 from models.settings import TrainingSettings
-
-_SECONDS_BETWEEN_UPDATES = 0.1
+from models.training_loop import TrainingLoop
 
 
 class TrainingResult(NamedTuple):
-    """What a finished run leaves.
+    """What a run leaves, finished or interrupted.
 
     Attributes:
-        network: The trained network in eval mode.
-        description: Its description, as it stands in the checkpoint.
-        accuracy: How good it is on the held-out pictures.
+        network: The network in eval mode.
+        description: Its description, as it stands in the checkpoint; an interrupted run has not
+            measured its accuracy.
+        interrupted_by: The signal that interrupted it; None where it is finished.
     """
 
     network: nn.Module
     description: CheckpointDescription
-    accuracy: Accuracy
+    interrupted_by: signal.Signals | None
 
 
 def train(
-    settings: TrainingSettings, output: Path, *, console: Console, overwrite: bool = False
+    settings: TrainingSettings,
+    output: Path,
+    *,
+    console: Console,
+    overwrite: bool = False,
+    resume: bool = False,
+    interruption: Interruption | None = None,
 ) -> TrainingResult:
-    """Train a network and write a checkpoint.
+    """Train a network and write a checkpoint, the metrics of every epoch, and two plots.
 
     Args:
         settings: What to train, on what, and how.
         output: The checkpoint's folder.
         console: Where progress is shown.
         overwrite: Whether a checkpoint that is there already may be replaced.
+        resume: Whether to go on where a run with the same settings was interrupted.
+        interruption: Asks the run to stop; None never does.
+
+    Returns:
+        The trained network. Where the run was interrupted, the checkpoint holds what it had
+        reached, and `resume` then gives the same weights as if it had not been.
 
     Raises:
         ModelsError: The settings do not fit together, the data cannot be used, or training fails.
     """
-    if is_checkpoint(output) and not overwrite:
-        raise TrainingError(
-            f"{output} holds a checkpoint already: choose another folder, or replace it with "
-            "--overwrite"
-        )
-    architecture = find_architecture(settings.architecture)
-    input_size = settings.input_size or architecture.input_size
-    architecture.check_input_size(input_size)
-    data = load_dataset(settings.data, seed=settings.seed, classes=settings.classes)
-    preprocessing = data.preprocessing(input_size, settings.channels)
-    train_pictures = PreparedDataset(data.train, preprocessing)
-    held_out = PreparedDataset(data.held_out, preprocessing)
-    normalization = channel_statistics(train_pictures)
-    learning_rate = settings.learning_rate or architecture.learning_rate
+    point = _beginning(settings, output, overwrite=overwrite, resume=resume)
+    with console.status("") as status:
+        run = prepare_run(settings, status.update)
+    for problem in run.data.broken_files:
+        console.print(f"skipped {problem}", highlight=False, soft_wrap=True)
+    output.mkdir(parents=True, exist_ok=True)
+    interruption = interruption or Interruption()
+    loop = TrainingLoop(
+        run, settings, output, console=console, interruption=interruption, point=point
+    )
+    if not loop.run():
+        description = _describe(run, loop.progress, accuracy=None)
+        save_checkpoint(output, loop.network, description)
+        return TrainingResult(loop.network.eval(), description, interruption.signal)
+    predictions = loop.predict(run.held_out)
+    accuracy = Accuracy(
+        top1=predictions.top1, examples=len(run.held_out), data=run.data.held_out_name
+    )
+    description = _describe(run, loop.progress, accuracy=accuracy)
+    plot_learning_curve(loop.records, output / LEARNING_CURVE_FILE)
+    plot_confusion_matrix(predictions.confusion, run.data.labels, output / CONFUSION_MATRIX_FILE)
+    save_checkpoint(output, loop.network, description)
+    (output / RESUME_FILE).unlink(missing_ok=True)
+    return TrainingResult(loop.network.eval(), description, None)
 
-    torch.manual_seed(derived_seed(settings.seed, "weights"))
-    network = create_model(
-        architecture.name,
-        num_classes=len(data.labels),
-        in_channels=preprocessing.channels,
-        **settings.options,
-    )
-    normalize = NormalizeImages(normalization)
-    steps_per_epoch = math.ceil(len(train_pictures) / settings.batch_size)
-    optimization = Optimization(
-        network,
-        normalize,
-        data.augmentation if settings.augment else Augmentation(),
-        settings,
-        learning_rate=learning_rate,
-        steps_per_epoch=steps_per_epoch,
-    )
-    top1 = 0.0
-    with TrainingProgress(settings.epochs, settings.epochs * steps_per_epoch, console) as progress:
-        for epoch in range(settings.epochs):
-            began = time.monotonic()
-            loss, accuracy, rate = _train_epoch(
-                epoch, train_pictures, optimization, settings, progress
+
+def _beginning(
+    settings: TrainingSettings, output: Path, *, overwrite: bool, resume: bool
+) -> ResumePoint | None:
+    """Where the run goes on; None where it begins."""
+    if resume and overwrite:
+        raise TrainingError("--resume goes on and --overwrite begins again: give one of them")
+    if not resume:
+        if not overwrite and (is_checkpoint(output) or (output / RESUME_FILE).exists()):
+            going_on = ", go on with --resume" if (output / RESUME_FILE).exists() else ""
+            raise TrainingError(
+                f"{output} holds a run already: choose another folder{going_on}, or begin again "
+                "with --overwrite"
             )
-            top1 = predict_prepared(network, held_out, normalize, settings.batch_size).top1
-            progress.epoch(
-                EpochSummary(
-                    epoch=epoch + 1,
-                    train_loss=loss,
-                    train_accuracy=accuracy,
-                    watched_accuracy=top1,
-                    learning_rate=optimization.learning_rate((epoch + 1) * steps_per_epoch - 1),
-                    images_per_second=rate,
-                    seconds=time.monotonic() - began,
-                )
-            )
-    measured = Accuracy(top1=top1, examples=len(held_out), data=data.held_out_name)
-    description = CheckpointDescription(
-        architecture=architecture.name,
-        options=settings.options,
-        num_classes=len(data.labels),
-        in_channels=preprocessing.channels,
-        labels=data.labels,
-        preprocessing=preprocessing,
-        normalization=normalization,
+        (output / RESUME_FILE).unlink(missing_ok=True)
+        return None
+    point = load_resume_point(output, settings)
+    if point is None and is_checkpoint(output):
+        raise TrainingError(
+            f"the run in {output} is finished, there is nothing to resume: choose another folder, "
+            "or begin again with --overwrite"
+        )
+    return point
+
+
+def _describe(
+    run: PreparedRun, progress: RunProgress, *, accuracy: Accuracy | None
+) -> CheckpointDescription:
+    settings = progress.settings
+    training: dict[str, str | int | float | bool] = {
+        "data": settings.data,
+        "epochs": progress.finished_epochs,
+        "batch_size": settings.batch_size,
+        "learning_rate": run.learning_rate,
+        "momentum": settings.momentum,
+        "weight_decay": settings.weight_decay,
+        "loss": settings.loss,
+        "label_smoothing": settings.effective_label_smoothing,
+        "augmentation": settings.augment,
+        "seed": settings.seed,
+        "pictures": len(run.train),
+        "finished": accuracy is not None,
+    }
+    if settings.init is not None:
+        training["init"] = Path(settings.init).name
+    if progress.best_epoch:
+        training["best_epoch"] = progress.best_epoch
+    return CheckpointDescription(
+        architecture=run.architecture.name,
+        options=run.options,
+        num_classes=len(run.data.labels),
+        in_channels=run.preprocessing.channels,
+        labels=run.data.labels,
+        preprocessing=run.preprocessing,
+        normalization=run.normalization,
         data=settings.data,
         classes=settings.classes,
         split_seed=settings.seed,
-        accuracy=measured,
-        training={
-            "data": settings.data,
-            "epochs": settings.epochs,
-            "batch_size": settings.batch_size,
-            "learning_rate": learning_rate,
-            "loss": settings.loss,
-            "label_smoothing": settings.effective_label_smoothing,
-            "seed": settings.seed,
-        },
+        accuracy=accuracy,
+        training=training,
     )
-    save_checkpoint(output, network, description)
-    return TrainingResult(network.eval(), description, measured)
-
-
-def channel_statistics(dataset: PreparedDataset) -> Normalization:
-    """Mean and standard deviation of every channel, of pixels scaled to 0..1, to four digits."""
-    total = torch.zeros(1, dtype=torch.float64)
-    squares = torch.zeros(1, dtype=torch.float64)
-    pixels = 0
-    for batch in dataset.in_order(256):
-        scaled = batch.images.flatten(0, 2).to(torch.float64) / 255  # pixels x channels
-        total = total + scaled.sum(dim=0)
-        squares = squares + scaled.square().sum(dim=0)
-        pixels += len(scaled)
-    mean = total / pixels
-    std = (squares / pixels - mean.square()).clamp(min=0).sqrt()
-    # Pictures of one colour have no spread; one grey level keeps the division finite.
-    return Normalization(
-        mean=tuple(round(value, 4) for value in mean.tolist()),
-        std=tuple(round(max(value, 1 / 255), 4) for value in std.tolist()),
-    )
-
-
-def _train_epoch(
-    epoch: int,
-    dataset: PreparedDataset,
-    optimization: Optimization,
-    settings: TrainingSettings,
-    progress: TrainingProgress,
-) -> tuple[float, float, float]:
-    """Train on every picture once; gives mean loss, accuracy and pictures per second."""
-    optimization.network.train()
-    order = epoch_order(len(dataset), settings, epoch)
-    loss_sum = torch.zeros(())
-    correct = torch.zeros((), dtype=torch.int64)
-    seen = 0
-    began = shown = time.monotonic()
-    for number, batch in enumerate(dataset.batches(order), start=epoch * len(order)):
-        result = optimization.step(number, batch)
-        loss_sum = loss_sum + result.loss * len(batch.targets)
-        correct = correct + result.correct
-        seen += len(batch.targets)
-        now = time.monotonic()
-        if now - shown >= _SECONDS_BETWEEN_UPDATES or seen == len(dataset):
-            shown = now
-            loss = loss_sum.item() / seen
-            if not math.isfinite(loss):
-                raise TrainingError(
-                    f"the loss became {loss} in epoch {epoch + 1}: train with a smaller "
-                    "--learning-rate"
-                )
-            progress.step(
-                epoch=epoch + 1,
-                step=number + 1,
-                loss=loss,
-                accuracy=correct.item() / seen,
-                images_per_second=seen / max(now - began, 1e-9),
-            )
-    elapsed = max(time.monotonic() - began, 1e-9)
-    return loss_sum.item() / seen, correct.item() / seen, seen / elapsed
-
-
-def epoch_order(count: int, settings: TrainingSettings, epoch: int) -> tuple[Tensor, ...]:
-    """The pictures of each batch of an epoch, in batches of nearly equal size.
-
-    A small rest would make a step of its own with as much say as a whole batch.
-    """
-    seed = derived_seed(settings.seed, "order", epoch)
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    return order.tensor_split(math.ceil(count / settings.batch_size))

@@ -57,7 +57,7 @@ def _load_pickle(path: Path) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "GLOBAL" in str(error) or "Unsupported" in str(error):
+        if "GLOBAL" in str(error):
             raise UnsafeCheckpointError(
                 f"{path} is a pickle of more than tensors, and loading it could execute code: "
                 "where it was saved, write torch.save(network.state_dict(), FILE) or use "

@@ -1,5 +1,7 @@
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from models.checkpoint import load_checkpoint
 from models.data import load_dataset
 from models.evaluation import predict
 from models.settings import TrainingSettings
+from tests.models.support import write_folder
 
 
 def _train(*arguments: str) -> Result:
@@ -68,6 +71,14 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
         (["lenet", "--data", "digits", "--batch-size", "1"], "--batch-size"),
         (["lenet", "--data", "digits", "--input-size", "64"], "at most 32 x 32"),
         (["lenet", "--data", "digits", "--pooling", "min"], "choose one of max, average, sum"),
+        (["lenet", "--data", "digits", "--option", "activation=min"], "one of relu, tanh"),
+        (["lenet", "--data", "digits", "--option", "dropout=0.1"], "it takes pooling, activation"),
+        (["lenet", "--data", "digits", "--option", "dropout"], "NAME=VALUE"),
+        (["lenet", "--data", "digits", "--freeze-backbone"], "add --init CHECKPOINT"),
+        (["lenet", "--data", "digits", "--init", "nothing"], "nothing is no file"),
+        (["lenet", "--data", "digits", "--resume", "--overwrite"], "give one of them"),
+        (["resnet18", "--data", "digits", "--input-size", "28"], "at least 32 x 32"),
+        (["lenet", "--data", "folder:"], "write folder:PATH"),
         (["lenet", "--data", "digits", "--classes", "1,x"], "no class is named 'x'"),
         (["lenet", "--data", "digits", "--learning-rate", "1e9"], "smaller --learning-rate"),
     ],
@@ -76,16 +87,52 @@ def test_a_mistake_is_explained(tmp_path: Path, arguments: list[str], message: s
     result = _train(*arguments, "--output", str(tmp_path / "run"))
     assert result.exit_code in (1, 2)
     assert message in result.output
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run" / "checkpoint.json").exists()
 
 
 def test_options_have_the_defaults_of_the_settings() -> None:
     options = {each.name: each.default for each in command.params}
     for name, field in TrainingSettings.model_fields.items():
-        if name in options and field.default is not None and not field.is_required():
-            assert options[name] == field.default, name
+        if name in options and field.default and field.default_factory is None:
+            assert field.is_required() or options[name] == field.default, name
 
 
 def test_help_needs_no_torch() -> None:
     code = "import sys; import commands.train; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_resume_goes_on(tmp_path: Path) -> None:
+    common = ["lenet", "--data", "digits", "--epochs", "25", "--classes", "3,8", "--seed", "4"]
+    assert _train(*common, "--output", str(tmp_path / "whole")).exit_code == 0
+    output = tmp_path / "parts"
+    command_line = [sys.executable, "-m", "convd", "train", *common, "--output", str(output)]
+    process = subprocess.Popen(
+        command_line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    metrics = output / "metrics.jsonl"
+    while not metrics.exists() or not metrics.read_text():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "go on with the same command and --resume" in printed
+    assert load_checkpoint(output).description.training["finished"] is False
+    resumed = _train(*common, "--output", str(output), "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    weights = [(each / "model.safetensors").read_bytes() for each in (output, tmp_path / "whole")]
+    assert weights[0] == weights[1]
+
+
+def test_broken_files_are_shown(tmp_path: Path) -> None:
+    write_folder(tmp_path / "pets", classes=("ant", "bee"), pictures=6)
+    broken = tmp_path / "pets" / "ant" / "0.png"
+    broken.write_bytes(b"no picture")
+    arguments = ["lenet", "--data", f"folder:{tmp_path / 'pets'}", "--epochs", "1"]
+    skipped = _train(*arguments, "--output", str(tmp_path / "run"))
+    assert skipped.exit_code == 0, skipped.output
+    assert f"skipped {broken}" in skipped.stderr
+    strict = _train(*arguments, "--output", str(tmp_path / "strict"), "--strict-data")
+    assert strict.exit_code == 1
+    assert f"1 broken files in {tmp_path / 'pets'}" in strict.output

@@ -1,0 +1,26 @@
+"""Which machine figures were measured on."""
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+
+def machine() -> str:
+    """Processor, cores, load and versions, in a sentence each."""
+    load = os.getloadavg()[1]
+    packages = ("torch", "onnxruntime", "grpcio")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    return (
+        f"{_processor()}, {os.cpu_count()} cores; {platform.system()}, Python "
+        f"{platform.python_version()}, {versions}. Load average when it began: {load:.1f}."
+    )
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

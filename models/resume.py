@@ -1,0 +1,97 @@
+"""The state of an unfinished run, from which it goes on as if it had never stopped."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import NonNegativeInt, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from artifact.frozen import FrozenModel
+from models.checkpoint import replace_file
+from models.errors import TrainingError
+from models.registry import Weights
+from models.settings import TrainingSettings
+
+RESUME_FILE = "resume.safetensors"
+
+_METADATA_KEY = "progress"
+
+
+class RunProgress(FrozenModel):
+    """How far a run is.
+
+    Attributes:
+        settings: Its settings.
+        steps: Steps that are done.
+        loss_sum: Sum of the losses of the pictures of the unfinished epoch.
+        correct: How many of those were classified right.
+        finished_epochs: Epochs that are done and written down.
+        best_accuracy: Best accuracy on the watched pictures; used with `patience` only.
+        best_epoch: The epoch that gave it, from 1.
+        loss_scale: Of mixed precision with float16; None where it is not used.
+        loss_scale_steps: Steps since that last changed.
+    """
+
+    settings: TrainingSettings
+    steps: NonNegativeInt = 0
+    loss_sum: float = 0.0
+    correct: NonNegativeInt = 0
+    finished_epochs: NonNegativeInt = 0
+    best_accuracy: float = -1.0
+    best_epoch: NonNegativeInt = 0
+    loss_scale: float | None = None
+    loss_scale_steps: NonNegativeInt = 0
+
+
+class ResumePoint(NamedTuple):
+    """Everything that an unfinished run needs to go on.
+
+    Attributes:
+        progress: How far it is.
+        tensors: Weights, momentum and, with `patience`, the best weights so far.
+    """
+
+    progress: RunProgress
+    tensors: Weights
+
+
+def save_resume_point(folder: Path, point: ResumePoint) -> None:
+    """Write one file, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / (RESUME_FILE + ".partial")
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in point.tensors.items()}
+    save_file(tensors, partial, metadata={_METADATA_KEY: point.progress.model_dump_json()})
+    replace_file(partial, folder / RESUME_FILE)
+
+
+def load_resume_point(folder: Path, settings: TrainingSettings) -> ResumePoint | None:
+    """Read where a run stopped; None where it had not come far enough to be saved.
+
+    Args:
+        folder: The run's folder.
+        settings: The settings that it is to go on with.
+
+    Raises:
+        TrainingError: The file is damaged, or the run began with other settings.
+    """
+    file = folder / RESUME_FILE
+    if not file.is_file():
+        return None
+    try:
+        with safe_open(file, framework="pt") as opened:
+            progress = RunProgress.model_validate_json(opened.metadata()[_METADATA_KEY])
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, TypeError, ValidationError) as error:
+        raise TrainingError(
+            f"{file} is damaged or of another version of convd: begin again with --overwrite"
+        ) from error
+    for name, began in progress.settings:
+        now = getattr(settings, name)
+        if now != began:
+            option = "--" + name.replace("_", "-")
+            raise TrainingError(
+                f"{folder} was begun with {option} {began}, not {now}: give the same settings to "
+                "go on, or --overwrite to begin again"
+            )
+    return ResumePoint(progress, tensors)

@@ -1,0 +1,218 @@
+"""Epoch after epoch, with everything saved that is needed to go on after an interruption."""
+
+import math
+import time
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from models.augmentation import Augmentation
+from models.data.prepared import PreparedDataset
+from models.devices import select_device
+from models.errors import TrainingError
+from models.evaluation import Predictions, predict_prepared
+from models.interruption import Interruption
+from models.normalization import NormalizeImages
+from models.optimization import Optimization, derived_seed
+from models.preparation import PreparedRun
+from models.progress import TrainingProgress
+from models.records import METRICS_FILE, EpochLog, EpochRecord
+from models.resume import ResumePoint, RunProgress, save_resume_point
+from models.settings import TrainingSettings
+
+SECONDS_BETWEEN_SAVES = 60.0
+_SECONDS_BETWEEN_UPDATES = 0.1
+_BEST = "best/"
+
+
+class TrainingLoop:
+    """One run, from its first step, or from where it was interrupted.
+
+    Args:
+        run: What is trained, and on what.
+        settings: How.
+        output: The run's folder, which exists.
+        console: Where progress is shown.
+        interruption: Asks the run to stop.
+        point: Where to go on; None begins.
+    """
+
+    def __init__(
+        self,
+        run: PreparedRun,
+        settings: TrainingSettings,
+        output: Path,
+        *,
+        console: Console,
+        interruption: Interruption,
+        point: ResumePoint | None,
+    ) -> None:
+        self.network: nn.Module = run.network.to(select_device(settings.device))
+        self.progress = RunProgress(settings=settings)
+        self._run = run
+        self._settings = settings
+        self._output = output
+        self._interruption = interruption
+        self._steps_per_epoch = math.ceil(len(run.train) / settings.batch_size)
+        self._normalize = NormalizeImages(run.normalization)
+        self._optimization = Optimization(
+            self.network,
+            self._normalize,
+            run.data.augmentation if settings.augment else Augmentation(),
+            settings,
+            learning_rate=run.learning_rate,
+            steps_per_epoch=self._steps_per_epoch,
+        )
+        self._best: dict[str, Tensor] = {}
+        if point is not None:
+            self._restore(point)
+        self._log = EpochLog(output / METRICS_FILE, self.progress.finished_epochs)
+        self._bar = TrainingProgress(
+            settings.epochs, settings.epochs * self._steps_per_epoch, console
+        )
+        self._saved_at = self._epoch_began = time.monotonic()
+        self._images_per_second = 0.0
+
+    @property
+    def records(self) -> list[EpochRecord]:
+        """The epochs so far."""
+        return self._log.records
+
+    def run(self) -> bool:
+        """Train to the end, and give the network its best weights; False if interrupted.
+
+        An interrupted run is saved.
+
+        Raises:
+            TrainingError: The loss is not finite any more.
+        """
+        with self._bar:
+            while not self._is_over():
+                if not self._train_epoch():
+                    return False
+                self._finish_epoch()
+        if self._best:
+            self.network.load_state_dict(self._best)
+        return True
+
+    def predict(self, dataset: PreparedDataset) -> Predictions:
+        """Run the network over prepared pictures."""
+        return predict_prepared(self.network, dataset, self._normalize, self._settings.batch_size)
+
+    def _is_over(self) -> bool:
+        epochs, patience = self.progress.finished_epochs, self._settings.patience
+        if patience is not None and epochs - self.progress.best_epoch >= patience:
+            return True
+        return epochs >= self._settings.epochs
+
+    def _train_epoch(self) -> bool:
+        """Train on the rest of the epoch's pictures; False if interrupted."""
+        self._epoch_began = shown = time.monotonic()
+        pictures = len(self._run.train)
+        order = epoch_order(pictures, self._settings, self.progress.finished_epochs)
+        done = self.progress.steps - self.progress.finished_epochs * self._steps_per_epoch
+        seen = already = sum(len(each) for each in order[:done])
+        loss_sum = torch.tensor(self.progress.loss_sum, dtype=torch.float64)
+        correct = torch.tensor(self.progress.correct)
+        self._optimization.train_mode()
+        for number, batch in enumerate(
+            self._run.train.batches(order[done:]), start=self.progress.steps
+        ):
+            result = self._optimization.step(number, batch)
+            loss_sum = loss_sum + result.loss.double() * len(batch.targets)
+            correct = correct + result.correct
+            seen += len(batch.targets)
+            now = time.monotonic()
+            stop = self._interruption.requested()
+            save = stop or now - self._saved_at >= SECONDS_BETWEEN_SAVES
+            # Reading a sum waits for the device, so it is not done at every step.
+            if save or seen == pictures or now - shown >= _SECONDS_BETWEEN_UPDATES:
+                shown = now
+                self.progress = self.progress.model_copy(
+                    update={
+                        "steps": number + 1,
+                        "loss_sum": loss_sum.item(),
+                        "correct": int(correct.item()),
+                    }
+                )
+                self._images_per_second = (seen - already) / max(now - self._epoch_began, 1e-9)
+                self._show(seen)
+            if save:
+                self._save()
+            if stop:
+                return False
+        return True
+
+    def _show(self, seen: int) -> None:
+        epoch, loss = self.progress.finished_epochs + 1, self.progress.loss_sum / seen
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss became {loss} in epoch {epoch}: train with a smaller --learning-rate"
+            )
+        self._bar.step(
+            epoch=epoch,
+            step=self.progress.steps,
+            loss=loss,
+            accuracy=self.progress.correct / seen,
+            images_per_second=self._images_per_second,
+        )
+
+    def _finish_epoch(self) -> None:
+        """Measure, write down, and keep the weights if they are the best so far."""
+        progress, run = self.progress, self._run
+        epoch = progress.finished_epochs + 1
+        accuracy = self.predict(run.validation or run.held_out).top1
+        record = EpochRecord(
+            epoch=epoch,
+            train_loss=progress.loss_sum / len(run.train),
+            train_accuracy=progress.correct / len(run.train),
+            watched="held out" if run.validation is None else "validation",
+            watched_accuracy=accuracy,
+            learning_rate=self._optimization.learning_rate(progress.steps - 1),
+            images_per_second=self._images_per_second,
+            seconds=time.monotonic() - self._epoch_began,
+        )
+        self._log.append(record)
+        self._bar.epoch(record)
+        update = {"finished_epochs": epoch, "loss_sum": 0.0, "correct": 0}
+        if run.validation is not None and accuracy > progress.best_accuracy:
+            update |= {"best_accuracy": accuracy, "best_epoch": epoch}
+            weights = self.network.state_dict()
+            self._best = {name: tensor.clone() for name, tensor in weights.items()}
+        self.progress = progress.model_copy(update=update)
+
+    def _save(self) -> None:
+        tensors = self._optimization.tensors()
+        tensors |= {_BEST + name: tensor for name, tensor in self._best.items()}
+        scale = self._optimization.loss_scale
+        if scale is not None:
+            self.progress = self.progress.model_copy(
+                update={"loss_scale": scale[0], "loss_scale_steps": scale[1]}
+            )
+        save_resume_point(self._output, ResumePoint(self.progress, tensors))
+        self._saved_at = time.monotonic()
+
+    def _restore(self, point: ResumePoint) -> None:
+        self.progress = point.progress
+        self._optimization.restore(point.tensors)
+        if point.progress.loss_scale is not None:
+            self._optimization.restore_loss_scale(
+                point.progress.loss_scale, point.progress.loss_scale_steps
+            )
+        self._best = {
+            name.removeprefix(_BEST): tensor
+            for name, tensor in point.tensors.items()
+            if name.startswith(_BEST)
+        }
+
+
+def epoch_order(count: int, settings: TrainingSettings, epoch: int) -> tuple[Tensor, ...]:
+    """The pictures of each batch of an epoch, in batches of nearly equal size.
+
+    A small rest would make a step of its own with as much say as a whole batch.
+    """
+    seed = derived_seed(settings.seed, "order", epoch)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    return order.tensor_split(math.ceil(count / settings.batch_size))

@@ -83,16 +83,21 @@ def prove_session(
         policy: Which precisions to allow.
 
     Raises:
-        SessionError: No provider is left; the text has the reason for each.
+        SessionError: No provider is left; the text has the reason for each. Its cause is a
+            SelfTestError where a provider gave wrong answers.
         ArtifactError: The artifact is incomplete or altered.
     """
     model = artifact.read(MODEL_FILE)
     refusals: list[Refusal] = []
+    wrong_answers: SelfTestError | None = None
     for provider in candidates(wanted, policy):
         try:
             session = load(model, provider)
             difference = run_self_test(artifact, session)
-        except (SessionError, SelfTestError) as error:
+        except SelfTestError as error:
+            wrong_answers = error
+            refusals.append(Refusal(provider, _cause(error, provider)))
+        except SessionError as error:
             refusals.append(Refusal(provider, _cause(error, provider)))
         except ArtifactError:
             raise
@@ -102,7 +107,7 @@ def prove_session(
         else:
             return ProvenSession(session, difference, tuple(refusals))
     # The last resort is what people look at first.
-    raise SessionError("; ".join(str(refusal) for refusal in reversed(refusals)))
+    raise SessionError("; ".join(map(str, reversed(refusals)))) from wrong_answers
 
 
 def _cause(error: Exception, provider: ExecutionProvider) -> str:

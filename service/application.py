@@ -50,7 +50,7 @@ class Application:
             ),
             poll_seconds=settings.poll_seconds,
             on_change=self._version_changed,
-            on_look=self._show_readiness,
+            on_look=self._looked,
         )
         inference = InferenceService(
             self._catalog,
@@ -72,6 +72,7 @@ class Application:
             ) from error
         self._stop = threading.Event()
         self._unready_reason = "loading"
+        self._shown: set[tuple[str, int]] = set()
 
     @property
     def grpc_port(self) -> int:
@@ -134,11 +135,20 @@ class Application:
         )
         self._grpc.set_serving(status.name, serving=self._catalog.newest(status.name) is not None)
 
-    def _show_readiness(self) -> None:
+    def _looked(self) -> None:
         self._metrics.repository_read(
             problem=bool(self._manager.repository_problem),
             refused_configurations=self._manager.refused_configurations,
         )
+        versions = {(status.name, status.version) for status in self._catalog.statuses()}
+        for name, version in self._shown - versions:
+            self._metrics.version_gone(name, version)
+        for name in {name for name, _ in self._shown} - {name for name, _ in versions}:
+            self._grpc.forget_health(name)
+        self._shown = versions
+        self._show_readiness()
+
+    def _show_readiness(self) -> None:
         reason = self._manager.unready_reason()
         if reason != self._unready_reason:
             self._unready_reason = reason

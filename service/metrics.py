@@ -148,6 +148,15 @@ class Metrics:
             labels = (model, str(version), provider)
             self._golden_difference.labels(*labels).set(golden_difference)
 
+    def version_gone(self, model: str, version: int) -> None:
+        """Take a version that is no longer in the repository out of what is shown as it is now.
+
+        What was counted stays.
+        """
+        of_version = {"model": model, "version": str(version)}
+        for gauge in (self._version_state, self._golden_difference, self.queue_rows):
+            gauge.remove_by_labels(of_version)
+
     def repository_read(self, *, problem: bool, refused_configurations: Mapping[str, bool]) -> None:
         """Show what the last look at the repository has found."""
         self._repository_unreadable.set(problem)

@@ -14,6 +14,7 @@ from service.lifecycle.draining import Drains
 from service.lifecycle.model import Load, ModelLifecycle
 from service.lifecycle.policy import State, VersionPolicy
 from service.lifecycle.readiness import missing_models
+from service.lifecycle.retries import FailedLoads
 from service.quoting import quote
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class ServableManager:
         poll_seconds: Time between two looks at the repository.
         on_change: Called after every change of a version's status, by one thread at a time.
         on_look: Called after every look at the repository.
+        clock: A monotonic clock, in seconds, by which failed loads are tried again.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class ServableManager:
         poll_seconds: float,
         on_change: Callable[[VersionStatus], None],
         on_look: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._repository = repository
         self._catalog = catalog
@@ -52,6 +55,7 @@ class ServableManager:
         self._poll_seconds = poll_seconds
         self._on_change = on_change
         self._on_look = on_look
+        self._clock = clock
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="servable-manager", daemon=True)
         # Whoever changes what is loaded holds it: the polling thread, or a caller.
@@ -197,7 +201,13 @@ class ServableManager:
     def _model(self, name: str) -> ModelLifecycle:
         if name not in self._models:
             self._models[name] = ModelLifecycle(
-                name, self._repository, self._catalog, self._load, self._drains, self._report
+                name,
+                self._repository,
+                self._catalog,
+                self._load,
+                self._drains,
+                FailedLoads(self._clock),
+                self._report,
             )
         return self._models[name]
 

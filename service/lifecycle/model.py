@@ -35,6 +35,7 @@ class ModelLifecycle:
         catalog: Where what is loaded is entered.
         load: Makes a servable of a version; raises if it must not serve.
         drains: Where servables end that are no longer wanted.
+        failures: Remembers what failed.
         on_change: Called after every change of a version's status.
     """
 
@@ -45,6 +46,7 @@ class ModelLifecycle:
         catalog: Catalog,
         load: Load,
         drains: Drains,
+        failures: FailedLoads,
         on_change: Callable[[VersionStatus], None],
     ) -> None:
         self.name = name
@@ -57,7 +59,7 @@ class ModelLifecycle:
         self._file = ConfigurationFile(repository.root / name / CONFIGURATION_FILE)
         self._listed: set[int] = set()
         self._loaded: dict[int, Attempt] = {}
-        self._failures = FailedLoads()
+        self._failures = failures
         self._refused = False
 
     @property
@@ -188,7 +190,7 @@ class ModelLifecycle:
             servable = self._load(self.name, version, configuration)
         # Whatever is wrong with one version, the others go on.
         except Exception as error:
-            final = isinstance(error, SelfTestError)
+            final = isinstance(error.__cause__, SelfTestError)
             known = self._failures.has(version)
             self._failures.record(version, Attempt(files, engine_settings), final=final)
             self._refuse(before, str(error) or type(error).__name__, known=known)

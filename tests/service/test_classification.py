@@ -1,5 +1,7 @@
 """convd's own API over a real server on loopback."""
 
+from pathlib import Path
+
 import grpc
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from artifact.preprocessing import prepare_image
 from export.graph import ServingGraph
 from export.source import TrainedNetwork
 from protos.convd.v1 import classification_pb2 as pb
-from tests.support import Client, png
+from tests.support import Client, add_version, png, running_server, wait_until
 
 
 def digit(trained: TrainedNetwork, index: int = 0) -> bytes:
@@ -224,3 +226,36 @@ def test_the_request_id_comes_back(client: Client, trained: TrainedNetwork) -> N
     metadata = (("x-request-id", "mine"),)
     _, call = client.stub.Classify.with_call(request, timeout=30, metadata=metadata)
     assert ("x-request-id", "mine") in [tuple(one) for one in call.trailing_metadata()]
+
+
+def test_a_label_answers_for_its_version(
+    repository: Path, published: Path, trained: TrainedNetwork
+) -> None:
+    add_version(repository, "digits", published)
+    (repository / "digits" / "config.yaml").write_text("labels: {stable: 1, canary: 2}")
+    image = pb.Image(encoded=digit(trained))
+    with running_server(repository) as client:
+        for label, version in {"stable": 1, "canary": 2}.items():
+            spec = pb.ModelSpec(name="digits", version_label=label)
+            request = pb.ClassifyRequest(model=spec, images=[image])
+            assert client.stub.Classify(request, timeout=30).model_version == version
+            described = client.stub.GetModel(pb.GetModelRequest(model=spec), timeout=30).model
+            assert (described.version, list(described.version_labels)) == (version, [label])
+        spec = pb.ModelSpec(name="digits", version_label="beta")
+        code, text = failure(client, pb.ClassifyRequest(model=spec, images=[image]))
+        assert code is grpc.StatusCode.NOT_FOUND
+        assert "no label beta; its labels are: canary, stable" in text
+
+
+def test_a_refused_configuration_is_seen_over_rpc_and_in_the_metrics(
+    repository: Path, trained: TrainedNetwork
+) -> None:
+    with running_server(repository) as client:
+        (repository / "digits" / "config.yaml").write_text("max_batchsize: 4")
+        refused = 'convd_model_configuration_refused{model="digits"} 1.0'
+        wait_until(lambda: refused in client.get("/metrics")[1])
+        (listed,) = client.stub.ListModels(pb.ListModelsRequest(), timeout=10).models
+        assert "did you mean max_batch_size?; the last good configuration stays" in listed.reason
+        assert listed.state == pb.ModelVersion.STATE_AVAILABLE
+        assert client.get("/readyz")[0] == 200
+        assert len(client.classify(digit(trained)).results) == 1

@@ -62,13 +62,13 @@ def build_artifact(
         ExportError: The network cannot be converted, or gives other answers once it is.
     """
     options.check(source)
-    graph = ServingGraph(source.network, source.normalization).eval()
+    graph = ServingGraph(source.network, source.normalization)
     check_network(graph, source.preprocessing, len(source.labels))
     calibration = _calibrate(graph, source, options, progress)
     if calibration is not None:
-        graph = ServingGraph(source.network, source.normalization, calibration.temperature).eval()
+        graph = ServingGraph(source.network, source.normalization, calibration.temperature)
     with progress.stage("converting to ONNX"):
-        conversion = convert_to_serving(graph, source)
+        conversion = convert_to_serving(graph.eval(), source)
     model = reduce_precision(conversion.model, source.preprocessing, options, progress)
     check_serving_model(model, source.preprocessing, len(source.labels))
     pictures = _prepare_some(source)

@@ -29,6 +29,8 @@ def find_freezing_line(
         tell.
     """
     watcher = _Watcher()
+    disabled = logging.root.manager.disable
+    logging.disable(logging.NOTSET)
     set_logs(dynamic=logging.INFO)
     propagate, _SYMBOLIC_SHAPES.propagate = _SYMBOLIC_SHAPES.propagate, False
     handlers, _SYMBOLIC_SHAPES.handlers = _SYMBOLIC_SHAPES.handlers, [watcher]
@@ -40,6 +42,7 @@ def find_freezing_line(
     finally:
         _SYMBOLIC_SHAPES.handlers, _SYMBOLIC_SHAPES.propagate = handlers, propagate
         set_logs()
+        logging.disable(disabled)
     return watcher.line
 
 

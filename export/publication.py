@@ -73,7 +73,7 @@ def plan(
     """
     check_model_name(name)
     options.check(source)
-    graph = ServingGraph(source.network, source.normalization).eval()
+    graph = ServingGraph(source.network, source.normalization)
     check_network(graph, source.preprocessing, len(source.labels))
     version = max(repository.versions(name), default=0) + 1
     height, width, channels = source.preprocessing.output_shape

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from artifact.evidence import Accuracy, Baseline
 from export.progress import Advance
 from models.data.prepared import Batch
-from runtime.session import Outputs
+from runtime.lanes import Outputs
 
 CONFIDENCE_BINS = 20
 RELIABILITY_BINS = 15

@@ -14,7 +14,8 @@ from artifact.preprocessing import ImageArray
 from export.graph import ServingGraph
 from export.progress import Advance
 from export.sources.onnx_file import OnnxNetwork
-from runtime.session import Outputs, Session
+from runtime.lanes import Outputs
+from runtime.session import Session
 
 BATCH_SIZES = (1, 2, 7, 32)
 

@@ -16,10 +16,11 @@ from export.sources.evaluation_data import load_held_out
 from export.sources.exported_program import read_exported_program
 from export.sources.onnx_file import read_onnx_file
 from export.sources.python_callable import build_network
-from export.sources.weights_file import load_weights
 from models.checkpoint import is_checkpoint
 from models.data import ImageDataset
-from models.registry import create_model, find_architecture
+from models.foreign import load_foreign_checkpoint
+from models.registry import find_architecture
+from models.weights import load_weights, shown
 
 FORMS = (
     "a folder that convd train wrote, file.py:build, package.module:build, a .pt2 file, a .onnx "
@@ -90,13 +91,13 @@ def _from_architecture(request: SourceRequest) -> TrainedNetwork:
     description = describe(request.given)
     height, width = description.preprocessing.output_size
     architecture.check_input_size(min(height, width))
-    network = create_model(
+    network = load_foreign_checkpoint(
         architecture.name,
+        request.weights,
         num_classes=len(description.labels),
         in_channels=description.preprocessing.channels,
     )
-    _fill(network, request.weights)
-    return _described(request, network.eval(), description, request.weights.name)
+    return _described(request, network, description, request.weights.name)
 
 
 def _from_zoo(request: SourceRequest, library: str, name: str) -> TrainedNetwork:
@@ -152,9 +153,30 @@ def _examples(
     return load_held_out(data, labels)
 
 
-def _fill(network: nn.Module, weights: Path | None) -> None:
-    if weights is not None:
-        load_weights(network, weights)
+def _fill(network: nn.Module, path: Path | None) -> None:
+    """Put the weights of a file, where one is given, into a network that convd does not know."""
+    if path is None:
+        return
+    weights = load_weights(path)
+    expected = network.state_dict()
+    for kind, names in (
+        ("lacks", expected.keys() - weights.keys()),
+        ("has besides", weights.keys() - expected.keys()),
+        (
+            "has of another shape",
+            {
+                name
+                for name in expected.keys() & weights.keys()
+                if expected[name].shape != weights[name].shape
+            },
+        ),
+    ):
+        if names:
+            raise SourceError(
+                f"{path} is of another network: it {kind} {shown(sorted(names))}; give the weights "
+                "of this one"
+            )
+    network.load_state_dict(weights)
 
 
 def _refuse_weights(request: SourceRequest) -> None:

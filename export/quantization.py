@@ -56,10 +56,13 @@ def to_int8(
         ConversionError: The graph cannot be quantised.
     """
     with tempfile.TemporaryDirectory() as folder, _quiet():
-        prepared, quantized = Path(folder, "prepared.onnx"), Path(folder, "quantized.onnx")
+        given, prepared, quantized = (
+            Path(folder, f"{name}.onnx") for name in ("given", "prepared", "quantized")
+        )
+        onnx.save(model, given)
         try:
             # Folds batch normalisation into convolutions, which a foreign file may not have done.
-            quant_pre_process(model, prepared, skip_symbolic_shape=True)
+            quant_pre_process(given, prepared, skip_symbolic_shape=True)
             quantize_static(
                 prepared,
                 quantized,

@@ -3,11 +3,13 @@
 import hashlib
 from pathlib import Path, PurePosixPath
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import ValidationError
 
 from artifact.errors import InvalidArtifactError
 from artifact.golden import GOLDEN_CASES, GoldenCases
 from artifact.manifest import Manifest
+from artifact.signature import SIGNATURE_FILE, check_signature, sign
 
 MODEL_FILE = PurePosixPath("model.onnx")
 MANIFEST_FILE = PurePosixPath("manifest.json")
@@ -27,13 +29,20 @@ class Artifact:
         self.manifest = manifest
 
     @classmethod
-    def open(cls, path: Path) -> "Artifact":
+    def open(cls, path: Path, *, signed_by: Ed25519PublicKey | None = None) -> "Artifact":
         """Read and check the manifest; the other files are checked as they are read.
 
+        Args:
+            path: The version directory.
+            signed_by: Whose signature the manifest must carry; None asks for none.
+
         Raises:
-            InvalidArtifactError: The manifest is missing, altered or of an unknown schema.
+            InvalidArtifactError: The manifest is missing, altered, of an unknown schema, or not
+                signed by the owner of the key.
         """
         manifest_bytes = _read(path, MANIFEST_FILE)
+        if signed_by is not None:
+            _check_signed(path, manifest_bytes, signed_by)
         recorded = _read(path, MANIFEST_CHECKSUM_FILE)
         if recorded != _checksum_line(manifest_bytes):
             raise InvalidArtifactError(
@@ -100,16 +109,34 @@ def checksums(path: Path) -> dict[str, str]:
     return {file.relative_to(path).as_posix(): sha256(file.read_bytes()) for file in files}
 
 
-def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Write the manifest and its checksum, in the format of `sha256sum --check`."""
+def write_manifest(
+    path: Path, manifest: Manifest, *, signing_key: Ed25519PrivateKey | None = None
+) -> None:
+    """Write the manifest and its checksum, in the format of `sha256sum --check`.
+
+    Args:
+        path: The version directory.
+        manifest: The manifest.
+        signing_key: What signs it; None leaves it unsigned.
+    """
     data = (manifest.model_dump_json(indent=2) + "\n").encode()
     (path / MANIFEST_FILE).write_bytes(data)
     (path / MANIFEST_CHECKSUM_FILE).write_bytes(_checksum_line(data))
+    if signing_key is not None:
+        (path / SIGNATURE_FILE).write_bytes(sign(data, signing_key))
 
 
 def sha256(data: bytes) -> str:
     """SHA-256 of some bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
+
+
+def _check_signed(path: Path, manifest_bytes: bytes, key: Ed25519PublicKey) -> None:
+    if not (path / SIGNATURE_FILE).exists():
+        raise InvalidArtifactError(
+            "the artifact is not signed, and a signature is required: export it again with --sign"
+        )
+    check_signature(manifest_bytes, _read(path, SIGNATURE_FILE), key)
 
 
 def _checksum_line(manifest_bytes: bytes) -> bytes:

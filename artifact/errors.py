@@ -3,7 +3,8 @@
 ArtifactError
 ├── InvalidImageError        bytes or pixels that are no usable image
 ├── InvalidArtifactError     a version directory that does not keep its promise
-└── RepositoryError          a repository, model name or version that cannot be used
+├── RepositoryError          a repository, model name or version that cannot be used
+└── SigningKeyError          a file that is no key to sign or verify with
 """
 
 
@@ -21,3 +22,7 @@ class InvalidArtifactError(ArtifactError):
 
 class RepositoryError(ArtifactError):
     """A repository path, model name or version cannot be used."""
+
+
+class SigningKeyError(ArtifactError):
+    """A file is no key that can sign or verify."""

@@ -33,7 +33,8 @@ class ParityReport(FrozenModel):
         images: Number of images over all batches.
         max_logit_difference: Largest absolute difference of a logit.
         max_probability_difference: Largest absolute difference of a probability.
-        probability_limit: The difference beyond which nothing would have been published.
+        probability_limit: Largest difference of a probability with which this provider may serve
+            the network; None where accuracy decides.
         top1_agreement: Share of images with the same most probable class, 0 to 1.
     """
 
@@ -44,8 +45,14 @@ class ParityReport(FrozenModel):
     images: PositiveInt
     max_logit_difference: NonNegativeFloat
     max_probability_difference: NonNegativeFloat
-    probability_limit: NonNegativeFloat
+    probability_limit: NonNegativeFloat | None
     top1_agreement: float = Field(ge=0, le=1)
+
+    @property
+    def within_limit(self) -> bool:
+        """Whether the answers are near enough to be served."""
+        limit = self.probability_limit
+        return limit is None or self.max_probability_difference <= limit
 
 
 class CalibrationScores(FrozenModel):

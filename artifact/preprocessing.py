@@ -155,6 +155,9 @@ def _to_mode(picture: Image.Image, mode: Literal["L", "RGB"]) -> Image.Image:
         # Pillow's own conversion clips 16 bits at 255 and so turns most pictures white.
         high_bytes = (np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8)
         picture = Image.fromarray(high_bytes)
+    if picture.mode == "P" and isinstance(picture.info.get("transparency"), bytes):
+        # Pillow warns where a palette with several transparent colours loses them at once.
+        picture = picture.convert("RGBA")
     return picture if picture.mode == mode else picture.convert(mode)
 
 

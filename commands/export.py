@@ -4,17 +4,25 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.table import Table
 
 from artifact.errors import ArtifactError
+from artifact.manifest import Manifest
 from artifact.repository import ModelRepository
+from artifact.signature import read_private_key
+from commands.option_types import Labels, Numbers, Size, crop_of, resize_of
 from export.errors import ExportError
-from export.publication import publish
-from export.source import network_from_checkpoint
+from export.options import ExportOptions, ExportPrecision
+from export.progress import TerminalProgress
+from export.publication import plan, publish
+from export.sources.description import GivenDescription
+from export.sources.evaluation_data import load_held_out, load_training_part
+from export.sources.loading import SourceRequest, load_source
 from models.errors import ModelsError
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", required=False)
 @click.option("--name", required=True, help="Name under which the model is served.")
 @click.option(
     "--repository",
@@ -22,35 +30,154 @@ from models.errors import ModelsError
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder with the models; made if it does not exist.",
 )
-@click.option("--data", help="Data to evaluate on [default: what the checkpoint held out].")
-def command(source: Path, name: str, repository: Path, data: str | None) -> None:
-    """Publish the network of a checkpoint as the next version of a model.
+@click.option("--arch", metavar="NAME", help="Architecture of convd, with --weights.")
+@click.option(
+    "--weights", type=click.Path(path_type=Path), help="Weights: .safetensors, .pt or .pth."
+)
+@click.option(
+    "--data", metavar="SPEC", help="Data to evaluate on [default: what the checkpoint held out]."
+)
+@click.option("--labels", type=Labels(), help="Class names: a,b,... or a file with one a line.")
+@click.option("--resize", type=Size(), help="Shorter side (256), or height x width (224x224).")
+@click.option("--crop", type=Size(), help="Cut this from the middle: 224, or 224x224.")
+@click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]))
+@click.option("--channel-order", type=click.Choice(["RGB", "BGR", "L"]), help="L is grayscale.")
+@click.option(
+    "--exif-orientation/--no-exif-orientation",
+    default=None,
+    help="Turn pictures upright as their EXIF tag says.",
+)
+@click.option("--mean", type=Numbers(), help="Per channel, of pixels scaled to 0..1.")
+@click.option("--std", type=Numbers(), help="Per channel, of pixels scaled to 0..1.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "fp16", "int8"]),
+    default="float32",
+    show_default=True,
+    help="fp16 is for GPUs, int8 for CPUs.",
+)
+@click.option("--calibration-data", metavar="SPEC", help="What int8 sees to choose its scales.")
+@click.option(
+    "--max-accuracy-drop",
+    type=click.FloatRange(0, 100),
+    default=1.0,
+    show_default=True,
+    metavar="POINTS",
+    help="Largest drop of accuracy that fp16 or int8 may cost, in percentage points.",
+)
+@click.option("--calibrate", metavar="SPEC", help="Fit a temperature on these held-out data.")
+@click.option(
+    "--sign",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="KEY",
+    help="Sign with this Ed25519 private key (PEM).",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+def command(
+    source: str | None,
+    name: str,
+    repository: Path,
+    arch: str | None,
+    weights: Path | None,
+    data: str | None,
+    precision: str,
+    calibration_data: str | None,
+    max_accuracy_drop: float,
+    calibrate: str | None,
+    sign: Path | None,
+    dry_run: bool,
+    **description: object,
+) -> None:
+    """Publish a trained network as the next version of a model.
+
+    SOURCE is a folder that 'convd train' wrote, file.py:build or package.module:build (a function
+    that returns an nn.Module), a .pt2 file of torch.export, a .onnx file, timm:NAME or
+    torchvision:NAME[:WEIGHTS]; or it is left out, for --arch NAME --weights FILE.
 
     The network becomes one ONNX graph from pictures to probabilities. It is published only if ONNX
-    Runtime gives PyTorch's answers.
+    Runtime gives the network's own answers, on every execution provider of this machine.
 
     \b
-    Example:
+    Examples:
       convd export runs/lenet --name digits --repository repository
+      convd export net.py:build --labels cat,dog --resize 96x96 --mean 0.5 --std 0.5 \\
+        --name pets --repository repository
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    request = SourceRequest(source, arch, weights, data, _given(**description))
+    models = ModelRepository(repository)
     try:
-        with console.status("reading the checkpoint") as status:
-            trained = network_from_checkpoint(source, data=data)
-            published = publish(trained, ModelRepository(repository), name, report=status.update)
+        with TerminalProgress(Console(stderr=True)) as progress:
+            with progress.stage("reading the network"):
+                trained = load_source(request)
+                options = ExportOptions(
+                    precision=_precision(precision),
+                    quantization_data=load_training_part(calibration_data)
+                    if calibration_data
+                    else None,
+                    max_accuracy_drop=max_accuracy_drop / 100,
+                    calibration_data=load_held_out(calibrate, trained.labels)
+                    if calibrate
+                    else None,
+                    signing_key=read_private_key(sign) if sign else None,
+                )
+            if dry_run:
+                rows = plan(trained, models, name, options)
+            else:
+                published = publish(trained, models, name, options, progress)
     except (ExportError, ArtifactError, ModelsError) as error:
         raise click.ClickException(str(error)) from error
-    manifest = published.manifest
+    if dry_run:
+        _show_plan(console, rows)
+        return
     console.print(f"published {name} version {published.version}: {published.path}")
-    if manifest.accuracy is not None:
+    _show_evidence(console, published.manifest)
+    console.print(f"next: convd serve --repository {repository}")
+
+
+def _given(**description: object) -> GivenDescription:
+    """What is said of the network; click has checked each value by its option's type."""
+    resize, crop = description.pop("resize"), description.pop("crop")
+    return GivenDescription(resize=resize_of(resize), crop=crop_of(crop), **description)  # type: ignore[arg-type]
+
+
+def _precision(name: str) -> ExportPrecision:
+    if name == "fp16":
+        return "float16"
+    return "int8" if name == "int8" else "float32"
+
+
+def _show_plan(console: Console, rows: dict[str, str]) -> None:
+    table = Table(box=None, show_header=False)
+    for subject, what in rows.items():
+        table.add_row(subject, what)
+    console.print(table)
+    console.print("nothing was done: this was a dry run")
+
+
+def _show_evidence(console: Console, manifest: Manifest) -> None:
+    accuracy = manifest.accuracy
+    if accuracy is not None:
         console.print(
-            f"accuracy {manifest.accuracy.top1:.2%} on {manifest.accuracy.examples} examples "
-            f"({manifest.accuracy.data})"
+            f"accuracy {accuracy.top1:.2%} on {accuracy.examples} pictures ({accuracy.data})"
+        )
+    quantization = manifest.quantization
+    if quantization is not None and quantization.top1_before is not None:
+        console.print(f"accuracy in float32 {quantization.top1_before:.2%}")
+    calibration = manifest.calibration
+    if calibration is not None:
+        before, after = calibration.before, calibration.after
+        console.print(
+            f"temperature {manifest.temperature:.4g}: expected calibration error "
+            f"{before.expected_calibration_error:.4f} -> {after.expected_calibration_error:.4f}, "
+            f"negative log-likelihood {before.negative_log_likelihood:.4f} -> "
+            f"{after.negative_log_likelihood:.4f}"
         )
     for parity in manifest.parity:
+        unfit = "" if parity.within_limit else "; not near enough, so it will not serve this model"
         console.print(
-            f"parity of {parity.provider} with {parity.reference}: probabilities differ by at most "
-            f"{parity.max_probability_difference:.1e} over {parity.images} pictures in batches of "
-            f"{', '.join(map(str, parity.batch_sizes))}"
+            f"{parity.provider} ({parity.precision}) against {parity.reference}: probabilities "
+            f"differ by at most {parity.max_probability_difference:.1e}, top-1 agrees on "
+            f"{parity.top1_agreement:.1%} of {parity.images} pictures in batches of "
+            f"{', '.join(map(str, parity.batch_sizes))}{unfit}"
         )
-    console.print(f"next: convd serve --repository {repository}")

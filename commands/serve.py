@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from artifact.errors import RepositoryError
+from artifact.errors import ArtifactError
 from service.application import Application
 from service.rpc.server import BindError
 from service.settings import ServerSettings, SettingsError, load_settings
@@ -62,7 +62,7 @@ def command(config: Path | None, **flags: Any) -> None:  # noqa: ANN401
     try:
         given = {name: value for name, value in flags.items() if value is not None}
         Application(load_settings(given, config)).run()
-    except (SettingsError, RepositoryError, BindError) as error:
+    except (SettingsError, ArtifactError, BindError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -8,15 +8,22 @@ from rich.table import Table
 
 from artifact.bundle import MODEL_FILE, Artifact
 from artifact.errors import ArtifactError
-from runtime.providers import KNOWN_PROVIDERS, why_missing
+from artifact.signature import read_public_key
+from runtime.providers import KNOWN_PROVIDERS, ExecutionProvider, why_missing
 from runtime.selftest import run_self_test
 from runtime.session import Session
 
 
 @click.command()
 @click.argument("artifact_dir", type=click.Path(path_type=Path))
+@click.option(
+    "--verify-with",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="PUBLIC_KEY",
+    help="Require a signature by the owner of this Ed25519 public key (PEM).",
+)
 @click.pass_context
-def command(context: click.Context, artifact_dir: Path) -> None:
+def command(context: click.Context, artifact_dir: Path, verify_with: Path | None) -> None:
     """Check an artifact and run its golden cases on every execution provider of this machine.
 
     Exits with 1 if it must not be served here, or only on some of the providers.
@@ -27,26 +34,37 @@ def command(context: click.Context, artifact_dir: Path) -> None:
     """
     table = Table(box=None)
     for heading in ("check", "result", "detail"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     sound = True
     try:
-        artifact = Artifact.open(artifact_dir)
+        public_key = read_public_key(verify_with) if verify_with else None
+        artifact = Artifact.open(artifact_dir, signed_by=public_key)
         artifact.check_all_files()
+        if public_key is not None:
+            table.add_row("signature", "ok", f"by {verify_with}")
         table.add_row("schema, checksums", "ok", f"{len(artifact.manifest.files)} files")
         for provider in KNOWN_PROVIDERS:
-            reason = why_missing(provider)
-            if reason is not None:
-                table.add_row(str(provider), "absent", reason)
-                continue
-            try:
-                difference = run_self_test(artifact, Session(artifact.read(MODEL_FILE), provider))
-            except ArtifactError as error:
-                sound = False
-                table.add_row(str(provider), "refused", str(error))
-            else:
-                table.add_row(str(provider), "ok", f"largest golden difference {difference:.1e}")
+            result, detail = _run_golden_cases(artifact, provider)
+            sound &= result != "refused"
+            table.add_row(str(provider), result, detail)
     except ArtifactError as error:
         sound = False
-        table.add_row("schema, checksums", "refused", str(error))
-    Console(highlight=False, soft_wrap=True).print(table)
+        table.add_row("artifact", "refused", str(error))
+    Console(highlight=False, markup=False, soft_wrap=True).print(table)
     context.exit(0 if sound else 1)
+
+
+def _run_golden_cases(artifact: Artifact, provider: ExecutionProvider) -> tuple[str, str]:
+    """What a provider makes of the golden cases: a word, and the reason for it."""
+    reason = why_missing(provider)
+    if reason is not None:
+        return "absent", reason
+    computed = provider.computes_in(artifact.manifest.precision)
+    tolerance = artifact.manifest.golden_tolerance(provider.name, computed)
+    if tolerance is None:
+        return "not promised", f"the artifact was not near enough in {computed} when it was made"
+    try:
+        difference = run_self_test(artifact, Session(artifact.read(MODEL_FILE), provider))
+    except ArtifactError as error:
+        return "refused", str(error)
+    return "ok", f"probabilities differ by {difference:.1e} of {tolerance:.0e} allowed"

@@ -1,124 +1,103 @@
-"""From a PyTorch graph to ONNX, with what serving relies on checked."""
+"""From a PyTorch graph to ONNX."""
 
 import contextlib
-import io
 import logging
 import warnings
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import onnx
 import torch
+from torch.export import Dim, ExportedProgram
 
 from artifact.preprocessing import Preprocessing
 from export.errors import ConversionError
+from export.frozen_batch import find_freezing_line
 from export.graph import ServingGraph
+from export.serving_model import INPUT, OUTPUTS
 
 OPSET = 18
-_STANDARD_DOMAINS = {"", "ai.onnx"}
 
 
-def convert(graph: ServingGraph, preprocessing: Preprocessing, classes: int) -> bytes:
+class Conversion(NamedTuple):
+    """A converted network.
+
+    Attributes:
+        model: The ONNX graph.
+        program: What PyTorch traced, whose values have the names of the graph's; None where the
+            network was ONNX already.
+    """
+
+    model: onnx.ModelProto
+    program: ExportedProgram | None
+
+
+def convert(graph: ServingGraph, preprocessing: Preprocessing) -> Conversion:
     """Convert to ONNX.
 
     Args:
         graph: The graph, in eval mode.
         preprocessing: Gives the shape of its input.
-        classes: Number of classes.
 
     Returns:
-        An ONNX file with input `image`, uint8 `[batch, height, width, channels]`, and outputs
-        `probabilities` and `logits`, float32 `[batch, classes]`; standard operators only.
+        A graph with input `image`, uint8 `[batch, height, width, channels]`, and outputs
+        `probabilities` and `logits`, float32 `[batch, classes]`.
 
     Raises:
-        ConversionError: The network is in training mode, cannot be converted, has a frozen batch
-            size, or does not answer one row of classes for each picture.
+        ConversionError: The network cannot be converted with a dynamic batch size.
     """
-    _check_eval_mode(graph)
     example = torch.zeros((2, *preprocessing.output_shape), dtype=torch.uint8)
-    _check_output(graph, example, classes)
-    batch = torch.export.Dim("batch", min=1)
-    try:
-        # The exporter reports its progress on standard output, and warns of its own internals.
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for chatty in ("onnxscript", "torch.onnx"):
-                logging.getLogger(chatty).setLevel(logging.ERROR)
-            program = torch.onnx.export(
-                graph,
-                (example,),
-                input_names=["image"],
-                output_names=["probabilities", "logits"],
-                dynamic_shapes={"image": {0: batch}},
+    dynamic_shapes = {INPUT: {0: Dim("batch", min=1)}}
+    with _quiet():
+        program = _trace(graph, example, dynamic_shapes)
+        try:
+            converted = torch.onnx.export(
+                program,
+                input_names=[INPUT],
+                output_names=list(OUTPUTS),
                 opset_version=OPSET,
                 dynamo=True,
                 external_data=False,
+                verbose=False,
             )
-    # Whatever the exporter meets in a foreign network, it is that network that cannot be converted.
-    except Exception as error:
-        raise ConversionError(
-            f"PyTorch cannot export this network with a dynamic batch size: {_innermost(error)}"
-        ) from error
-    if program is None:
-        raise ConversionError("PyTorch's exporter returned nothing")
-    model = program.model_proto
-    check_serving_model(model, classes)
-    return bytes(model.SerializeToString())
-
-
-def check_serving_model(model: onnx.ModelProto, classes: int) -> None:
-    """Check what serving relies on.
-
-    Raises:
-        ConversionError: An operator is not standard, the batch size is frozen, or an output has
-            another shape than `[batch, classes]`.
-    """
-    domains = {node.domain for node in model.graph.node} - _STANDARD_DOMAINS
-    if domains:
-        raise ConversionError(
-            f"the graph has operators of {', '.join(sorted(domains))}; only standard ONNX "
-            "operators run everywhere"
-        )
-    for value in (*model.graph.input, *model.graph.output):
-        dimensions = value.type.tensor_type.shape.dim
-        if not dimensions or dimensions[0].HasField("dim_value"):
-            raise ConversionError(
-                f"the batch size of {value.name!r} is frozen: the network must not use "
-                "x.shape[0] as a number; write x.flatten(1) instead of x.view(2, -1)"
-            )
-    for value in model.graph.output:
-        shape = [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
-        if shape[1:] != [classes]:
-            raise ConversionError(f"{value.name!r} is {shape}, not [batch, {classes}]")
-
-
-def _check_eval_mode(graph: ServingGraph) -> None:
-    training = [name for name, module in graph.named_modules() if module.training]
-    if training:
-        raise ConversionError(
-            f"{training[-1] or 'the network'} is in training mode, so its answers would be random: "
-            "call network.eval() first"
-        )
-
-
-def _check_output(graph: ServingGraph, example: torch.Tensor, classes: int) -> None:
-    with torch.inference_mode():
-        try:
-            _, logits = graph(example)
-        # The network is the user's code: it may raise anything.
+        # Whatever the exporter meets, it is this network that it cannot convert.
         except Exception as error:
             raise ConversionError(
-                f"the network fails on a picture of {list(example.shape[1:])}: {error}"
+                f"PyTorch cannot convert this network to ONNX: {_innermost(error)}"
             ) from error
-    if tuple(logits.shape) != (len(example), classes):
+    if converted is None:
+        raise ConversionError("PyTorch's exporter returned nothing")
+    return Conversion(converted.model_proto, converted.exported_program)
+
+
+def _trace(
+    graph: ServingGraph, example: torch.Tensor, dynamic_shapes: dict[str, dict[int, Dim]]
+) -> ExportedProgram:
+    try:
+        return torch.export.export(graph, (example,), dynamic_shapes=dynamic_shapes, strict=False)
+    except torch._dynamo.exc.UserError as error:
+        if "specialized" not in str(error):
+            raise _untraceable(error) from error
+        line = find_freezing_line(graph, example, dynamic_shapes)
         raise ConversionError(
-            f"the network answers {list(logits.shape)} to {len(example)} pictures, not "
-            f"[{len(example)}, {classes}]: it must give one row of {classes} logits for each; "
-            "are the labels those of this network?"
-        )
-    if not torch.isfinite(logits).all():
-        raise ConversionError(
-            "the network answers NaN or infinity: its weights are damaged; export an earlier "
-            "checkpoint"
-        )
+            "the network freezes its batch size" + (f" at {line}" if line else "") + "; sizes must "
+            "come from x.shape as they are, never from int(x.shape[0]), len(x) or a number: write "
+            "x.flatten(1) instead of x.view(2, -1)"
+        ) from error
+    # The network is the user's code: it may raise anything.
+    except Exception as error:
+        raise _untraceable(error) from error
+
+
+def _untraceable(error: Exception) -> ConversionError:
+    """What PyTorch says, with the user's line where it names one."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    where = [line for line in lines if line.startswith('File "')]
+    text = _innermost(error)
+    if "data-dependent" in text:
+        text += "; answers must not choose the code that runs: write torch.where instead of if"
+    line = f" ({where[-1]})" if where else ""
+    return ConversionError(f"PyTorch cannot trace this network: {text}{line}")
 
 
 def _innermost(error: BaseException) -> str:
@@ -126,3 +105,16 @@ def _innermost(error: BaseException) -> str:
         error = error.__cause__
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what the exporter says of its own internals from the user."""
+    disabled = logging.root.manager.disable
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(disabled)

@@ -1,13 +1,20 @@
 """Errors of the export room.
 
 ExportError
-├── ConversionError    the network cannot become a graph that is served
-└── ParityError        the converted network gives other answers
+├── SourceError          what is to be exported cannot be read, or is not described well enough
+├── ConversionError      the network cannot become a graph that is served
+├── ParityError          the converted network gives other answers
+├── AccuracyDropError    a smaller precision costs too much accuracy
+└── CalibrationError     no temperature can be fitted
 """
 
 
 class ExportError(Exception):
     """Base of every error raised by this room."""
+
+
+class SourceError(ExportError):
+    """What is to be exported cannot be read, or more has to be said about it."""
 
 
 class ConversionError(ExportError):
@@ -16,3 +23,11 @@ class ConversionError(ExportError):
 
 class ParityError(ExportError):
     """The converted network gives other answers than its source."""
+
+
+class AccuracyDropError(ExportError):
+    """A smaller precision costs more accuracy than is allowed."""
+
+
+class CalibrationError(ExportError):
+    """The data do not allow a temperature to be fitted."""

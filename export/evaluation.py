@@ -1,17 +1,22 @@
-"""How the network that is served answers pictures whose classes are known."""
+"""How a network answers pictures whose classes are known."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from artifact.evidence import Accuracy, Baseline
-from artifact.preprocessing import ImageArray
-from runtime.session import Session
+from export.progress import Advance
+from models.data.prepared import Batch
+from runtime.lanes import Outputs
 
 CONFIDENCE_BINS = 20
+RELIABILITY_BINS = 15
 
-_BATCH_SIZE = 32
+Run = Callable[[NDArray[np.uint8]], Outputs]
+"""From uint8 `[batch, height, width, channels]` to probabilities and logits."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +25,13 @@ class Evaluation:
 
     Attributes:
         probabilities: float32 `[pictures, classes]`.
+        logits: float32 `[pictures, classes]`.
         targets: int64 `[pictures]`, the true classes.
         data: Which pictures they are, in words.
     """
 
     probabilities: NDArray[np.float32]
+    logits: NDArray[np.float32]
     targets: NDArray[np.int64]
     data: str
 
@@ -38,6 +45,12 @@ class Evaluation:
         """How often the most probable class is the true one."""
         top1 = float((self.predicted == self.targets).mean())
         return Accuracy(top1=top1, examples=len(self.targets), data=self.data)
+
+    def confusion(self) -> NDArray[np.int64]:
+        """Number of pictures per true class (row) and predicted class (column)."""
+        classes = self.probabilities.shape[1]
+        cells = np.bincount(self.targets * classes + self.predicted, minlength=classes**2)
+        return cells.reshape(classes, classes)
 
     def baseline(self) -> Baseline:
         """The distribution of answers that serving can be compared with."""
@@ -53,19 +66,63 @@ class Evaluation:
         )
 
 
+class Reliability(NamedTuple):
+    """How often a network is right, by how sure it is.
+
+    Attributes:
+        counts: Pictures in each of equally wide bins of confidence, int64 `[bins]`.
+        accuracy: Share of them that are right; 0 where a bin is empty.
+        confidence: Mean confidence of them; 0 where a bin is empty.
+    """
+
+    counts: NDArray[np.int64]
+    accuracy: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+
+    @property
+    def expected_error(self) -> float:
+        """Expected calibration error, 0 to 1 (Naeini et al., 2015)."""
+        gaps = np.abs(self.accuracy - self.confidence)
+        return float((gaps * self.counts).sum() / self.counts.sum())
+
+
+def reliability(probabilities: NDArray[np.float32], targets: NDArray[np.int64]) -> Reliability:
+    """Sort answers into bins of confidence.
+
+    Args:
+        probabilities: float32 `[pictures, classes]`.
+        targets: The true classes, int64 `[pictures]`.
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = (probabilities.argmax(axis=1) == targets).astype(np.float64)
+    bins = np.minimum((confidence * RELIABILITY_BINS).astype(np.int64), RELIABILITY_BINS - 1)
+    counts = np.bincount(bins, minlength=RELIABILITY_BINS)
+    full = np.maximum(counts, 1)
+    return Reliability(
+        counts,
+        np.bincount(bins, weights=right, minlength=RELIABILITY_BINS) / full,
+        np.bincount(bins, weights=confidence, minlength=RELIABILITY_BINS) / full,
+    )
+
+
 def evaluate(
-    session: Session, images: list[ImageArray], targets: list[int], data: str
+    run: Run, batches: Iterable[Batch], data: str, advance: Advance = lambda _: None
 ) -> Evaluation:
     """Run all evaluation data.
 
     Args:
-        session: The network.
-        images: Prepared pictures, uint8 `[height, width, channels]` each.
-        targets: Their classes.
+        run: The network.
+        batches: Prepared pictures and their classes.
         data: Which pictures they are, in words.
+        advance: Told how many more pictures are done.
     """
-    rows = [
-        session.run(np.stack(images[start : start + _BATCH_SIZE]))[0]
-        for start in range(0, len(images), _BATCH_SIZE)
-    ]
-    return Evaluation(np.concatenate(rows), np.array(targets, np.int64), data)
+    probabilities, logits, targets = [], [], []
+    for batch in batches:
+        answer = run(batch.images.numpy())
+        probabilities.append(answer[0])
+        logits.append(answer[1])
+        targets.append(batch.targets.numpy())
+        advance(len(batch.targets))
+    return Evaluation(
+        np.concatenate(probabilities), np.concatenate(logits), np.concatenate(targets), data
+    )

@@ -10,45 +10,59 @@ from artifact.decoding import decode_image
 from artifact.golden import GOLDEN_CASES, GOLDEN_DIRECTORY, GoldenCase, GoldenCases
 from artifact.precision import Precision
 from artifact.preprocessing import prepare_image
-from export.graph import ServingGraph
-from export.parity import run_reference
+from export.evaluation import Run
+from export.sample_pictures import SamplePictures
 from export.source import TrainedNetwork
 from models.data import ImageDataset
 from runtime.providers import CPU_NAME, CUDA_NAME, OPENVINO_NAME
 
 MAX_CASES = 10
 
-TOLERANCES: dict[str, dict[Precision, float]] = {
-    # Kernels of other processors add in another order.
-    CPU_NAME: {"float32": 1e-4},
-    # 8 bits of mantissa: logits are off by up to half a percent.
-    OPENVINO_NAME: {"float32": 1e-4, "bfloat16": 0.05},
-    CUDA_NAME: {"float32": 1e-3},
+TOLERANCES: dict[Precision, dict[str, dict[Precision, float]]] = {
+    "float32": {
+        # Kernels of other processors add in another order.
+        CPU_NAME: {"float32": 1e-4},
+        # 8 bits of mantissa: logits are off by up to half a percent.
+        OPENVINO_NAME: {"float32": 1e-4, "bfloat16": 0.05},
+        CUDA_NAME: {"float32": 1e-3},
+    },
+    "float16": {
+        CPU_NAME: {"float16": 0.01},
+        OPENVINO_NAME: {"float16": 0.01},
+        CUDA_NAME: {"float16": 0.01},
+    },
+    # Processors round 8-bit sums at other places; the answers are compared with the CPU's own.
+    "int8": {
+        CPU_NAME: {"int8": 0.05},
+        OPENVINO_NAME: {"int8": 0.1},
+        CUDA_NAME: {"int8": 0.1},
+    },
 }
-"""Largest difference of a golden probability, by provider and the precision it computes in."""
+"""Largest difference of a golden probability: of a network of some precision, by provider and the
+precision in which that computes."""
 
 
-def write_golden_cases(folder: Path, source: TrainedNetwork, graph: ServingGraph) -> None:
+def write_golden_cases(folder: Path, source: TrainedNetwork, run: Run) -> None:
     """Write golden pictures and their expected probabilities into an artifact's folder.
 
-    The probabilities are the source network's, computed from the very files that are written.
+    The probabilities are computed from the very files that are written.
 
     Args:
         folder: The artifact.
         source: Whose examples to take.
-        graph: What computes the expected probabilities.
+        run: What gives the expected probabilities.
     """
     (folder / GOLDEN_DIRECTORY).mkdir()
     files: list[str] = []
     prepared = []
-    for number, index in enumerate(_one_of_each_class(source.examples)):
+    for number, index in enumerate(_chosen(source.examples)):
         image_format = "JPEG" if number % 2 else "PNG"
         data = _encode(source.examples.picture(index), image_format)
         file = GOLDEN_DIRECTORY / f"{number:02d}.{image_format.lower()}"
         (folder / file).write_bytes(data)
         files.append(str(file))
         prepared.append(prepare_image(decode_image(data), source.preprocessing))
-    probabilities, _ = run_reference(graph, np.stack(prepared))
+    probabilities, _ = run(np.stack(prepared))
     cases = GoldenCases(
         cases=tuple(
             GoldenCase(image=file, probabilities=tuple(row.tolist()))
@@ -58,13 +72,20 @@ def write_golden_cases(folder: Path, source: TrainedNetwork, graph: ServingGraph
     (folder / GOLDEN_CASES).write_text(cases.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def _one_of_each_class(examples: ImageDataset) -> list[int]:
+def _chosen(examples: ImageDataset | SamplePictures) -> list[int]:
+    """The first picture of each class; where there are fewer classes, others beside them."""
+    if isinstance(examples, SamplePictures):
+        return list(range(min(MAX_CASES, len(examples))))
     first: dict[int, int] = {}
     for index in range(len(examples)):
         first.setdefault(examples.target(index), index)
         if len(first) == min(MAX_CASES, len(examples.labels)):
             break
-    return sorted(first.values())
+    others = (index for index in range(len(examples)) if index not in first.values())
+    chosen = list(first.values())
+    while len(chosen) < min(MAX_CASES, len(examples)):
+        chosen.append(next(others))
+    return sorted(chosen)
 
 
 def _encode(picture: Image.Image, image_format: str) -> bytes:

@@ -6,21 +6,30 @@ from artifact.manifest import Normalization
 from models.normalization import NormalizeImages
 
 
+class ChannelsFirst(nn.Module):
+    """The layout that networks take, for one that normalises by itself."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Turn uint8 `[batch, height, width, channels]` into `[batch, channels, height, width]`."""
+        return image.permute(0, 3, 1, 2)
+
+
 class ServingGraph(nn.Module):
     """Normalisation, the network, temperature and softmax in one.
 
     Args:
         network: The trained network, which gives logits.
-        normalization: What was done to the pixels in training.
+        normalization: What was done to the pixels in training; None for a network that takes uint8
+            pictures and normalises them by itself.
         temperature: What the logits are divided by before softmax (Guo et al., "On Calibration of
             Modern Neural Networks", 2017); 1 leaves them as they are.
     """
 
     def __init__(
-        self, network: nn.Module, normalization: Normalization, temperature: float = 1.0
+        self, network: nn.Module, normalization: Normalization | None, temperature: float = 1.0
     ) -> None:
         super().__init__()
-        self.normalize = NormalizeImages(normalization)
+        self.normalize = NormalizeImages(normalization) if normalization else ChannelsFirst()
         self.network = network
         self.temperature = temperature
 
@@ -34,5 +43,5 @@ class ServingGraph(nn.Module):
             Probabilities and logits, both float32 `[batch, classes]`. The logits are the network's
             own, before temperature.
         """
-        logits = self.network(self.normalize(image))
+        logits = self.network(self.normalize(image)).float()
         return (logits / self.temperature).softmax(dim=1), logits

@@ -1,29 +1,19 @@
-"""Exports a trained network: converts, verifies, and publishes the next version of a model."""
+"""Publishes a trained network as the next version of a model, or says what that would do."""
 
-import importlib.metadata
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
-
-from artifact.bundle import MODEL_FILE, Artifact, checksums, write_manifest
 from artifact.manifest import Manifest
-from artifact.preprocessing import prepare_image
-from artifact.repository import ModelRepository
-from export.conversion import OPSET, convert
-from export.evaluation import evaluate
-from export.golden_cases import TOLERANCES, write_golden_cases
+from artifact.repository import ModelRepository, check_model_name
+from export.building import build_artifact
 from export.graph import ServingGraph
-from export.model_card import model_card
-from export.parity import check_parity
+from export.model_card import describe_preprocessing
+from export.network_checks import check_network
+from export.options import ExportOptions
+from export.progress import ExportProgress, SilentProgress
+from export.sample_pictures import SamplePictures
 from export.source import TrainedNetwork
-from runtime.providers import CPU
-from runtime.session import Session
-
-MODEL_CARD_FILE = "MODEL_CARD.md"
-_TOOLS = ("convd", "torch", "onnx", "onnxscript", "onnxruntime")
+from runtime.providers import installed_providers
 
 
 @dataclass(frozen=True)
@@ -45,8 +35,8 @@ def publish(
     source: TrainedNetwork,
     repository: ModelRepository,
     name: str,
-    *,
-    report: Callable[[str], None] = lambda _: None,
+    options: ExportOptions | None = None,
+    progress: ExportProgress | None = None,
 ) -> Published:
     """Publish a network as the next version of a model; nothing is published that is not verified.
 
@@ -54,51 +44,55 @@ def publish(
         source: The network.
         repository: Where to publish.
         name: The model's name.
-        report: Told what is being done, for people who wait.
+        options: How it is published; None leaves everything as it is.
+        progress: Told of each stage.
 
     Raises:
         ExportError: The network cannot be converted, or gives other answers once it is.
         RepositoryError: The name or the repository cannot be used.
     """
     with repository.staging(name) as staging:
-        report("preparing the evaluation pictures")
-        count = len(source.examples)
-        images = [
-            prepare_image(source.examples.picture(index), source.preprocessing)
-            for index in range(count)
-        ]
-        targets = [source.examples.target(index) for index in range(count)]
-        report("converting to ONNX")
-        graph = ServingGraph(source.network, source.normalization).eval()
-        model = convert(graph, source.preprocessing, len(source.labels))
-        report("comparing ONNX Runtime with PyTorch")
-        parity = check_parity(graph, model, images)
-        report("measuring accuracy")
-        evaluation = evaluate(Session(model, CPU), images, targets, source.examples_name)
-        report("writing golden cases and manifest")
-        (staging / MODEL_FILE).write_bytes(model)
-        write_golden_cases(staging, source, graph)
-        manifest = Manifest(
-            created_at=datetime.now(UTC),
-            labels=source.labels,
-            preprocessing=source.preprocessing,
-            normalization=source.normalization,
-            opset=OPSET,
-            provenance=source.provenance.model_copy(update={"tools": _tool_versions()}),
-            accuracy=evaluation.accuracy(),
-            parity=(parity,),
-            baseline=evaluation.baseline(),
-            golden_tolerances=TOLERANCES,
-            files={},
+        manifest = build_artifact(
+            source, staging, name, options or ExportOptions(), progress or SilentProgress()
         )
-        (staging / MODEL_CARD_FILE).write_text(model_card(name, manifest), encoding="utf-8")
-        manifest = manifest.model_copy(update={"files": checksums(staging)})
-        write_manifest(staging, manifest)
-        Artifact.open(staging).check_all_files()
         version = repository.publish(name, staging)
         return Published(repository.version_path(name, version), version, manifest)
 
 
-def _tool_versions() -> dict[str, str]:
-    versions = {tool: importlib.metadata.version(tool) for tool in _TOOLS}
-    return versions | {"torch": torch.__version__}
+def plan(
+    source: TrainedNetwork, repository: ModelRepository, name: str, options: ExportOptions
+) -> dict[str, str]:
+    """Say what `publish` would do, and check what can be checked without converting.
+
+    Returns:
+        What it would do, by subject, for people to read.
+
+    Raises:
+        ExportError: The network or the options would be refused.
+        RepositoryError: The name or the repository cannot be used.
+    """
+    check_model_name(name)
+    options.check(source)
+    graph = ServingGraph(source.network, source.normalization)
+    check_network(graph, source.preprocessing, len(source.labels))
+    version = max(repository.versions(name), default=0) + 1
+    height, width, channels = source.preprocessing.output_shape
+    labelled = not isinstance(source.examples, SamplePictures)
+    calibration = options.calibration_data
+    return {
+        "network": f"{source.provenance.source}, {source.provenance.parameters or 0:,} parameters",
+        "classes": f"{len(source.labels)}: {', '.join(source.labels[:5])}"
+        + (", ..." if len(source.labels) > 5 else ""),
+        "input": f"uint8 [batch, {height}, {width}, {channels}]",
+        "preprocessing": describe_preprocessing(source.preprocessing),
+        "precision": options.precision,
+        "temperature": f"fitted on {calibration.name}" if calibration else "1",
+        "accuracy": (
+            f"measured on {len(source.examples)} pictures ({source.examples_name})"
+            if labelled
+            else "not measured; give --data SPEC"
+        ),
+        "verified on": ", ".join(str(provider) for provider in installed_providers()),
+        "signed": "yes" if options.signing_key else "no",
+        "published as": str(repository.version_path(name, version)),
+    }

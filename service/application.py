@@ -29,6 +29,7 @@ class Application:
 
     Raises:
         RepositoryError: The repository does not exist or cannot be read.
+        SigningKeyError: The key of the required signature cannot be read.
         BindError: A port is taken or not allowed.
     """
 

@@ -7,6 +7,7 @@ from functools import partial
 from artifact.bundle import Artifact
 from artifact.manifest import Manifest
 from artifact.repository import ModelRepository
+from artifact.signature import read_public_key
 from runtime.choice import ProvenSession, prove_session
 from runtime.cores import CoreBudget
 from runtime.providers import ExecutionProvider
@@ -103,6 +104,9 @@ class ServableLoader:
         metrics: Where the servables count what they do.
         cores: What all servables share the cores with.
         cache: Where all servables keep answers; None for nowhere.
+
+    Raises:
+        SigningKeyError: The key of the required signature cannot be read.
     """
 
     def __init__(
@@ -118,6 +122,8 @@ class ServableLoader:
         self._metrics = metrics
         self._cores = cores
         self._cache = cache
+        required = settings.require_signature
+        self._signed_by = read_public_key(required) if required else None
 
     def __call__(self, name: str, version: int, configuration: ModelConfiguration) -> Servable:
         """Read, check, prove and warm up one version.
@@ -131,7 +137,8 @@ class ServableLoader:
             ArtifactError: It is incomplete, altered or does not give its golden answers.
         """
         settings = self._settings.model_copy(update=configuration.engine_settings())
-        artifact = Artifact.open(self._repository.version_path(name, version))
+        path = self._repository.version_path(name, version)
+        artifact = Artifact.open(path, signed_by=self._signed_by)
         artifact.check_all_files()
         proven = prove_session(
             artifact,

@@ -45,6 +45,10 @@ class ServerSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, extra="forbid", frozen=True)
 
     repository: Path = Field(description="Folder with the models to serve.")
+    require_signature: Path | None = Field(
+        None,
+        description="Ed25519 public key (PEM); models that its owner has not signed never serve.",
+    )
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
     grpc_port: int = Field(8001, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
     http_port: int = Field(

@@ -8,7 +8,8 @@ import torch
 from artifact.manifest import Normalization
 from artifact.repository import ModelRepository
 from export.publication import publish
-from export.source import TrainedNetwork, network_from_checkpoint
+from export.source import TrainedNetwork
+from export.sources.checkpoint import network_from_checkpoint
 from models import create_model
 from models.checkpoint import CheckpointDescription, save_checkpoint
 from models.data import load_dataset

@@ -1,0 +1,81 @@
+"""Values of options that are more than a word or a number."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from artifact.preprocessing import CenterCrop, ResizeShorterSide, ResizeTo
+
+
+class Size(click.ParamType[tuple[int, ...]]):
+    """`224` or `HEIGHTxWIDTH`, in pixels."""
+
+    name = "size"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Read one or two positive numbers."""
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).lower().split("x")
+        if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+            self.fail(f"{value!r} is no size: write 224, or 240x320 (height x width)", param, ctx)
+        return tuple(int(part) for part in parts)
+
+
+class Numbers(click.ParamType[tuple[float, ...]]):
+    """Numbers with commas between them."""
+
+    name = "numbers"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """Read at least one number."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is no list of numbers: write 0.485,0.456,0.406", param, ctx)
+
+
+class Labels(click.ParamType[tuple[str, ...]]):
+    """Names with commas between them, or a file with one a line."""
+
+    name = "labels"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Read the names."""
+        if isinstance(value, tuple):
+            return value
+        text = str(value)
+        if "," in text:
+            return tuple(name.strip() for name in text.split(","))
+        try:
+            return tuple(Path(text).read_text(encoding="utf-8").rstrip("\n").split("\n"))
+        except OSError as error:
+            self.fail(
+                f"{text} cannot be read ({error.strerror}): give names with commas between them, "
+                "or a file with one name a line",
+                param,
+                ctx,
+            )
+
+
+def resize_of(size: Sequence[int] | None) -> ResizeShorterSide | ResizeTo | None:
+    """How pictures are scaled to a size: one number is the shorter side's."""
+    if size is None:
+        return None
+    if len(size) == 1:
+        return ResizeShorterSide(size=size[0])
+    return ResizeTo(height=size[0], width=size[1])
+
+
+def crop_of(size: Sequence[int] | None) -> CenterCrop | None:
+    """What is cut from the middle: one number is height and width."""
+    return CenterCrop(height=size[0], width=size[-1]) if size else None

@@ -1,0 +1,144 @@
+"""Finds the first layer where a converted network parts from its source."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from artifact.precision import Precision
+from export.conversion import Conversion
+from runtime.errors import SessionError
+from runtime.providers import CPU, ExecutionProvider
+from runtime.session import open_session
+
+_LOG = logging.getLogger(__name__)
+
+_RELATIVE_LIMITS: dict[Precision, float] = {
+    "float32": 1e-4,
+    "float16": 1e-2,
+    "bfloat16": 5e-2,
+    "int8": 0.2,
+}
+"""Difference, relative to a layer's largest output, from which on it counts as parted."""
+
+
+def first_divergence(
+    conversion: Conversion,
+    model: onnx.ModelProto,
+    images: NDArray[np.uint8],
+    provider: ExecutionProvider,
+    network_precision: Precision = "float32",
+) -> str | None:
+    """Compare layer by layer.
+
+    Args:
+        conversion: The converted network and what PyTorch traced.
+        model: What is published; the converted network itself, or a smaller one made of it.
+        images: uint8 `[batch, height, width, channels]`.
+        provider: Where the published network runs.
+        network_precision: Its precision.
+
+    Returns:
+        The layer, its operator and the line of code that it comes from; None where no layer can be
+        compared or none has parted.
+    """
+    try:
+        expected = _traced_values(conversion, images) or _plain_values(conversion.model, images)
+        found = _values(model, images, provider, list(expected))
+    # This only explains a failure that is reported anyway.
+    except Exception as error:
+        _LOG.debug("the first diverging layer cannot be found: %s", error)
+        return None
+    limit = _RELATIVE_LIMITS[provider.computes_in(network_precision)]
+    for node in model.graph.node:
+        for name in node.output:
+            if name in found and _relative_difference(found[name], expected[name]) > limit:
+                return _describe(node)
+    return None
+
+
+def _traced_values(
+    conversion: Conversion, images: NDArray[np.uint8]
+) -> dict[str, NDArray[np.float32]]:
+    """What every traced operator gives in PyTorch, by name."""
+    if conversion.program is None:
+        return {}
+    recorder = _Recorder(conversion.program.module())
+    with torch.inference_mode():
+        recorder.run(torch.from_numpy(images))
+    return recorder.values
+
+
+class _Recorder(torch.fx.Interpreter):
+    """Keeps every floating-point value of a traced network."""
+
+    def __init__(self, module: torch.fx.GraphModule) -> None:
+        super().__init__(module)
+        self.values: dict[str, NDArray[np.float32]] = {}
+
+    def run_node(self, n: torch.fx.Node) -> Any:  # noqa: ANN401
+        value = super().run_node(n)
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            self.values[n.name] = value.numpy()
+        return value
+
+
+def _plain_values(
+    model: onnx.ModelProto, images: NDArray[np.uint8]
+) -> dict[str, NDArray[np.float32]]:
+    """What every node gives on the CPU provider, by name."""
+    names = [name for node in model.graph.node for name in node.output]
+    return _values(model, images, CPU, names)
+
+
+def _values(
+    model: onnx.ModelProto,
+    images: NDArray[np.uint8],
+    provider: ExecutionProvider,
+    names: list[str],
+) -> dict[str, NDArray[np.float32]]:
+    watched = list(_floating_values(model, set(names)))
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy.graph.output.extend(watched)
+    wanted = [value.name for value in watched]
+    try:
+        session = open_session(copy.SerializeToString(), provider)
+    except SessionError:
+        return {}
+    values = session.run(wanted, {model.graph.input[0].name: images})
+    return dict(zip(wanted, values, strict=True))
+
+
+def _floating_values(model: onnx.ModelProto, names: set[str]) -> Iterator[onnx.ValueInfoProto]:
+    """Values inside the graph that can be made outputs of it."""
+    inferred = onnx.shape_inference.infer_shapes(model)
+    outputs = {value.name for value in model.graph.output}
+    floating = {TensorProto.FLOAT, TensorProto.FLOAT16}
+    for value in inferred.graph.value_info:
+        element_type = value.type.tensor_type.elem_type
+        if value.name in names - outputs and element_type in floating:
+            yield helper.make_tensor_value_info(value.name, element_type, None)
+
+
+def _relative_difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    if found.shape != expected.shape:
+        return float("inf")
+    scale = max(float(np.abs(expected).max()), 1e-6)
+    difference = float(np.abs(found.astype(np.float64) - expected).max()) / scale
+    return difference if np.isfinite(difference) else float("inf")
+
+
+def _describe(node: onnx.NodeProto) -> str:
+    """A node in the words of the network's code, where PyTorch has left them."""
+    notes: Mapping[str, str] = {note.key: note.value for note in node.metadata_props}
+    scopes = notes.get("pkg.torch.onnx.name_scopes", "").strip("[]").replace("'", "").split(", ")
+    modules = [scope for scope in scopes[:-1] if scope]
+    layer = modules[-1].removeprefix("network.") if modules else node.name or node.output[0]
+    code = [line.strip() for line in notes.get("pkg.torch.onnx.stack_trace", "").splitlines()]
+    return f"{layer} ({node.op_type})" + (f": {code[-1]}" if code and code[-1] else "")

@@ -1,0 +1,51 @@
+"""What can be asked of an export besides the network itself."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from export.errors import SourceError
+from export.sample_pictures import SamplePictures
+from export.source import TrainedNetwork
+from export.sources.evaluation_data import NamedDataset
+
+ExportPrecision = Literal["float32", "float16", "int8"]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How a network is published.
+
+    Attributes:
+        precision: Precision of the published weights.
+        quantization_data: Pictures on which the ranges of activations are measured, for int8.
+        max_accuracy_drop: Largest drop of top-1 accuracy that a smaller precision may cost, 0 to 1.
+        calibration_data: Pictures that a temperature is fitted on; None leaves it at 1.
+        signing_key: What signs the manifest; None leaves it unsigned.
+    """
+
+    precision: ExportPrecision = "float32"
+    quantization_data: NamedDataset | None = None
+    max_accuracy_drop: float = 0.01
+    calibration_data: NamedDataset | None = None
+    signing_key: Ed25519PrivateKey | None = None
+
+    def check(self, source: TrainedNetwork) -> None:
+        """Refuse what does not go together.
+
+        Raises:
+            SourceError: Data are missing for what is asked, or given for nothing.
+        """
+        if self.precision == "int8" and self.quantization_data is None:
+            raise SourceError(
+                "--precision int8 has to see pictures: give --calibration-data SPEC, such as what "
+                "the network was trained on"
+            )
+        if self.precision != "int8" and self.quantization_data is not None:
+            raise SourceError("--calibration-data is for --precision int8: leave it out")
+        if self.precision != "float32" and isinstance(source.examples, SamplePictures):
+            raise SourceError(
+                f"--precision {self.precision} costs accuracy, which has to be measured: give "
+                "--data SPEC"
+            )

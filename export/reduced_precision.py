@@ -1,0 +1,85 @@
+"""Makes a network smaller, and refuses when that costs too much accuracy."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from artifact.evidence import QuantizationReport
+from artifact.preprocessing import Preprocessing, prepare_image
+from export.errors import AccuracyDropError
+from export.evaluation import Evaluation
+from export.half_precision import to_float16
+from export.options import ExportOptions
+from export.progress import ExportProgress
+from export.quantization import MAX_EXAMPLES, to_int8
+from models.data import ImageDataset
+
+_BATCH_SIZE = 32
+
+
+def reduce_precision(
+    model: onnx.ModelProto,
+    preprocessing: Preprocessing,
+    options: ExportOptions,
+    progress: ExportProgress,
+) -> onnx.ModelProto:
+    """Convert a float32 graph to the precision that is asked for.
+
+    Args:
+        model: A served graph in float32.
+        preprocessing: From a decoded picture to the graph's input.
+        options: What is asked for.
+        progress: Told of each stage.
+
+    Raises:
+        ConversionError: The graph cannot be quantised.
+    """
+    if options.precision == "float16":
+        with progress.stage("converting to float16"):
+            return to_float16(model)
+    if options.quantization_data is not None:
+        pictures = options.quantization_data.pictures
+        total = min(MAX_EXAMPLES, len(pictures))
+        with progress.stage("measuring the ranges of activations", total) as advance:
+            return to_int8(model, _batches(pictures, preprocessing, total), advance)
+    return model
+
+
+def check_accuracy_drop(
+    before: Evaluation, after: Evaluation, options: ExportOptions
+) -> QuantizationReport:
+    """Compare the accuracy of the float32 network with that of the smaller one.
+
+    Raises:
+        AccuracyDropError: The drop is over the limit.
+    """
+    top1_before, top1_after = before.accuracy().top1, after.accuracy().top1
+    drop = top1_before - top1_after
+    if drop > options.max_accuracy_drop:
+        raise AccuracyDropError(
+            f"{options.precision} costs {drop:.2%} of accuracy ({top1_before:.2%} before, "
+            f"{top1_after:.2%} after, on {before.data}), more than --max-accuracy-drop allows "
+            f"({options.max_accuracy_drop:.2%}); give more --calibration-data, or publish float32"
+        )
+    data = options.quantization_data
+    return QuantizationReport(
+        data=data.name if data else None,
+        examples=min(MAX_EXAMPLES, len(data.pictures)) if data else 0,
+        top1_before=top1_before,
+        top1_after=top1_after,
+        max_accuracy_drop=options.max_accuracy_drop,
+    )
+
+
+def _batches(
+    pictures: ImageDataset, preprocessing: Preprocessing, total: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Pictures from the whole data set, since many are sorted by class."""
+    indices = np.linspace(0, len(pictures) - 1, total).round().astype(int)
+    for start in range(0, total, _BATCH_SIZE):
+        chosen = indices[start : start + _BATCH_SIZE]
+        yield np.stack(
+            [prepare_image(pictures.picture(int(index)), preprocessing) for index in chosen]
+        )

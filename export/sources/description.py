@@ -1,0 +1,159 @@
+"""What has to be known of a network besides its weights."""
+
+from collections import Counter
+from dataclasses import dataclass, fields
+from typing import Literal, NamedTuple
+
+from pydantic import ValidationError
+
+from artifact.manifest import Normalization
+from artifact.preprocessing import (
+    CenterCrop,
+    ChannelOrder,
+    Preprocessing,
+    ResizeShorterSide,
+    ResizeTo,
+)
+from export.errors import SourceError
+
+
+@dataclass(frozen=True)
+class GivenDescription:
+    """What the user says of a network; None where it is left to the source.
+
+    Attributes:
+        labels: Class names in the order of the outputs.
+        resize: How pictures are scaled.
+        crop: What is cut from their middle.
+        interpolation: The resampling filter.
+        channel_order: Order of the channels, or `L` for one.
+        exif_orientation: Whether pictures are turned upright first.
+        mean: Mean per channel of pixels scaled to 0..1; one value is taken for all.
+        std: Standard deviation, likewise.
+    """
+
+    labels: tuple[str, ...] | None = None
+    resize: ResizeShorterSide | ResizeTo | None = None
+    crop: CenterCrop | None = None
+    interpolation: Literal["bilinear", "bicubic"] | None = None
+    channel_order: ChannelOrder | None = None
+    exif_orientation: bool | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def refuse_for(self, source: str) -> None:
+        """Refuse what is given where the source has said it all.
+
+        Raises:
+            SourceError: Something is given.
+        """
+        given = [field.name for field in fields(self) if getattr(self, field.name) is not None]
+        if given:
+            flag = "--" + given[0].replace("_", "-")
+            raise SourceError(f"{source} already says what {flag} says: leave {flag} out")
+
+
+class Description(NamedTuple):
+    """What is known of a network in the end."""
+
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    normalization: Normalization | None
+
+
+def describe(
+    given: GivenDescription,
+    *,
+    labels: tuple[str, ...] | None = None,
+    preprocessing: Preprocessing | None = None,
+    normalization: Normalization | None = None,
+    takes_pixels: bool = False,
+) -> Description:
+    """Combine what is given with what the source knows; what is given wins.
+
+    Args:
+        given: What the user says.
+        labels: Labels that the source knows.
+        preprocessing: Its recipe.
+        normalization: Its normalisation.
+        takes_pixels: Whether the network takes uint8 pixels, so that nothing normalises them.
+
+    Raises:
+        SourceError: Something is missing or contradicts itself; the text names the flag.
+    """
+    labels = given.labels or labels
+    if labels is None:
+        raise SourceError(
+            "the names of the classes are unknown: give --labels cat,dog,... or --labels FILE with "
+            "one name a line, in the order of the outputs"
+        )
+    _check_labels(labels)
+    recipe = _preprocessing(given, preprocessing)
+    if takes_pixels:
+        if given.mean or given.std:
+            raise SourceError(
+                "the network takes uint8 pixels and normalises them itself: leave --mean and --std "
+                "out"
+            )
+        return Description(labels, recipe, None)
+    return Description(labels, recipe, _normalization(given, normalization, recipe.channels))
+
+
+def _check_labels(labels: tuple[str, ...]) -> None:
+    repeated = sorted(label for label, count in Counter(labels).items() if count > 1)
+    if repeated:
+        raise SourceError(
+            f"labels must be distinct; repeated: {', '.join(repeated[:5])}: give each class a name "
+            "of its own with --labels"
+        )
+    if not all(label.strip() for label in labels):
+        raise SourceError("a label is empty: give each class a name with --labels")
+
+
+def _preprocessing(given: GivenDescription, known: Preprocessing | None) -> Preprocessing:
+    resize = given.resize or (known.resize if known else None)
+    if resize is None:
+        raise SourceError(
+            "the size of the pictures is unknown: give --resize 224x224 to squeeze them to it, or "
+            "--resize 256 --crop 224 to scale the shorter side and cut the middle"
+        )
+    values: dict[str, object] = known.model_dump() if known else {}
+    values["resize"] = resize
+    if given.resize or given.crop:
+        values["center_crop"] = given.crop
+    said = {
+        "interpolation": given.interpolation,
+        "channel_order": given.channel_order,
+        "apply_exif_orientation": given.exif_orientation,
+    }
+    values |= {name: value for name, value in said.items() if value is not None}
+    try:
+        return Preprocessing.model_validate(values)
+    except ValidationError as error:
+        reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        raise SourceError(f"{reason} (--resize and --crop)") from error
+
+
+def _normalization(
+    given: GivenDescription, known: Normalization | None, channels: int
+) -> Normalization:
+    mean = given.mean or (known.mean if known else None)
+    std = given.std or (known.std if known else None)
+    if mean is None or std is None:
+        raise SourceError(
+            "what was done to the pixels in training is unknown: give --mean and --std, such as "
+            "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225, or --mean 0 --std 1 where pixels "
+            "were scaled to 0..1 and no more"
+        )
+    for flag, values in (("--mean", mean), ("--std", std)):
+        if len(values) not in (1, channels):
+            raise SourceError(
+                f"{flag} has {len(values)} values for {channels} channels: give one, or one for "
+                "each channel"
+            )
+    if min(std) <= 0:
+        raise SourceError("--std must be positive")
+    return Normalization(
+        mean=mean if len(mean) == channels else mean * channels,
+        std=std if len(std) == channels else std * channels,
+    )

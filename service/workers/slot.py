@@ -12,7 +12,7 @@ from prometheus_client import Metric
 from service.settings import ServerSettings
 from service.workers.aggregation import add_up, only_counts
 from service.workers.line import Line
-from service.workers.worker import Report, run_worker
+from service.workers.worker import CANNOT_START, Report, run_worker
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +33,16 @@ class WorkerSlot:
         number: Which worker this is, from 1.
         settings: What it is started with.
         cores: Cores that its sessions may keep busy.
+
+    Attributes:
+        restarts: How often another was started.
+        gave_up: Whether the first could not use its settings, so that no other would.
     """
 
     def __init__(self, number: int, settings: ServerSettings, cores: int) -> None:
         self.number = number
         self.restarts = 0
+        self.gave_up = False
         self._settings = settings
         self._cores = cores
         self._stop = threading.Event()
@@ -110,6 +115,9 @@ class WorkerSlot:
             started = time.monotonic()
             exit_code = self._run_once()
             if self._stop.is_set():
+                break
+            if exit_code == CANNOT_START and self.restarts == 0:
+                self.gave_up = True
                 break
             if time.monotonic() - started > STABLE_SECONDS:
                 pause_seconds = FIRST_PAUSE_SECONDS

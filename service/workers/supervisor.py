@@ -28,6 +28,10 @@ CONNECTION_AGE_SECONDS = 30.0
 _POLL_SECONDS = 1.0
 
 
+class WorkerError(Exception):
+    """The workers cannot start with these settings."""
+
+
 class Supervisor:
     """Runs `workers` processes that share the gRPC port.
 
@@ -66,7 +70,11 @@ class Supervisor:
         ]
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then drain every worker."""
+        """Serve until SIGTERM or SIGINT, then drain every worker.
+
+        Raises:
+            WorkerError: The workers cannot use the settings; their log says why.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         if self._settings.workers > available_cores():
@@ -88,6 +96,8 @@ class Supervisor:
         )
         ready_before = False
         while not self._stop.wait(_POLL_SECONDS):
+            if any(slot.gave_up for slot in self._slots):
+                break
             # What a worker had counted until its last report outlives it.
             self._ask_for_reports()
             reason = self._unready_reason()
@@ -95,6 +105,8 @@ class Supervisor:
                 ready_before = not reason
                 logger.info("ready" if not reason else f"not ready: {reason}")
         self._drain()
+        if any(slot.gave_up for slot in self._slots):
+            raise WorkerError("a worker could not start; the log has the reason")
 
     def unready_reason(self) -> str:
         """Why the server is not ready; empty when every worker is."""

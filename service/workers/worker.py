@@ -4,14 +4,20 @@ import dataclasses
 import logging
 import os
 import signal
+import sys
 import threading
 from multiprocessing.connection import Connection
 
 from prometheus_client import Metric
 
+from artifact.errors import ArtifactError
 from service.application import Application
+from service.rpc.server import BindError
 from service.settings import ServerSettings
 from service.workers.line import Line
+
+CANNOT_START = 78
+"""Exit code of a worker whose settings cannot be used, as sysexits.h has it."""
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +52,11 @@ def run_worker(settings: ServerSettings, connection: Connection, number: int, co
     # Ctrl-C reaches the whole group; the supervisor tells each worker when to drain.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
-    application = Application(settings, cores=cores, is_worker=True)
+    try:
+        application = Application(settings, cores=cores, is_worker=True)
+    except (ArtifactError, BindError) as error:
+        logger.error("cannot start: %s", error)
+        sys.exit(CANNOT_START)
 
     def report(_argument: object) -> Report:
         return Report(application.unready_reason(), list(application.registry.collect()))

@@ -155,13 +155,26 @@ def test_a_port_that_is_taken_is_refused_though_workers_could_share_it(repositor
 
 
 def test_a_server_whose_repository_is_missing_says_so_at_once(tmp_path: Path) -> None:
+    code, log = serve_in_vain("--repository", tmp_path / "nowhere")
+    assert code == 1
+    assert "nowhere does not exist" in log
+
+
+def test_a_setting_that_no_worker_can_use_ends_the_server(repository: Path, tmp_path: Path) -> None:
+    key = tmp_path / "missing.pem"
+    code, log = serve_in_vain("--repository", repository, "--require-signature", key)
+    assert code == 1
+    assert "missing.pem" in log
+    assert "a worker could not start" in log
+
+
+def serve_in_vain(*flags: object) -> tuple[int, str]:
     command = [sys.executable, "-m", "convd", "serve", "--workers", "2"]
-    command += ["--repository", str(tmp_path / "nowhere")]
+    command += ["--grpc-port", "0", "--http-port", "0", *map(str, flags)]
     run = subprocess.run(
         command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
     )
-    assert run.returncode == 1
-    assert "nowhere does not exist" in run.stderr
+    return run.returncode, run.stderr
 
 
 @given(cores=st.integers(1, 64), count=st.integers(1, 64))

@@ -10,6 +10,7 @@ from artifact.errors import ArtifactError
 from service.application import Application
 from service.rpc.server import BindError
 from service.settings import ServerSettings, SettingsError, load_settings
+from service.workers.supervisor import Supervisor, WorkerError
 
 
 def _with_settings(command: click.Command) -> click.Command:
@@ -61,8 +62,10 @@ def command(config: Path | None, **flags: Any) -> None:  # noqa: ANN401
     )
     try:
         given = {name: value for name, value in flags.items() if value is not None}
-        Application(load_settings(given, config)).run()
-    except (SettingsError, ArtifactError, BindError) as error:
+        settings = load_settings(given, config)
+        server = Supervisor(settings) if settings.workers > 1 else Application(settings)
+        server.run()
+    except (SettingsError, ArtifactError, BindError, WorkerError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -6,6 +6,8 @@ import threading
 import time
 from types import FrameType
 
+from prometheus_client import CollectorRegistry
+
 from artifact.repository import ModelRepository
 from runtime.cores import CoreBudget, available_cores
 from service.endpoints import HttpEndpoints
@@ -26,6 +28,9 @@ class Application:
 
     Args:
         settings: The server's settings.
+        cores: Cores that inference may keep busy; None for all that there are.
+        is_worker: Whether it is one of several that share the gRPC port, and leaves HTTP to their
+            supervisor.
 
     Raises:
         RepositoryError: The repository does not exist or cannot be read.
@@ -33,7 +38,9 @@ class Application:
         BindError: A port is taken or not allowed.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(
+        self, settings: ServerSettings, *, cores: int | None = None, is_worker: bool = False
+    ) -> None:
         self._settings = settings
         self._metrics = Metrics()
         self._catalog = Catalog()
@@ -47,7 +54,7 @@ class Application:
             repository,
             self._catalog,
             ServableLoader(
-                repository, settings, self._metrics, CoreBudget(available_cores()), cache
+                repository, settings, self._metrics, CoreBudget(cores or available_cores()), cache
             ),
             poll_seconds=settings.poll_seconds,
             on_change=self._version_changed,
@@ -58,19 +65,10 @@ class Application:
             max_image_pixels=settings.max_image_pixels,
             max_images_per_request=settings.max_images_per_request,
         )
-        self._grpc = GrpcServer(inference, self._manager, self._metrics, settings)
-        try:
-            self._http = HttpEndpoints(
-                settings.host,
-                settings.http_port,
-                self._metrics.registry,
-                self._manager.unready_reason,
-            )
-        except OSError as error:
-            raise BindError(
-                f"cannot listen on {settings.host}:{settings.http_port}: {error.strerror}; "
-                "choose another port with --http-port"
-            ) from error
+        self._grpc = GrpcServer(
+            inference, self._manager, self._metrics, settings, shares_port=is_worker
+        )
+        self._http = None if is_worker else self._http_endpoints()
         self._stop = threading.Event()
         self._unready_reason = "loading"
         self._shown: set[tuple[str, int]] = set()
@@ -82,12 +80,18 @@ class Application:
 
     @property
     def http_port(self) -> int:
-        """The port on which metrics and health are answered."""
-        return self._http.port
+        """The port on which metrics and health are answered; 0 for none."""
+        return self._http.port if self._http else 0
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """What it counts."""
+        return self._metrics.registry
 
     def start(self) -> None:
         """Begin to answer; the models are loaded in the background and readiness follows them."""
-        self._http.start()
+        if self._http:
+            self._http.start()
         self._grpc.start()
         self._manager.start()
 
@@ -118,8 +122,21 @@ class Application:
         self._grpc.drain(self._settings.drain_seconds)
         remaining_seconds = self._settings.drain_seconds - (time.monotonic() - started)
         self._manager.unload_all(max(remaining_seconds, 0.1))
-        self._http.stop()
+        if self._http:
+            self._http.stop()
         logger.info("stopped after %.1f s", time.monotonic() - started)
+
+    def _http_endpoints(self) -> HttpEndpoints:
+        settings = self._settings
+        try:
+            return HttpEndpoints(
+                settings.host, settings.http_port, self.registry, self.unready_reason
+            )
+        except OSError as error:
+            raise BindError(
+                f"cannot listen on {settings.host}:{settings.http_port}: {error.strerror}; "
+                "choose another port with --http-port"
+            ) from error
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         logger.info("received %s", signal.Signals(number).name)

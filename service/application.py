@@ -71,6 +71,8 @@ class Application:
                 f"cannot listen on {settings.host}:{settings.http_port}: {error.strerror}; "
                 "choose another port with --http-port"
             ) from error
+        self._metrics.watch_versions(self._catalog.statuses)
+        self._metrics.watch_readiness(self._manager.unready_reason)
         self._stop = threading.Event()
         self._unready_reason = "loading"
         self._shown: set[tuple[str, int]] = set()
@@ -126,14 +128,6 @@ class Application:
         self._stop.set()
 
     def _version_changed(self, status: VersionStatus) -> None:
-        servable = status.servable
-        self._metrics.version_changed(
-            status.name,
-            status.version,
-            status.state,
-            provider=servable.session.provider.name if servable else "",
-            golden_difference=servable.golden_difference if servable else None,
-        )
         self._grpc.set_serving(status.name, serving=self._catalog.newest(status.name) is not None)
 
     def _looked(self) -> None:

@@ -26,6 +26,7 @@ class Application:
 
     Args:
         settings: The server's settings.
+        metrics: Where it counts; None for metrics of its own.
 
     Raises:
         RepositoryError: The repository does not exist or cannot be read.
@@ -33,9 +34,9 @@ class Application:
         BindError: A port is taken or not allowed.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, metrics: Metrics | None = None) -> None:
         self._settings = settings
-        self._metrics = Metrics()
+        self._metrics = metrics or Metrics()
         self._catalog = Catalog()
         cache = None
         if settings.response_cache_bytes:

@@ -62,6 +62,12 @@ class Distribution:
         with self._lock:
             self._add(values)
 
+    @property
+    def count(self) -> int:
+        """How many values there were."""
+        self._sort_in()
+        return int(self._counts.sum())
+
     def buckets(self) -> tuple[list[Bucket], float]:
         """Cumulative counts by upper bound with their exemplars, and the sum of all values."""
         self._sort_in()
@@ -131,6 +137,11 @@ class Histogram(Collector):
                 if all(values[place] == value for place, value in wanted):
                     del self._distributions[values]
 
+    def distributions(self) -> list[tuple[tuple[str, ...], Distribution]]:
+        """Every distribution with its labels."""
+        with self._lock:
+            return list(self._distributions.items())
+
     def describe(self) -> Iterable[Metric]:
         """The family without its samples."""
         return [HistogramMetricFamily(self._name, self._documentation, labels=self._label_names)]
@@ -138,9 +149,7 @@ class Histogram(Collector):
     def collect(self) -> Iterable[Metric]:
         """The family with its samples."""
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._label_names)
-        with self._lock:
-            distributions = list(self._distributions.items())
-        for values, distribution in distributions:
+        for values, distribution in self.distributions():
             buckets, total = distribution.buckets()
             family.add_metric(values, buckets, total)
         return [family]

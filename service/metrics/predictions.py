@@ -147,11 +147,12 @@ class PredictionMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """The families with their samples."""
-        predictions, drift = families = self._families()
+        images, predictions, drift = families = self._families()
         with self._lock:
             recorders = list(self._recorders.items())
         for version, recorder in recorders:
             recorder.count_kept()
+            images.add_metric(version, recorder.confidence.count)
             for label, count in recorder.class_counts():
                 predictions.add_metric([*version, label], count)
             if recorder.drift is None:
@@ -162,8 +163,9 @@ class PredictionMetrics(Collector):
                 drift.add_metric([*version, "confidence"], indices[1])
         return families
 
-    def _families(self) -> tuple[CounterMetricFamily, GaugeMetricFamily]:
+    def _families(self) -> tuple[CounterMetricFamily, CounterMetricFamily, GaugeMetricFamily]:
         return (
+            CounterMetricFamily("convd_images", "Images that were classified.", labels=_VERSION),
             CounterMetricFamily(
                 "convd_predictions",
                 "Images by the class that the network found most probable.",

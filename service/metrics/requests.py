@@ -1,34 +1,33 @@
 """Requests of every method, answered or refused."""
 
-from prometheus_client import CollectorRegistry, Counter
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from service.metrics.buckets import SECONDS
 from service.metrics.histogram import Histogram
 
+_LABELS = ["model", "version", "method", "code"]
 
-class RequestMetrics:
-    """Counts requests and times them.
+
+class RequestMetrics(Collector):
+    """Times requests, and so counts them.
 
     Args:
         registry: Where they are collected.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._requests = Counter(
-            "convd_requests",
-            "Requests answered, by model, version, method and gRPC status code.",
-            ["model", "version", "method", "code"],
-            registry=registry,
-        )
+        registry.register(self)
         self._seconds = Histogram(
             "convd_request_duration_seconds",
-            "Time from the arrival of a request to its answer.",
-            ["model", "version", "method"],
+            "Time from the beginning of the work on a request to its answer.",
+            _LABELS,
             SECONDS,
             registry,
         )
-        # Looking a child up by its labels costs more than counting does.
-        self._children: dict[tuple[str, str, str, str], Counter] = {}
 
     def answered(
         self,
@@ -50,17 +49,26 @@ class RequestMetrics:
             seconds: How long it took.
             trace_id: Its trace; empty where it is not traced.
         """
-        labels = (model, version, method, code)
-        child = self._children.get(labels)
-        if child is None:
-            child = self._children[labels] = self._requests.labels(*labels)
-        child.inc()
-        self._seconds.labels(model, version, method).observe(seconds, trace_id)
+        self._seconds.labels(model, version, method, code).observe(seconds, trace_id)
 
     def forget(self, model: str, version: str) -> None:
         """Drop the series of one version."""
-        labels = {"model": model, "version": version}
-        self._requests.remove_by_labels(labels)
-        self._seconds.remove_matching(labels)
-        for key in [key for key in list(self._children) if key[:2] == (model, version)]:
-            self._children.pop(key, None)
+        self._seconds.remove_matching({"model": model, "version": version})
+
+    def describe(self) -> Iterable[Metric]:
+        """The family without its samples."""
+        return [self._family()]
+
+    def collect(self) -> Iterable[Metric]:
+        """The family with its samples."""
+        family = self._family()
+        for labels, distribution in self._seconds.distributions():
+            family.add_metric(labels, distribution.count)
+        return [family]
+
+    def _family(self) -> CounterMetricFamily:
+        return CounterMetricFamily(
+            "convd_requests",
+            "Requests answered, by model, version, method and gRPC status code.",
+            labels=_LABELS,
+        )

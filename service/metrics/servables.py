@@ -1,7 +1,5 @@
 """What servables do: images, stages, batches and rows that were dropped."""
 
-import numpy as np
-from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter
 
 from artifact.manifest import Manifest
@@ -42,10 +40,10 @@ class ServableMetrics:
             SECONDS,
             registry,
         )
-        self.images = Counter(
-            "convd_images",
-            "Images that were classified, or refused because they could not be decoded.",
-            [*_VERSION, "outcome"],
+        self.refused_images = Counter(
+            "convd_refused_images",
+            "Images that could not be decoded or have the wrong size.",
+            _VERSION,
             registry=registry,
         )
         self.dropped_rows = Counter(
@@ -62,7 +60,7 @@ class ServableMetrics:
         labels = {"model": model, "version": version}
         for histogram in (self.stage_seconds, self.batch_rows, self.batch_seconds):
             histogram.remove_matching(labels)
-        for counter in (self.images, self.dropped_rows):
+        for counter in (self.refused_images, self.dropped_rows):
             counter.remove_by_labels(labels)
         self.predictions.forget(model, version)
 
@@ -89,24 +87,15 @@ class VersionMetrics(BatchObserver):
             self.inference_seconds,
             self.postprocess_seconds,
         ) = (metrics.stage_seconds.labels(*labels, stage) for stage in STAGES)
-        self.images_refused = metrics.images.labels(*labels, "refused")
-        self._images_classified = metrics.images.labels(*labels, "classified")
+        self.images_refused = metrics.refused_images.labels(*labels)
         self._batch_rows = metrics.batch_rows.labels(*labels)
         self._batch_seconds = metrics.batch_seconds.labels(*labels)
         self._rejected, self._expired, self._cancelled = (
             metrics.dropped_rows.labels(*labels, reason) for reason in DROP_REASONS
         )
-        self.predictions = PredictionRecorder(manifest)
-        metrics.predictions.add(model, version, self.predictions)
-
-    def classified(self, probabilities: NDArray[np.float32]) -> None:
-        """Count the images of an answer and note what the network said.
-
-        Args:
-            probabilities: float32 `[rows, classes]`; must not be changed afterwards.
-        """
-        self._images_classified.inc(len(probabilities))
-        self.predictions.note(probabilities)
+        recorder = PredictionRecorder(manifest)
+        metrics.predictions.add(model, version, recorder)
+        self.classified = recorder.note
 
     def batch_executed(self, rows: int, inference_seconds: float) -> None:
         """Count a batch."""

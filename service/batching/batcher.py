@@ -91,10 +91,7 @@ class Batcher:
     @property
     def oldest_wait_seconds(self) -> float:
         """How long the oldest row that waits now has waited; 0 where none waits."""
-        with self._lock:
-            if not self._queue.waiting_rows:
-                return 0.0
-            return max(0.0, self._clock() - self._queue.oldest_arrival())
+        return max(0.0, self._clock() - self._combiner.oldest_arrival())
 
     def submit(
         self,

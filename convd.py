@@ -16,6 +16,7 @@ SUMMARIES = {
     "serve": "Serve the models of a repository over gRPC.",
     "classify": "Ask a server about images.",
     "models": "List what a server has loaded.",
+    "health": "Ask a server whether it serves.",
 }
 
 
@@ -33,7 +34,7 @@ class LazyGroup(click.Group):
         try:
             command = importlib.import_module(f"commands.{cmd_name}").command
         except ModuleNotFoundError as error:
-            extra = {"train": "train", "serve": "serve", "verify": "serve"}.get(cmd_name, cmd_name)
+            extra = {"train": "train", "serve": "serve", "verify": "serve", "health": "serve"}.get(cmd_name, cmd_name)
             raise click.ClickException(
                 f"'convd {cmd_name}' needs the package {error.name!r}: pip install 'convd[{extra}]'"
             ) from error

@@ -158,7 +158,6 @@ class Variable:
             "type": "query",
             "datasource": DATASOURCE,
             "query": {"query": self.query, "refId": self.name},
-            "definition": self.query,
             "refresh": 2,
             "sort": 3,
             "multi": True,

@@ -19,6 +19,9 @@ SUMMARIES = {
     "health": "Ask a server whether it serves.",
 }
 
+# Which extra brings what a sub-command needs, where it is not the one of the same name.
+EXTRAS = {"verify": "serve", "classify": "client", "models": "client", "health": "serve"}
+
 
 class LazyGroup(click.Group):
     """A group that imports the module of a sub-command when it is called."""
@@ -34,7 +37,7 @@ class LazyGroup(click.Group):
         try:
             command = importlib.import_module(f"commands.{cmd_name}").command
         except ModuleNotFoundError as error:
-            extra = {"train": "train", "serve": "serve", "verify": "serve", "health": "serve"}.get(cmd_name, cmd_name)
+            extra = EXTRAS.get(cmd_name, cmd_name)
             raise click.ClickException(
                 f"'convd {cmd_name}' needs the package {error.name!r}: pip install 'convd[{extra}]'"
             ) from error

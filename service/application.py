@@ -137,8 +137,6 @@ class Application:
             refused_configurations=self._manager.refused_configurations,
         )
         versions = {(status.name, status.version) for status in self._catalog.statuses()}
-        for name, version in self._shown - versions:
-            self._metrics.version_gone(name, version)
         for name in {name for name, _ in self._shown} - {name for name, _ in versions}:
             self._grpc.forget_health(name)
         self._shown = versions

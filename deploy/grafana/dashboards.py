@@ -263,6 +263,32 @@ SERVICE = Dashboard(
                     [Query(_rate("convd_dropped_rows_total", "reason"), "{{reason}}")],
                 ),
                 Panel(
+                    "Response cache",
+                    "Share of the rows that the cache knew already. Empty while the cache is off.",
+                    "percentunit",
+                    [
+                        Query(
+                            _rate(
+                                "convd_response_cache_rows_total",
+                                "model, version",
+                                'outcome="hit"',
+                            )
+                            + " / "
+                            + _rate("convd_response_cache_rows_total", "model, version"),
+                            _BY_VERSION,
+                        )
+                    ],
+                    columns=12,
+                    largest=1,
+                ),
+                Panel(
+                    "Memory of the response cache",
+                    "What the remembered answers take, up to response_cache_bytes.",
+                    "bytes",
+                    [Query(f"convd_response_cache_bytes{{{_INSTANCE}}}", "{{instance}}")],
+                    columns=12,
+                ),
+                Panel(
                     "Calls that wait for a thread",
                     "Unary calls before any work on them. At the limit gRPC refuses more with "
                     "RESOURCE_EXHAUSTED, and those are counted nowhere.",
@@ -598,7 +624,7 @@ HARDWARE = Dashboard(
                 ),
                 Panel(
                     "GPU power",
-                    "Power drawn now.",
+                    "Power drawn now; near the limit of the card it slows itself down.",
                     "watt",
                     _of_gpu("convd_gpu_power_watts"),
                 ),

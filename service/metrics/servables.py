@@ -53,6 +53,12 @@ class ServableMetrics:
             [*_VERSION, "reason"],
             registry=registry,
         )
+        self.cached_rows = Counter(
+            "convd_response_cache_rows",
+            "Rows looked up in the response cache, by outcome: hit or miss.",
+            [*_VERSION, "outcome"],
+            registry=registry,
+        )
         self.predictions = PredictionMetrics(registry)
 
     def forget(self, model: str, version: str) -> None:
@@ -60,7 +66,7 @@ class ServableMetrics:
         labels = {"model": model, "version": version}
         for histogram in (self.stage_seconds, self.batch_rows, self.batch_seconds):
             histogram.remove_matching(labels)
-        for counter in (self.refused_images, self.dropped_rows):
+        for counter in (self.refused_images, self.dropped_rows, self.cached_rows):
             counter.remove_by_labels(labels)
         self.predictions.forget(model, version)
 
@@ -93,6 +99,8 @@ class VersionMetrics(BatchObserver):
         self._rejected, self._expired, self._cancelled = (
             metrics.dropped_rows.labels(*labels, reason) for reason in DROP_REASONS
         )
+        self._cache_hits = metrics.cached_rows.labels(*labels, "hit")
+        self._cache_misses = metrics.cached_rows.labels(*labels, "miss")
         recorder = PredictionRecorder(manifest)
         metrics.predictions.add(model, version, recorder)
         self.classified = recorder.note
@@ -114,3 +122,8 @@ class VersionMetrics(BatchObserver):
     def cancelled(self, rows: int) -> None:
         """Count rows whose caller has gone."""
         self._cancelled.inc(rows)
+
+    def cache_looked_up(self, hits: int, misses: int) -> None:
+        """Count rows that the response cache knew, and those that it did not."""
+        self._cache_hits.inc(hits)
+        self._cache_misses.inc(misses)

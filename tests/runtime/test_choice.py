@@ -21,7 +21,6 @@ from runtime.providers import (
     installed_providers,
     why_missing,
 )
-from runtime.selftest import SelfTestError
 from runtime.session import Session
 from tests.support import rewrite_manifest
 
@@ -112,7 +111,7 @@ def test_a_provider_whose_runs_fail_is_refused(published: Path) -> None:
 
 def test_where_nothing_is_left_every_reason_is_told(published: Path, tmp_path: Path) -> None:
     artifact = with_tolerances(published, tmp_path, {CPU.name: {"float32": 1e-30}})
-    with pytest.raises(SelfTestError) as caught:
+    with pytest.raises(SessionError) as caught:
         prove_session(artifact, one_thread, wanted="cpu")
     assert str(caught.value).startswith(
         "CPUExecutionProvider (float32): golden probabilities differ by"

@@ -31,6 +31,7 @@ class Application:
         cores: Cores that inference may keep busy; None for all that there are.
         is_worker: Whether it is one of several that share the gRPC port, and leaves HTTP to their
             supervisor.
+        metrics: Where it counts; None for metrics of its own.
 
     Raises:
         RepositoryError: The repository does not exist or cannot be read.
@@ -39,10 +40,15 @@ class Application:
     """
 
     def __init__(
-        self, settings: ServerSettings, *, cores: int | None = None, is_worker: bool = False
+        self,
+        settings: ServerSettings,
+        metrics: Metrics | None = None,
+        *,
+        cores: int | None = None,
+        is_worker: bool = False,
     ) -> None:
         self._settings = settings
-        self._metrics = Metrics()
+        self._metrics = metrics or Metrics()
         self._catalog = Catalog()
         cache = None
         if settings.response_cache_bytes:
@@ -69,6 +75,8 @@ class Application:
             inference, self._manager, self._metrics, settings, shares_port=is_worker
         )
         self._http = None if is_worker else self._http_endpoints()
+        self._metrics.watch_versions(self._catalog.statuses)
+        self._metrics.watch_readiness(self._manager.unready_reason)
         self._stop = threading.Event()
         self._unready_reason = "loading"
         self._shown: set[tuple[str, int]] = set()
@@ -143,14 +151,6 @@ class Application:
         self._stop.set()
 
     def _version_changed(self, status: VersionStatus) -> None:
-        servable = status.servable
-        self._metrics.version_changed(
-            status.name,
-            status.version,
-            status.state,
-            provider=servable.session.provider.name if servable else "",
-            golden_difference=servable.golden_difference if servable else None,
-        )
         self._grpc.set_serving(status.name, serving=self._catalog.newest(status.name) is not None)
 
     def _looked(self) -> None:
@@ -159,8 +159,6 @@ class Application:
             refused_configurations=self._manager.refused_configurations,
         )
         versions = {(status.name, status.version) for status in self._catalog.statuses()}
-        for name, version in self._shown - versions:
-            self._metrics.version_gone(name, version)
         for name in {name for name, _ in self._shown} - {name for name, _ in versions}:
             self._grpc.forget_health(name)
         self._shown = versions

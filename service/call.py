@@ -19,6 +19,7 @@ class Call:
         cancellation: Tells when the caller has gone.
         model: The model that it was resolved to; empty until then.
         version: The version that it was resolved to; empty until then.
+        trace_id: The trace that it belongs to, where it is sampled; empty otherwise.
         times: Where the time of the request goes that it brought last.
     """
 
@@ -28,6 +29,7 @@ class Call:
     cancellation: Cancellation = field(default_factory=Cancellation)
     model: str = ""
     version: str = ""
+    trace_id: str = ""
     times: RequestTimes = field(default_factory=RequestTimes)
 
     def check_wanted(self) -> None:

@@ -17,6 +17,7 @@ from service.call import Call
 from service.errors import InvalidRequestError
 from service.lifecycle.catalog import Catalog
 from service.servable import Servable
+from service.statistics import NANOSECONDS
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,9 @@ class InferenceService:
             call.model, call.version = servable.name, str(servable.version)
             with servable.metrics.statistics.request() as call.times:
                 yield servable
+            if call.times.answered_at:
+                nanoseconds = time.perf_counter_ns() - call.times.answered_at
+                servable.metrics.postprocess_seconds.observe(nanoseconds / NANOSECONDS)
 
     def check_image_count(self, images: int) -> None:
         """Refuse a request without images, or with too many.
@@ -182,8 +186,8 @@ class InferenceService:
         )
         servable.metrics.queue_seconds.observe(result.queue_seconds)
         servable.metrics.inference_seconds.observe(result.inference_seconds)
-        servable.metrics.images_classified.inc(len(rows))
         probabilities, logits = result.outputs
+        servable.metrics.classified(probabilities)
         return Answer(probabilities, logits, result.batch_sizes)
 
     def _prepare_one(self, servable: Servable, source: ImageSource) -> ImageArray:

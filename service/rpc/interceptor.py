@@ -186,6 +186,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
                 method=method,
                 code=code.name,
                 seconds=time.monotonic() - started,
+                trace_id=call.trace_id,
             )
 
 

@@ -65,6 +65,7 @@ class GrpcServer:
     ) -> None:
         self._gate = CallGate()
         self._threads = ThreadPoolExecutor(settings.unary_threads, thread_name_prefix="unary")
+        metrics.watch_calls(self._threads._work_queue.qsize, limit=settings.max_waiting_calls)
         self._server = grpc.server(
             self._threads,
             interceptors=[CallInterceptor(metrics, self._gate, max_streams=settings.max_streams)],

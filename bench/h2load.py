@@ -62,7 +62,7 @@ def load(
         cores: The cores that the client may run on; None for all.
     """
     command = ["h2load", "--clients", concurrency, "--max-concurrent-streams", 1]
-    command += ["--duration", seconds, "--warm-up-time", 1, "--data", request]
+    command += ["--duration", f"{seconds * 1000:.0f}ms", "--warm-up-time", 1, "--data", request]
     command += ["--header", "content-type: application/grpc", "--header", "te: trailers"]
     pin = functools.partial(os.sched_setaffinity, 0, cores) if cores else None
     completed = subprocess.run(

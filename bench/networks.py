@@ -23,7 +23,7 @@ from models.normalization import NormalizeImages
 
 _EXAMPLES = 16
 _SEED = 0
-_CLASSIFIER_STD = 0.1
+_CLASSIFIER_STD = 0.05
 
 
 class NoisePictures:

@@ -1,5 +1,6 @@
 """The one use case under every protocol: images in, probabilities out."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -193,7 +194,7 @@ class InferenceService:
     def _prepare_one(self, servable: Servable, source: ImageSource) -> ImageArray:
         recipe = servable.manifest.preprocessing
         if isinstance(source, PreparedImage):
-            expected = int(np.prod(recipe.output_shape))
+            expected = math.prod(recipe.output_shape)
             if len(source.data) != expected:
                 shape = " x ".join(map(str, recipe.output_shape))
                 raise InvalidImageError(

@@ -8,15 +8,20 @@ from types import FrameType
 
 from artifact.repository import ModelRepository
 from runtime.cores import CoreBudget, available_cores
-from service.endpoints import HttpEndpoints
 from service.inference import InferenceService
 from service.lifecycle.catalog import Catalog, VersionStatus
 from service.lifecycle.manager import ServableManager
 from service.metrics import Metrics
+from service.recorder import CallRecorder
 from service.response_cache import ResponseCache
 from service.rpc.server import BindError, GrpcServer
 from service.servable import ServableLoader
 from service.settings import ServerSettings
+from service.web.console import Console
+from service.web.gate import Gate
+from service.web.server import HttpServer
+from service.web.site import Site
+from service.web.trial import MAX_IMAGE_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -58,13 +63,22 @@ class Application:
             max_image_pixels=settings.max_image_pixels,
             max_images_per_request=settings.max_images_per_request,
         )
-        self._grpc = GrpcServer(inference, self._manager, self._metrics, settings)
+        recorder = CallRecorder(
+            self._metrics, access_log_sample_rate=settings.access_log_sample_rate
+        )
+        self._grpc = GrpcServer(inference, self._manager, recorder, settings)
+        site = Site(
+            Gate(settings.host),
+            self._metrics.registry,
+            self._manager.unready_reason,
+            Console(inference, repository, recorder) if settings.console else None,
+        )
         try:
-            self._http = HttpEndpoints(
+            self._http = HttpServer(
                 settings.host,
                 settings.http_port,
-                self._metrics.registry,
-                self._manager.unready_reason,
+                site,
+                max_body_bytes=MAX_IMAGE_BYTES if settings.console else 0,
             )
         except OSError as error:
             raise BindError(
@@ -82,7 +96,7 @@ class Application:
 
     @property
     def http_port(self) -> int:
-        """The port on which metrics and health are answered."""
+        """The port on which metrics, health and the console are answered."""
         return self._http.port
 
     def start(self) -> None:

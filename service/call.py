@@ -1,6 +1,8 @@
 """What every room of the service may know about the call that it works for."""
 
+import secrets
 import time
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from service.batching.cancellation import Cancellation
@@ -13,13 +15,16 @@ class Call:
     """One call of a client, whatever protocol it came by.
 
     Attributes:
-        request_id: The caller's id for it, or one that the server made.
+        request_id: The caller's id for it, or one that the server made; empty until needed.
         method: Full name of the method, such as `/convd.v1.ClassificationService/Classify`.
         deadline: When the caller stops waiting, in seconds of `time.monotonic`; None for never.
         cancellation: Tells when the caller has gone.
         model: The model that it was resolved to; empty until then.
         version: The version that it was resolved to; empty until then.
         times: Where the time of the request goes that it brought last.
+        code: Name of the gRPC status code that it ended with.
+        started_at: When it began, in seconds of `time.monotonic`.
+        trace_id: The trace that it belongs to, 32 hexadecimal digits; empty where none is recorded.
     """
 
     request_id: str = ""
@@ -29,6 +34,15 @@ class Call:
     model: str = ""
     version: str = ""
     times: RequestTimes = field(default_factory=RequestTimes)
+    code: str = "OK"
+    started_at: float = field(default_factory=time.monotonic)
+    trace_id: str = ""
+
+    def identify(self) -> str:
+        """Return the request's id, and make one where the caller sent none."""
+        if not self.request_id:
+            self.request_id = secrets.token_hex(8)
+        return self.request_id
 
     def check_wanted(self) -> None:
         """Stop working for a caller who no longer waits.
@@ -41,3 +55,28 @@ class Call:
             raise CallerGoneError("the caller has gone")
         if self.deadline is not None and self.deadline <= time.monotonic():
             raise DeadlineExceededError("the deadline passed before the images were prepared")
+
+
+_current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
+
+
+def set_current_call(call: Call | None) -> None:
+    """Note which call this thread works for; None once it has ended."""
+    _current_call.set(call)
+
+
+def call_in_progress() -> Call | None:
+    """The call that this thread works for; None outside of any."""
+    return _current_call.get()
+
+
+def current_call() -> Call:
+    """The call that this thread works for; set before every method.
+
+    Raises:
+        LookupError: This thread works for none.
+    """
+    call = _current_call.get()
+    if call is None:
+        raise LookupError("no call is in progress in this thread")
+    return call

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import http.client
 import io
 import os
 import re
@@ -174,3 +175,17 @@ def _is_ready(server: ServerProcess) -> bool:
         return False
     server.grpc_port, server.http_port = int(found[1]), int(found[2])
     return http_get(server.http_port, "/readyz")[0] == 200
+
+
+def http_request(
+    port: int, method: str, path: str, body: bytes | None = None, **headers: str
+) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of any HTTP request on loopback; `Sec_Fetch_Site` is a header."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body, sent)
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read()
+    finally:
+        connection.close()

@@ -59,7 +59,8 @@ class Console:
         if path == CLASSIFY_PATH:
             return self._trial.classify(environ, query)
         if path == "/api/models":
-            return json_response([describe_status(status) for status in self._catalog.statuses()])
+            statuses = self._catalog.statuses()
+            return json_response([describe_status(status, self._catalog) for status in statuses])
         match = _VERSION_PATH.fullmatch(path)
         if match is None:
             return None

@@ -7,7 +7,7 @@ from markdown_it import MarkdownIt
 from artifact.bundle import Artifact
 from artifact.errors import ArtifactError
 from artifact.golden import GOLDEN_DIRECTORY
-from service.lifecycle.catalog import VersionStatus
+from service.lifecycle.catalog import Catalog, VersionStatus
 
 MODEL_CARD = PurePosixPath("MODEL_CARD.md")
 
@@ -20,20 +20,23 @@ def picture_type(file: str) -> str | None:
     return _PICTURE_TYPES.get(PurePosixPath(file).suffix)
 
 
-def describe_status(status: VersionStatus) -> dict[str, object]:
+def describe_status(status: VersionStatus, catalog: Catalog) -> dict[str, object]:
     """One line of the list of models."""
+    labels = catalog.labels(status.name)
     line: dict[str, object] = {
         "name": status.name,
         "version": status.version,
+        "version_labels": sorted(one for one in labels if labels[one] == status.version),
         "state": status.state.value,
-        "reason": status.reason,
+        "reason": status.reason or catalog.problem(status.name),
     }
     servable = status.servable
     if servable is not None:
         manifest = servable.manifest
         line |= {
             "provider": servable.session.provider.name,
-            "precision": servable.session.provider.precision,
+            "precision": servable.session.provider.computes_in(manifest.precision),
+            "provider_refusals": [str(refusal) for refusal in servable.refusals],
             "golden_difference": servable.golden_difference,
             "classes": len(manifest.labels),
             "labels": manifest.labels[:_MOST_EXAMPLES],

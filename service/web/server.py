@@ -51,7 +51,8 @@ class HttpServer:
             channel_timeout=_IDLE_SECONDS,
             cleanup_interval=_IDLE_SECONDS // 2,
             max_request_header_size=_MAX_HEADER_BYTES,
-            max_request_body_size=max_body_bytes,
+            # It refuses bodies of this size too.
+            max_request_body_size=max_body_bytes + 1,
             inbuf_overflow=max_body_bytes + 1,
             outbuf_overflow=64 * 1024 * 1024,
             # The name of the server's software is nobody's business.

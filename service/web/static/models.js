@@ -30,9 +30,22 @@ function stateCell({ state, reason }) {
   return element;
 }
 
+function providerCell({ provider, precision, provider_refusals: refusals }) {
+  const element = cell("Provider", provider.replace(/ExecutionProvider$/, ""), note(precision));
+  if (refusals.length) {
+    const reasons = refusals.map((refusal) => make("li", { textContent: refusal }));
+    const summary = make("summary", { textContent: "why not another" });
+    element.append(make("details", { className: "small" }, summary, make("ul", {}, ...reasons)));
+  }
+  return element;
+}
+
 function row(model, openCard) {
   const name = make("th", { scope: "row" }, `${model.name} `);
   name.append(make("span", { className: "version", textContent: `version ${model.version}` }));
+  for (const label of model.version_labels) {
+    name.append(" ", make("span", { className: "tag", textContent: label }));
+  }
   const element = make("tr", {}, name, stateCell(model));
   if (model.provider === undefined) {
     element.append(cell(), cell(), cell(), cell(), cell());
@@ -47,7 +60,7 @@ function row(model, openCard) {
   button.addEventListener("click", () => openCard(model));
   element.append(
     cell("Accuracy", ...accuracy),
-    cell("Provider", model.provider.replace(/ExecutionProvider$/, ""), note(model.precision)),
+    providerCell(model),
     cell("Golden difference", model.golden_difference.toExponential(1)),
     cell("Classes", String(model.classes), note(labels)),
     cell("", button),

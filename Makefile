@@ -15,7 +15,7 @@ setup: $(VENV)/.ready  ## create .venv with everything that development needs
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[serve,export]' --group dev
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[serve,export,traces]' --group dev
 	# An oracle for the tests; its own dependencies would bring a second torch.
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps torchvision
 	@touch $@

@@ -17,6 +17,7 @@ from service.response_cache import ResponseCache
 from service.rpc.server import BindError, GrpcServer
 from service.servable import ServableLoader
 from service.settings import ServerSettings
+from service.tracing import Tracer, open_tracer
 from service.web.console import Console
 from service.web.gate import Gate
 from service.web.server import HttpServer
@@ -31,15 +32,18 @@ class Application:
 
     Args:
         settings: The server's settings.
+        tracer: Traces calls; None for what the settings and the environment say.
 
     Raises:
         RepositoryError: The repository does not exist or cannot be read.
         SigningKeyError: The key of the required signature cannot be read.
         BindError: A port is taken or not allowed.
+        SettingsError: Traces are wanted and cannot be made.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, tracer: Tracer | None = None) -> None:
         self._settings = settings
+        self._tracer = tracer or open_tracer(settings.traces_endpoint)
         self._metrics = Metrics()
         self._catalog = Catalog()
         cache = None
@@ -64,7 +68,7 @@ class Application:
             max_images_per_request=settings.max_images_per_request,
         )
         recorder = CallRecorder(
-            self._metrics, access_log_sample_rate=settings.access_log_sample_rate
+            self._metrics, self._tracer, access_log_sample_rate=settings.access_log_sample_rate
         )
         self._grpc = GrpcServer(inference, self._manager, recorder, settings)
         site = Site(
@@ -133,6 +137,9 @@ class Application:
         remaining_seconds = self._settings.drain_seconds - (time.monotonic() - started)
         self._manager.unload_all(max(remaining_seconds, 0.1))
         self._http.stop()
+        if self._tracer is not None:
+            remaining_seconds = self._settings.drain_seconds - (time.monotonic() - started)
+            self._tracer.close(max(remaining_seconds, 1.0))
         logger.info("stopped after %.1f s", time.monotonic() - started)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:

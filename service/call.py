@@ -1,13 +1,29 @@
 """What every room of the service may know about the call that it works for."""
 
+import re
 import secrets
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from service.batching.cancellation import Cancellation
+from service.batching.observer import EntryTrace
 from service.errors import CallerGoneError, DeadlineExceededError
 from service.statistics import RequestTimes
+
+# https://www.w3.org/TR/trace-context/: version, trace, span and flags, of which 1 means sampled.
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f][13579bdf](?:-.*)?")
+
+
+class CallTrace(EntryTrace, Protocol):
+    """Records where the time of one call goes; times are of `time.perf_counter_ns`."""
+
+    def stage(self, name: str, started_at: int, ended_at: int) -> None:
+        """Record one stage of the call."""
+
+    def submitted(self, started_at: int, ended_at: int) -> None:
+        """Record the stages of rows that were submitted then: their queue and their batches."""
 
 
 @dataclass
@@ -24,7 +40,9 @@ class Call:
         times: Where the time of the request goes that it brought last.
         code: Name of the gRPC status code that it ended with.
         started_at: When it began, in seconds of `time.monotonic`.
-        trace_id: The trace that it belongs to, 32 hexadecimal digits; empty where none is recorded.
+        protocol: How it came.
+        trace_id: The sampled trace that it belongs to, 32 hexadecimal digits; empty for none.
+        trace: Records its stages; None where it is not traced.
     """
 
     request_id: str = ""
@@ -36,7 +54,15 @@ class Call:
     times: RequestTimes = field(default_factory=RequestTimes)
     code: str = "OK"
     started_at: float = field(default_factory=time.monotonic)
+    protocol: str = "grpc"
     trace_id: str = ""
+    trace: CallTrace | None = None
+
+    def follow(self, traceparent: str) -> None:
+        """Take the caller's trace id, where the caller samples that trace."""
+        match = _TRACEPARENT.fullmatch(traceparent)
+        if match is not None:
+            self.trace_id = match[1]
 
     def identify(self) -> str:
         """Return the request's id, and make one where the caller sent none."""

@@ -63,6 +63,12 @@ class ServerSettings(BaseSettings):
     access_log_sample_rate: float = Field(
         0.0, ge=0, le=1, description="Share of the calls that are logged; 0 logs none, 1 all."
     )
+    traces_endpoint: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        description="Where traces go, as OTLP over gRPC: http://HOST:4317, or https. Empty for "
+        "where the OTEL_EXPORTER_OTLP_ENDPOINT variable says, or nowhere.",
+    )
     provider: ProviderChoice = Field(
         "auto",
         description="Execution provider: cuda, openvino, cpu, or auto for the first of them that "

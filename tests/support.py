@@ -27,6 +27,7 @@ from protos.convd.v1 import classification_pb2 as pb
 from protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 from service.application import Application
 from service.settings import ServerSettings
+from service.tracing import Tracer
 
 ROOT = Path(__file__).parent.parent
 
@@ -100,7 +101,9 @@ def http_get(port: int, path: str) -> tuple[int, str]:
 
 
 @contextlib.contextmanager
-def running_server(repository: Path, **settings: Any) -> Iterator[Client]:
+def running_server(
+    repository: Path, *, tracer: Tracer | None = None, **settings: Any
+) -> Iterator[Client]:
     """Run a server in this process until the block ends."""
     defaults: dict[str, Any] = {
         "grpc_port": 0,
@@ -110,7 +113,9 @@ def running_server(repository: Path, **settings: Any) -> Iterator[Client]:
         "intra_op_threads": 1,
         "max_batch_size": 8,
     }
-    application = Application(ServerSettings(repository=repository, **(defaults | settings)))
+    application = Application(
+        ServerSettings(repository=repository, **(defaults | settings)), tracer
+    )
     application.start()
     try:
         wait_until(lambda: not application.unready_reason().startswith("loading"))

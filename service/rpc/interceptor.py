@@ -143,7 +143,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         if accepted:
             self._gate.enter()
         call = _call_of(context, method)
-        self._recorder.begin(call)
+        self._recorder.begin(call, context.invocation_metadata())
         try:
             if not accepted:
                 self._gate.refuse()

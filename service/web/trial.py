@@ -54,10 +54,12 @@ class Trial:
             environ: The WSGI request; its body is an image file.
             query: `model`, and `version` unless it is the newest.
         """
-        call = Call(method=METHOD)
+        call = Call(method=METHOD, protocol="http")
         call.deadline = call.started_at + _PATIENCE_SECONDS
         call.request_id = quote(environ.get("HTTP_X_REQUEST_ID", ""))
-        self._recorder.begin(call)
+        keys = {"HTTP_TRACEPARENT": "traceparent", "HTTP_TRACESTATE": "tracestate"}
+        sent = [(keys[name], value) for name, value in environ.items() if name in keys]
+        self._recorder.begin(call, sent)
         try:
             return json_response(self._classify(environ, query, call))
         # Whatever went wrong, one table says what the client is told.
@@ -77,7 +79,7 @@ class Trial:
             name, version = _name_and_version(query)
             data = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             with self._inference.servable(call, name, version) as servable:
-                [outcome] = self._inference.prepare(servable, [EncodedImage(data)])
+                [outcome] = self._inference.prepare(servable, [EncodedImage(data)], call)
                 if isinstance(outcome, InvalidImageError):
                     raise InvalidRequestError(str(outcome))
                 answer = self._inference.infer(servable, outcome[np.newaxis], call)

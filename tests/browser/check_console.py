@@ -30,7 +30,7 @@ from rich.console import Console
 from artifact.bundle import checksums
 from artifact.repository import ModelRepository
 from export.publication import publish
-from export.source import network_from_checkpoint
+from export.sources.checkpoint import network_from_checkpoint
 from models.data import load_dataset
 from models.settings import TrainingSettings
 from models.training import train

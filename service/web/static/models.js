@@ -16,8 +16,8 @@ function make(name, properties = {}, ...children) {
 }
 
 function cell(label, ...content) {
-  const element = make("td", {}, ...content.filter((one) => one !== ""));
-  if (label && content.length) element.dataset.label = label;
+  const element = make("td", {}, ...content);
+  element.dataset.label = label;
   return element;
 }
 
@@ -46,9 +46,11 @@ function row(model, openCard) {
   for (const label of model.version_labels) {
     name.append(" ", make("span", { className: "tag", textContent: label }));
   }
-  const element = make("tr", {}, name, stateCell(model));
+  const state = stateCell(model);
+  const element = make("tr", {}, name, state);
   if (model.provider === undefined) {
-    element.append(cell(), cell(), cell(), cell(), cell());
+    // Nothing is loaded: the reason may take the whole line.
+    state.colSpan = 6;
     return element;
   }
   const accuracy = model.accuracy
@@ -63,7 +65,7 @@ function row(model, openCard) {
     providerCell(model),
     cell("Golden difference", model.golden_difference.toExponential(1)),
     cell("Classes", String(model.classes), note(labels)),
-    cell("", button),
+    make("td", { className: "action" }, button),
   );
   return element;
 }

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONVD := $(BIN)/convd
 REPOSITORY ?= runs/demo/repository
 
-.PHONY: help setup demo serve test test-install fuzz interop perf-analyzer lint format protos clean zoo pooling export-sweep quantization
+.PHONY: help setup demo serve test test-console test-install fuzz interop perf-analyzer lint format protos clean zoo pooling export-sweep quantization
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -15,7 +15,7 @@ setup: $(VENV)/.ready  ## create .venv with everything that development needs
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[serve,export]' --group dev
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[serve,export,traces]' --group dev
 	# An oracle for the tests; its own dependencies would bring a second torch.
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps torchvision
 	@touch $@
@@ -41,6 +41,10 @@ serve: setup  ## serve the models under REPOSITORY, by default the demo's
 
 test: setup  ## run the tests
 	$(BIN)/python -m pytest
+
+test-console: setup  ## the console in headless Chromium (apt install chromium); renews docs/screenshots
+	$(BIN)/pip install --quiet --constraint constraints.txt --group browser
+	$(BIN)/python -m pytest tests/browser/check_console.py
 
 test-install: demo  ## install the serving extra alone, and serve from it
 	tests/install.sh $(PYTHON) $(CURDIR)/runs/demo/repository $(CURDIR)/runs/demo/digit.png

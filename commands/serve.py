@@ -1,6 +1,5 @@
 """`convd serve`: answer over gRPC."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import click
 
 from artifact.errors import ArtifactError
 from service.application import Application
+from service.log_format import configure_logging
 from service.rpc.server import BindError
 from service.settings import ServerSettings, SettingsError, load_settings
 from service.workers.supervisor import Supervisor, WorkerError
@@ -16,27 +16,16 @@ from service.workers.supervisor import Supervisor, WorkerError
 def _with_settings(command: click.Command) -> click.Command:
     """Give a command one option for each of the server's settings."""
     for name, field in ServerSettings.model_fields.items():
-        flag = f"--{name.replace('_', '-')}"
+        default = "required" if field.is_required() else f"default: {field.default}"
+        flag = name.replace("_", "-")
+        help_text = f"{field.description} [{default}]"
         if field.annotation is bool:
             # Without a default of its own, so that the variable and the file can still set it.
-            command.params.append(
-                click.Option(
-                    [flag],
-                    is_flag=True,
-                    flag_value=True,
-                    default=None,
-                    help=f"{field.description} [off by default]",
-                )
-            )
-            continue
-        default = "required" if field.is_required() else f"default: {field.default}"
-        command.params.append(
-            click.Option(
-                [flag],
-                metavar=name.rpartition("_")[2].upper(),
-                help=f"{field.description} [{default}]",
-            )
-        )
+            option = click.Option([f"--{flag}/--no-{flag}"], default=None, help=help_text)
+        else:
+            metavar = name.rpartition("_")[2].upper()
+            option = click.Option([f"--{flag}"], metavar=metavar, help=help_text)
+        command.params.append(option)
     return command
 
 
@@ -57,12 +46,10 @@ def command(config: Path | None, **flags: Any) -> None:  # noqa: ANN401
     Example:
       convd serve --repository repository --grpc-port 8001
     """
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
     try:
         given = {name: value for name, value in flags.items() if value is not None}
         settings = load_settings(given, config)
+        configure_logging(settings.log_format)
         server = Supervisor(settings) if settings.workers > 1 else Application(settings)
         server.run()
     except (SettingsError, ArtifactError, BindError, WorkerError) as error:

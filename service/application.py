@@ -10,15 +10,18 @@ from prometheus_client import CollectorRegistry
 
 from artifact.repository import ModelRepository
 from runtime.cores import CoreBudget, available_cores
-from service.endpoints import HttpEndpoints
 from service.inference import InferenceService
 from service.lifecycle.catalog import Catalog, VersionStatus
 from service.lifecycle.manager import ServableManager
 from service.metrics import Metrics
+from service.recorder import CallRecorder
 from service.response_cache import ResponseCache
-from service.rpc.server import BindError, GrpcServer
+from service.rpc.server import GrpcServer
 from service.servable import ServableLoader
 from service.settings import ServerSettings
+from service.tracing import Tracer, open_tracer
+from service.web.console import Console
+from service.web.opening import open_http
 
 logger = logging.getLogger(__name__)
 
@@ -28,26 +31,30 @@ class Application:
 
     Args:
         settings: The server's settings.
+        metrics: Where it counts; None for metrics of its own.
+        tracer: Traces calls; None for what the settings and the environment say.
         cores: Cores that inference may keep busy; None for all that there are.
         is_worker: Whether it is one of several that share the gRPC port, and leaves HTTP to their
             supervisor.
-        metrics: Where it counts; None for metrics of its own.
 
     Raises:
         RepositoryError: The repository does not exist or cannot be read.
         SigningKeyError: The key of the required signature cannot be read.
         BindError: A port is taken or not allowed.
+        SettingsError: Traces are wanted and cannot be made.
     """
 
     def __init__(
         self,
         settings: ServerSettings,
         metrics: Metrics | None = None,
+        tracer: Tracer | None = None,
         *,
         cores: int | None = None,
         is_worker: bool = False,
     ) -> None:
         self._settings = settings
+        self._tracer = tracer or open_tracer(settings.traces_endpoint)
         self._metrics = metrics or Metrics()
         self._catalog = Catalog()
         cache = None
@@ -71,11 +78,16 @@ class Application:
             max_image_pixels=settings.max_image_pixels,
             max_images_per_request=settings.max_images_per_request,
         )
-        self._grpc = GrpcServer(
-            inference, self._manager, self._metrics, settings, shares_port=is_worker
+        recorder = CallRecorder(
+            self._metrics, self._tracer, access_log_sample_rate=settings.access_log_sample_rate
         )
-        self._http = None if is_worker else self._http_endpoints()
+        self._grpc = GrpcServer(inference, self._manager, recorder, settings, shares_port=is_worker)
+        self._http = None
+        if not is_worker:
+            console = Console(inference, repository, recorder) if settings.console else None
+            self._http = open_http(settings, self.registry, self.unready_reason, console)
         self._metrics.watch_versions(self._catalog.statuses)
+        self._metrics.watch_calls(self._grpc.waiting_calls, limit=settings.max_waiting_calls)
         self._metrics.watch_readiness(self._manager.unready_reason)
         self._stop = threading.Event()
         self._unready_reason = "loading"
@@ -88,7 +100,7 @@ class Application:
 
     @property
     def http_port(self) -> int:
-        """The port on which metrics and health are answered; 0 for none."""
+        """The port on which metrics, health and the console are answered; 0 for none."""
         return self._http.port if self._http else 0
 
     @property
@@ -132,19 +144,10 @@ class Application:
         self._manager.unload_all(max(remaining_seconds, 0.1))
         if self._http:
             self._http.stop()
+        if self._tracer is not None:
+            remaining_seconds = self._settings.drain_seconds - (time.monotonic() - started)
+            self._tracer.close(max(remaining_seconds, 1.0))
         logger.info("stopped after %.1f s", time.monotonic() - started)
-
-    def _http_endpoints(self) -> HttpEndpoints:
-        settings = self._settings
-        try:
-            return HttpEndpoints(
-                settings.host, settings.http_port, self.registry, self.unready_reason
-            )
-        except OSError as error:
-            raise BindError(
-                f"cannot listen on {settings.host}:{settings.http_port}: {error.strerror}; "
-                "choose another port with --http-port"
-            ) from error
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         logger.info("received %s", signal.Signals(number).name)

@@ -99,9 +99,13 @@ class InferenceService:
             call.model, call.version = servable.name, str(servable.version)
             with servable.metrics.statistics.request() as call.times:
                 yield servable
-            if call.times.answered_at:
-                nanoseconds = time.perf_counter_ns() - call.times.answered_at
-                servable.metrics.postprocess_seconds.observe(nanoseconds / NANOSECONDS)
+            answered_at = call.times.answered_at
+            if answered_at:
+                now = time.perf_counter_ns()
+                postprocess_seconds = (now - answered_at) / NANOSECONDS
+                servable.metrics.postprocess_seconds.observe(postprocess_seconds)
+                if call.trace is not None:
+                    call.trace.stage("postprocess", answered_at, now)
 
     def check_image_count(self, images: int) -> None:
         """Refuse a request without images, or with too many.
@@ -118,7 +122,7 @@ class InferenceService:
             )
 
     def prepare(
-        self, servable: Servable, sources: Sequence[ImageSource], call: Call | None = None
+        self, servable: Servable, sources: Sequence[ImageSource], call: Call
     ) -> list[ImageArray | InvalidImageError]:
         """Decode and preprocess images in the calling thread.
 
@@ -137,10 +141,9 @@ class InferenceService:
         """
         outcomes: list[ImageArray | InvalidImageError] = []
         for source in sources:
-            if call is not None:
-                call.check_wanted()
+            call.check_wanted()
             try:
-                outcomes.append(self._prepare_one(servable, source))
+                outcomes.append(self._prepare_one(servable, source, call))
             except InvalidImageError as error:
                 servable.metrics.images_refused.inc()
                 outcomes.append(error)
@@ -176,9 +179,17 @@ class InferenceService:
             until = time.monotonic() + timeout_seconds
             deadline = until if deadline is None else min(deadline, until)
         call.times.submitted()
-        result = servable.batcher.submit(
-            rows, deadline=deadline, priority=priority, cancellation=call.cancellation
-        )
+        try:
+            result = servable.batcher.submit(
+                rows,
+                deadline=deadline,
+                priority=priority,
+                cancellation=call.cancellation,
+                trace=call.trace,
+            )
+        finally:
+            if call.trace is not None:
+                call.trace.submitted(call.times.submitted_at, time.perf_counter_ns())
         call.times.answered(
             len(rows),
             queue_seconds=result.queue_seconds,
@@ -191,7 +202,7 @@ class InferenceService:
         servable.metrics.classified(probabilities)
         return Answer(probabilities, logits, result.batch_sizes)
 
-    def _prepare_one(self, servable: Servable, source: ImageSource) -> ImageArray:
+    def _prepare_one(self, servable: Servable, source: ImageSource, call: Call) -> ImageArray:
         recipe = servable.manifest.preprocessing
         if isinstance(source, PreparedImage):
             expected = math.prod(recipe.output_shape)
@@ -202,12 +213,16 @@ class InferenceService:
                     f"{len(source.data)}"
                 )
             return np.frombuffer(source.data, np.uint8).reshape(recipe.output_shape)
-        started = time.perf_counter()
+        started = time.perf_counter_ns()
         picture = self._picture(source)
-        decoded = time.perf_counter()
+        decoded = time.perf_counter_ns()
         image = prepare_image(picture, recipe)
-        servable.metrics.decode_seconds.observe(decoded - started)
-        servable.metrics.preprocess_seconds.observe(time.perf_counter() - decoded)
+        prepared = time.perf_counter_ns()
+        servable.metrics.decode_seconds.observe((decoded - started) / NANOSECONDS)
+        servable.metrics.preprocess_seconds.observe((prepared - decoded) / NANOSECONDS)
+        if call.trace is not None:
+            call.trace.stage("decode", started, decoded)
+            call.trace.stage("preprocess", decoded, prepared)
         return image
 
     def _picture(self, source: EncodedImage | PixelImage) -> Image.Image:

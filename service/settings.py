@@ -23,6 +23,7 @@ from pydantic_settings import (
 )
 
 from runtime.choice import PrecisionPolicy, ProviderChoice
+from service.log_format import LogFormat
 
 MEBIBYTE = 1024 * 1024
 ENVIRONMENT_PREFIX = "CONVD_"
@@ -52,7 +53,21 @@ class ServerSettings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
     grpc_port: int = Field(8001, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
     http_port: int = Field(
-        8002, ge=0, le=65535, description="Port for metrics and health; 0 takes a free one."
+        8002,
+        ge=0,
+        le=65535,
+        description="Port for metrics, health and the console; 0 takes a free one.",
+    )
+    console: bool = Field(True, description="Show the console in a browser at / of the HTTP port.")
+    log_format: LogFormat = Field("text", description="Lines for people, or json for machines.")
+    access_log_sample_rate: float = Field(
+        0.0, ge=0, le=1, description="Share of the calls that are logged; 0 logs none, 1 all."
+    )
+    traces_endpoint: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        description="Where traces go, as OTLP over gRPC: http://HOST:4317, or https. Empty for "
+        "where the OTEL_EXPORTER_OTLP_ENDPOINT variable says, or nowhere.",
     )
     provider: ProviderChoice = Field(
         "auto",

@@ -19,6 +19,7 @@ for _ in $(seq 300); do
   "$python" -c "import urllib.request as r; r.urlopen('http://127.0.0.1:18002/readyz')" 2>/dev/null && break
   sleep 0.1
 done
+"$python" -c "import urllib.request as r; assert b'convd console' in r.urlopen('http://127.0.0.1:18002/').read()"
 "$folder/venv/bin/convd" classify "$image" --model digits --server 127.0.0.1:18001 --json --top-k 1
 kill -TERM %1
 wait %1

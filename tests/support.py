@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import http.client
 import io
 import os
 import re
@@ -26,6 +27,7 @@ from protos.convd.v1 import classification_pb2 as pb
 from protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 from service.application import Application
 from service.settings import ServerSettings
+from service.tracing import Tracer
 
 ROOT = Path(__file__).parent.parent
 
@@ -99,7 +101,9 @@ def http_get(port: int, path: str) -> tuple[int, str]:
 
 
 @contextlib.contextmanager
-def running_server(repository: Path, **settings: Any) -> Iterator[Client]:
+def running_server(
+    repository: Path, *, tracer: Tracer | None = None, **settings: Any
+) -> Iterator[Client]:
     """Run a server in this process until the block ends."""
     defaults: dict[str, Any] = {
         "grpc_port": 0,
@@ -109,7 +113,8 @@ def running_server(repository: Path, **settings: Any) -> Iterator[Client]:
         "intra_op_threads": 1,
         "max_batch_size": 8,
     }
-    application = Application(ServerSettings(repository=repository, **(defaults | settings)))
+    merged = ServerSettings(repository=repository, **(defaults | settings))
+    application = Application(merged, tracer=tracer)
     application.start()
     try:
         wait_until(lambda: not application.unready_reason().startswith("loading"))
@@ -174,3 +179,17 @@ def _is_ready(server: ServerProcess) -> bool:
         return False
     server.grpc_port, server.http_port = int(found[1]), int(found[2])
     return http_get(server.http_port, "/readyz")[0] == 200
+
+
+def http_request(
+    port: int, method: str, path: str, body: bytes | None = None, **headers: str
+) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of any HTTP request on loopback; `Sec_Fetch_Site` is a header."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body, sent)
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read()
+    finally:
+        connection.close()

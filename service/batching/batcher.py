@@ -18,7 +18,7 @@ from service.batching.entry import (
     Priority,
     Rows,
 )
-from service.batching.observer import BatchObserver
+from service.batching.observer import BatchObserver, EntryTrace
 from service.batching.schedule import Schedule
 from service.errors import (
     CallerGoneError,
@@ -100,6 +100,7 @@ class Batcher:
         deadline: float | None = None,
         priority: Priority = Priority.NORMAL,
         cancellation: Cancellation | None = None,
+        trace: EntryTrace | None = None,
     ) -> BatchedResult:
         """Run rows, together with those of others, and wait for the answer.
 
@@ -109,6 +110,7 @@ class Batcher:
             deadline: When the answer loses its use, on the batcher's clock; None for never.
             priority: Level of priority.
             cancellation: Tells when the caller has gone.
+            trace: Follows the rows; None where they are not traced.
 
         Returns:
             The outputs of the rows, in order, with timings.
@@ -130,13 +132,13 @@ class Batcher:
         until = math.inf if deadline is None else deadline
         self._check_ended(size, now, until, cancellation)
         try:
-            arrival = self._combiner.arrive(rows, now, until, priority)
+            arrival = self._combiner.arrive(rows, now, until, priority, trace)
         except (QueueFullError, DeadlineExceededError):
             self._observer.rejected(size)
             raise
         if isinstance(arrival, Entry):
             return self._wait(arrival, cancellation)
-        outputs, inference_seconds, now = self._combiner.run_alone(rows, arrival)
+        outputs, inference_seconds, now = self._combiner.run_alone(rows, arrival, trace)
         self._check_ended(size, now, until, cancellation)
         return BatchedResult(outputs, 0.0, inference_seconds, (size,))
 

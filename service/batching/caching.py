@@ -8,6 +8,7 @@ import numpy as np
 from service.batching.batcher import Batcher
 from service.batching.cancellation import Cancellation
 from service.batching.entry import BatchedResult, Priority, Rows
+from service.batching.observer import EntryTrace
 from service.response_cache import ResponseCache, content_key
 
 
@@ -39,6 +40,7 @@ class CachingBatcher(Batcher):
         deadline: float | None = None,
         priority: Priority = Priority.NORMAL,
         cancellation: Cancellation | None = None,
+        trace: EntryTrace | None = None,
     ) -> BatchedResult:
         """As `Batcher.submit`; rows that were known ran in a batch of 0."""
         keys = [content_key(row) for row in rows]
@@ -46,12 +48,13 @@ class CachingBatcher(Batcher):
         missing = [index for index, answer in enumerate(answers) if answer is None]
         self._on_look_up(len(rows) - len(missing), len(missing))
         if len(missing) == len(rows):
-            return self._submit(rows, keys, deadline, priority, cancellation)
+            return self._submit(rows, keys, deadline, priority, cancellation, trace)
         queue_seconds = inference_seconds = 0.0
         batch_sizes: tuple[int, ...] = (0,)
         if missing:
+            missing_keys = [keys[index] for index in missing]
             result = self._submit(
-                rows[missing], [keys[index] for index in missing], deadline, priority, cancellation
+                rows[missing], missing_keys, deadline, priority, cancellation, trace
             )
             _, queue_seconds, inference_seconds, batch_sizes = result
             for index, *answer in zip(missing, *result.outputs, strict=True):
@@ -74,9 +77,10 @@ class CachingBatcher(Batcher):
         deadline: float | None,
         priority: Priority,
         cancellation: Cancellation | None,
+        trace: EntryTrace | None,
     ) -> BatchedResult:
         result = super().submit(
-            rows, deadline=deadline, priority=priority, cancellation=cancellation
+            rows, deadline=deadline, priority=priority, cancellation=cancellation, trace=trace
         )
         for key, *answer in zip(keys, *result.outputs, strict=True):
             self._cache.store(self, key, tuple(answer))

@@ -10,13 +10,16 @@ Synchronization-Parallelism Tradeoff", SPAA 2010.
 import math
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import numpy as np
 
 from service.batching.entry import FAILED, Entry, EntryState, Outputs, Priority, Rows, Slot
-from service.batching.observer import BatchObserver
+from service.batching.observer import BatchObserver, EntryTrace
 from service.batching.schedule import Schedule
 from service.errors import InferenceFailedError
+
+_UNTRACED = nullcontext()
 
 
 class Combiner:
@@ -48,7 +51,14 @@ class Combiner:
         self._lock = threading.Lock()
         self._schedule = schedule
 
-    def arrive(self, rows: Rows, now: float, deadline: float, priority: Priority) -> Slot | Entry:
+    def arrive(
+        self,
+        rows: Rows,
+        now: float,
+        deadline: float,
+        priority: Priority,
+        trace: EntryTrace | None = None,
+    ) -> Slot | Entry:
         """Take the engine, to `run_alone`, or a place in the queue, to `wait`.
 
         Raises:
@@ -57,9 +67,11 @@ class Combiner:
             DeadlineExceededError: There is no time left to answer.
         """
         with self._lock:
-            return self._schedule.arrive(rows, now, deadline, priority)
+            return self._schedule.arrive(rows, now, deadline, priority, trace)
 
-    def run_alone(self, rows: Rows, slot: Slot) -> tuple[Outputs, float, float]:
+    def run_alone(
+        self, rows: Rows, slot: Slot, trace: EntryTrace | None = None
+    ) -> tuple[Outputs, float, float]:
         """Run rows that found the engine idle, past the queue and without a copy.
 
         Returns:
@@ -69,7 +81,7 @@ class Combiner:
             InferenceFailedError: The engine failed.
         """
         started_at = slot.started_at
-        outcome = self._execute([rows], len(rows))
+        outcome = self._execute([rows], len(rows), [trace] if trace is not None else [])
         with self._lock:
             now = self._clock()
             self._schedule.finish_alone(slot, outcome, now)
@@ -143,7 +155,7 @@ class Combiner:
                 self._note_quiet()
             if batch is None:
                 return
-            outcome = self._execute(batch.arrays, batch.rows)
+            outcome = self._execute(batch.arrays, batch.rows, batch.traces)
             with self._lock:
                 ended_at = self._clock()
                 leading = self._schedule.finish(entry, slot, batch, outcome, ended_at)
@@ -153,9 +165,12 @@ class Combiner:
             elif not isinstance(outcome, Exception):
                 raise outcome
 
-    def _execute(self, arrays: list[Rows], rows: int) -> Outputs | BaseException:
+    def _execute(
+        self, arrays: list[Rows], rows: int, traces: list[EntryTrace]
+    ) -> Outputs | BaseException:
         try:
-            outputs = self._run(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
+            with traces[0].batch(traces, rows) if traces else _UNTRACED:
+                outputs = self._run(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
             for output in outputs:
                 if len(output) != rows:
                     raise ValueError(f"the engine answered {len(output)} rows to {rows}")

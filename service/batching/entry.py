@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from service.batching.observer import EntryTrace
 from service.errors import (
     CallerGoneError,
     DeadlineExceededError,
@@ -76,6 +77,11 @@ class Batch:
         self.outputs: Outputs | None = None
         self.inference_seconds = 0.0
 
+    @property
+    def traces(self) -> list[EntryTrace]:
+        """Of those of its owners that are traced."""
+        return [owner.trace for owner in self.owners if owner.trace is not None]
+
     def add(self, entry: "Entry", array: Rows) -> None:
         """Append rows of an entry."""
         entry.pieces.append((self, self.rows, len(array)))
@@ -117,6 +123,7 @@ class Entry:
         cause: The engine's exception, for a failed entry.
         wake: Held until the waiting thread has something to do: a binary semaphore.
         slot: The slot that the entry's thread has been told to run batches in; None while it waits.
+        trace: Follows the entry; None where it is not traced.
     """
 
     __slots__ = (
@@ -131,6 +138,7 @@ class Entry:
         "size",
         "slot",
         "state",
+        "trace",
         "unanswered",
         "wake",
     )
@@ -141,6 +149,7 @@ class Entry:
         arrived_at: float,
         deadline: float = math.inf,
         priority: Priority = Priority.NORMAL,
+        trace: EntryTrace | None = None,
     ) -> None:
         self.rows: Rows | None = rows
         self.size = self.unanswered = len(rows)
@@ -150,6 +159,7 @@ class Entry:
         self.ended_at = arrived_at
         self.deadline = deadline
         self.priority = priority
+        self.trace = trace
         self.state = EntryState.WAITING
         self.cause: BaseException | None = None
         self.slot: Slot | None = None

@@ -1,4 +1,23 @@
-"""What the batcher tells those who count, so that it knows no metrics library."""
+"""What the batcher tells those who count and trace, so that it knows none of their libraries."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+
+class EntryTrace(Protocol):
+    """Follows one entry, where it is traced."""
+
+    def batch(self, traces: Sequence["EntryTrace"], rows: int) -> AbstractContextManager[None]:
+        """Surround one run of the engine.
+
+        Entered in the thread that runs it and left before any waiting entry is told of its end.
+        Called on the first traced entry of the batch only.
+
+        Args:
+            traces: Of all traced entries of the batch, in order.
+            rows: Rows of the batch.
+        """
 
 
 class BatchObserver:

@@ -9,6 +9,7 @@ import math
 from service.batching.admission import check_deadline
 from service.batching.costs import BatchCosts
 from service.batching.entry import Batch, Entry, EntryState, Outputs, Priority, Rows, Slot
+from service.batching.observer import EntryTrace
 from service.batching.planning import BatchPlan
 from service.batching.waiting_queue import WaitingQueue
 from service.errors import UnavailableError
@@ -52,7 +53,14 @@ class Schedule:
         """Whether nothing waits or runs, and nothing will."""
         return not (self.accepting or self._busy or self.queue.waiting_rows)
 
-    def arrive(self, rows: Rows, now: float, deadline: float, priority: Priority) -> Slot | Entry:
+    def arrive(
+        self,
+        rows: Rows,
+        now: float,
+        deadline: float,
+        priority: Priority,
+        trace: EntryTrace | None = None,
+    ) -> Slot | Entry:
         """Give an arriving request the engine, if it is idle, or a place in the queue.
 
         Returns:
@@ -78,7 +86,7 @@ class Schedule:
                 return slot
         elif deadline != math.inf:
             self._check_deadline(size, now, deadline, priority)
-        entry = Entry(rows, now, deadline, priority)
+        entry = Entry(rows, now, deadline, priority, trace)
         self.queue.push(entry)
         if self._gathering is not None:
             if self.queue.waiting_rows >= self._max_batch_size:

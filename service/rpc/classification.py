@@ -9,7 +9,7 @@ import numpy as np
 from artifact.errors import InvalidImageError
 from protos.convd.v1 import classification_pb2 as pb
 from protos.convd.v1 import classification_pb2_grpc as pb_grpc
-from service.call import Call
+from service.call import Call, current_call
 from service.errors import InvalidRequestError, ServiceError
 from service.inference import (
     EncodedImage,
@@ -21,7 +21,7 @@ from service.inference import (
 from service.lifecycle.catalog import Catalog, VersionStatus
 from service.lifecycle.policy import State
 from service.ranking import top_classes
-from service.rpc.interceptor import current_call, error_status
+from service.rpc.interceptor import error_status
 from service.servable import Servable
 
 _STATES = {

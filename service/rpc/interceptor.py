@@ -1,13 +1,10 @@
 """One interceptor over every method: request ids, errors as statuses, counts and durations."""
 
 import logging
-import secrets
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -19,8 +16,8 @@ from service.errors import (
     QueueFullError,
     UnavailableError,
 )
-from service.metrics import Metrics
 from service.quoting import quote
+from service.recorder import CallRecorder
 from service.rpc.call_gate import DRAINING, CallGate
 from service.rpc.status import Status, status_of
 
@@ -36,18 +33,10 @@ REQUEST_ID_KEY = "x-request-id"
 RESPONSE_COMPRESSION_KEY = "x-response-compression"
 """Metadata that asks for compressed answers; what a request was compressed with is not visible."""
 
-_current_call: ContextVar[Call] = ContextVar("current_call")
-
-
-def current_call() -> Call:
-    """The call that this thread works for; set before every method."""
-    return _current_call.get()
-
 
 def error_status(error: Exception, call: Call) -> Status:
     """Map an error to what the client is told, and log what it is not told."""
-    call.request_id = call.request_id or secrets.token_hex(8)
-    status = status_of(error, call.request_id)
+    status = status_of(error, call.identify())
     if status.code is grpc.StatusCode.INTERNAL:
         logger.error("request %s to %s failed", call.request_id, call.method, exc_info=error)
     return status
@@ -60,13 +49,13 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
     must never starve the unary calls.
 
     Args:
-        metrics: Where calls are counted.
+        recorder: Is told of every call.
         gate: Where calls come in; once it is closed they are refused.
         max_streams: Streams that may be open at the same time.
     """
 
-    def __init__(self, metrics: Metrics, gate: CallGate, *, max_streams: int) -> None:
-        self._metrics = metrics
+    def __init__(self, recorder: CallRecorder, gate: CallGate, *, max_streams: int) -> None:
+        self._recorder = recorder
         self._gate = gate
         self._max_streams = max_streams
         self._free_streams = threading.Semaphore(max_streams)
@@ -151,18 +140,16 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
     def _call(
         self, context: grpc.ServicerContext, method: str, *, accepted: bool
     ) -> Iterator[None]:
-        started = time.monotonic()
         if accepted:
             self._gate.enter()
-        call = _call_of(context, method, started)
-        _current_call.set(call)
-        code = grpc.StatusCode.OK
+        call = _call_of(context, method)
+        self._recorder.begin(call, context.invocation_metadata())
         try:
             if not accepted:
                 self._gate.refuse()
                 raise UnavailableError(DRAINING)
             # Whoever waited for a thread until it was too late must not cost any work.
-            if call.deadline is not None and call.deadline <= started:
+            if call.deadline is not None and call.deadline <= call.started_at:
                 raise DeadlineExceededError("the deadline passed before the call was begun")
             if call.cancellation.cancelled:
                 raise CallerGoneError("the caller has gone")
@@ -171,23 +158,16 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
             # A method that aborted by itself, as the health service does, has set its code.
             aborted = context.code()  # type: ignore[attr-defined]
             if isinstance(aborted, grpc.StatusCode) and aborted is not grpc.StatusCode.OK:
-                code = aborted
+                call.code = aborted.name
                 raise
             status = error_status(error, call)
-            code = status.code
+            call.code = status.code.name
             context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
-            context.abort(code, status.message)
+            context.abort(status.code, status.message)
         finally:
             if accepted:
                 self._gate.leave()
-            self._metrics.request_answered(
-                model=call.model,
-                version=call.version,
-                method=method,
-                code=code.name,
-                seconds=time.monotonic() - started,
-                trace_id=call.trace_id,
-            )
+            self._recorder.end(call)
 
 
 def _needs_no_thread(handler: "_MethodHandler") -> bool:
@@ -195,12 +175,11 @@ def _needs_no_thread(handler: "_MethodHandler") -> bool:
     return bool(getattr(handler.unary_stream, "experimental_non_blocking", False))
 
 
-def _call_of(context: grpc.ServicerContext, method: str, now: float) -> Call:
+def _call_of(context: grpc.ServicerContext, method: str) -> Call:
+    call = Call(method=method)
     remaining_seconds = context.time_remaining()
-    call = Call(
-        method=method,
-        deadline=None if remaining_seconds is None else now + remaining_seconds,
-    )
+    if remaining_seconds is not None:
+        call.deadline = call.started_at + remaining_seconds
     if not context.add_callback(call.cancellation.cancel):
         call.cancellation.cancel()
     for key, value in context.invocation_metadata():

@@ -14,7 +14,7 @@ from protos.inference import grpc_service_pb2 as open_inference_pb
 from protos.inference import grpc_service_pb2_grpc as open_inference_pb_grpc
 from service.inference import InferenceService
 from service.lifecycle.manager import ServableManager
-from service.metrics import Metrics
+from service.recorder import CallRecorder
 from service.rpc.call_gate import CallGate
 from service.rpc.classification import ClassificationServicer
 from service.rpc.health import HealthServicer
@@ -46,7 +46,7 @@ class GrpcServer:
     Args:
         inference: The use case behind the protocols.
         manager: Loads and unloads models, and knows whether the server is ready.
-        metrics: Where calls are counted.
+        recorder: Is told of every call.
         settings: Address, limits and bounds.
         shares_port: Whether other workers listen on the same port.
 
@@ -58,17 +58,16 @@ class GrpcServer:
         self,
         inference: InferenceService,
         manager: ServableManager,
-        metrics: Metrics,
+        recorder: CallRecorder,
         settings: ServerSettings,
         *,
         shares_port: bool = False,
     ) -> None:
         self._gate = CallGate()
         self._threads = ThreadPoolExecutor(settings.unary_threads, thread_name_prefix="unary")
-        metrics.watch_calls(self._threads._work_queue.qsize, limit=settings.max_waiting_calls)
         self._server = grpc.server(
             self._threads,
-            interceptors=[CallInterceptor(metrics, self._gate, max_streams=settings.max_streams)],
+            interceptors=[CallInterceptor(recorder, self._gate, max_streams=settings.max_streams)],
             maximum_concurrent_rpcs=settings.unary_threads
             + settings.max_waiting_calls
             + settings.max_streams
@@ -101,6 +100,11 @@ class GrpcServer:
                 f"cannot listen on {address}: the port is taken or not allowed; choose another "
                 "with --grpc-port"
             ) from error
+
+    def waiting_calls(self) -> int:
+        """Accepted unary calls that wait for a thread."""
+        # The executor has no public name for it.
+        return self._threads._work_queue.qsize()
 
     def start(self) -> None:
         """Begin to answer."""

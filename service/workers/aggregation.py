@@ -10,8 +10,12 @@ _ADDED_UP = ("counter", "histogram", "summary", "gaugehistogram")
 # A gauge is the largest of the workers' (the state of a version, a difference, a setting), except
 # for what adds up, and what began first or is shortest.
 _GAUGES: dict[str, Callable[[Iterable[float]], float]] = {
+    "convd_process_threads": sum,
+    "convd_queue_limit_rows": sum,
     "convd_queue_rows": sum,
     "convd_response_cache_bytes": sum,
+    "convd_waiting_calls": sum,
+    "convd_waiting_calls_limit": sum,
     "process_virtual_memory_bytes": sum,
     "process_resident_memory_bytes": sum,
     "process_open_fds": sum,

@@ -14,9 +14,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from artifact.repository import ModelRepository
 from runtime.cores import available_cores
-from service.endpoints import HttpEndpoints
 from service.rpc.server import BindError
 from service.settings import ServerSettings
+from service.web.opening import open_http
 from service.workers.aggregation import add_up
 from service.workers.slot import ANSWER_SECONDS, WorkerSlot
 
@@ -54,15 +54,8 @@ class Supervisor:
         self._stop = threading.Event()
         registry = CollectorRegistry()
         registry.register(self)
-        try:
-            self._http = HttpEndpoints(
-                settings.host, settings.http_port, registry, self.unready_reason
-            )
-        except OSError as error:
-            raise BindError(
-                f"cannot listen on {settings.host}:{settings.http_port}: {error.strerror}; "
-                "choose another port with --http-port"
-            ) from error
+        # Without the console: no model is loaded in this process.
+        self._http = open_http(settings, registry, self.unready_reason)
         shared = _settings_of_workers(settings, self.grpc_port)
         self._slots = [
             WorkerSlot(number, shared, cores)
@@ -116,7 +109,11 @@ class Supervisor:
     def collect(self) -> Iterator[Metric]:
         """Metrics of all workers as one, for Prometheus' registry."""
         self._ask_for_reports()
-        yield from add_up([snapshot for slot in self._slots for snapshot in slot.snapshots()])
+        together = add_up([snapshot for slot in self._slots for snapshot in slot.snapshots()])
+        # A worker that has died says nothing of it, so readiness is the supervisor's to tell.
+        yield from (metric for metric in together if metric.name != "convd_ready")
+        is_ready = float(not self._unready_reason())
+        yield GaugeMetricFamily("convd_ready", "1 while the server is ready.", is_ready)
         ready = sum(not slot.unready_reason() for slot in self._slots)
         yield GaugeMetricFamily("convd_workers", "Workers there should be.", len(self._slots))
         yield GaugeMetricFamily("convd_workers_ready", "Workers that are ready.", ready)

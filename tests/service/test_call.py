@@ -27,7 +27,7 @@ def test_no_image_is_decoded_for_a_caller_who_has_gone(
     call = Call()
     decoded = []
 
-    def decode_and_leave(_servable: Servable, source: EncodedImage) -> None:
+    def decode_and_leave(_servable: Servable, source: EncodedImage, _call: Call) -> None:
         decoded.append(source.data)
         call.cancellation.cancel()
 

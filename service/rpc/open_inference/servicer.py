@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from artifact.errors import InvalidImageError
 from protos.inference import grpc_service_pb2 as pb
 from service.batching.entry import Priority
-from service.call import Call
+from service.call import Call, current_call
 from service.errors import InvalidRequestError, NotFoundError, ServiceError
 from service.inference import Answer, EncodedImage, InferenceService
 from service.lifecycle.manager import ServableManager
 from service.lifecycle.policy import State
-from service.rpc.interceptor import current_call, error_status
+from service.rpc.interceptor import error_status
 from service.rpc.open_inference.administration import AdministrationServicer
 from service.rpc.open_inference.parameters import flag
 from service.rpc.open_inference.request import InferRequest, read_request, read_version

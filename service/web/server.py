@@ -1,0 +1,87 @@
+"""The HTTP server under the site: waitress, with its limits."""
+
+import contextlib
+import logging
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+from waitress import wasyncore
+from waitress.server import create_server
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+# More than may try an image at the same time, so that a probe always finds a thread.
+_THREADS = 8
+_MAX_CONNECTIONS = 64
+_MAX_HEADER_BYTES = 16 * 1024
+_IDLE_SECONDS = 20
+
+
+class HttpServer:
+    """Serves one WSGI application.
+
+    Requests are read without a thread each, so that a client that sends slowly, or nothing, holds
+    up nobody else. Bodies stay in memory: a container may have no place to write to.
+
+    Args:
+        host: Address to listen on.
+        port: Port; 0 takes a free one.
+        application: What answers.
+        max_body_bytes: Largest body of a request; larger ones get 413.
+
+    Raises:
+        OSError: The port is taken or not allowed.
+    """
+
+    def __init__(
+        self, host: str, port: int, application: "WSGIApplication", *, max_body_bytes: int
+    ) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family)
+        self.port: int = listening.getsockname()[1]
+        self._sockets: dict[int, object] = {}
+        self._server = create_server(
+            application,
+            map=self._sockets,
+            sockets=[listening],
+            threads=_THREADS,
+            connection_limit=_MAX_CONNECTIONS,
+            channel_timeout=_IDLE_SECONDS,
+            cleanup_interval=_IDLE_SECONDS // 2,
+            max_request_header_size=_MAX_HEADER_BYTES,
+            # It refuses bodies of this size too.
+            max_request_body_size=max_body_bytes + 1,
+            inbuf_overflow=max_body_bytes + 1,
+            outbuf_overflow=64 * 1024 * 1024,
+            # The name of the server's software is nobody's business.
+            ident=None,
+        )
+        # A client that hangs up early is no news, and neither is a burst of scrapes.
+        logging.getLogger("waitress").setLevel(logging.ERROR)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="http-server", daemon=True)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop answering."""
+        self._stopping.set()
+        self._server.pull_trigger()
+        if self._thread.is_alive():
+            self._thread.join()
+        else:
+            self._close()
+
+    def _serve(self) -> None:
+        while not self._stopping.is_set():
+            wasyncore.loop(timeout=1.0, use_poll=True, map=self._sockets, count=1)
+        self._close()
+
+    def _close(self) -> None:
+        self._server.task_dispatcher.shutdown()
+        with contextlib.suppress(OSError):
+            wasyncore.close_all(self._sockets)

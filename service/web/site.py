@@ -1,0 +1,82 @@
+"""The site: which path of the HTTP port leads where."""
+
+import logging
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+from service.errors import PermissionDeniedError
+from service.web.console import CLASSIFY_PATH, Console
+from service.web.gate import Gate
+from service.web.response import Response, text
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+logger = logging.getLogger(__name__)
+
+
+class Site:
+    """A WSGI application with `/metrics`, `/livez`, `/readyz` and, if wished, the console at `/`.
+
+    Args:
+        gate: Whom to let in.
+        registry: The metrics.
+        unready_reason: Why the server is not ready; empty when it is.
+        console: The console; None for none.
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        registry: CollectorRegistry,
+        unready_reason: Callable[[], str],
+        console: Console | None,
+    ) -> None:
+        self._gate = gate
+        self._metrics: WSGIApplication = make_wsgi_app(registry)
+        self._unready_reason = unready_reason
+        self._console = console
+
+    def __call__(self, environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
+        """Answer one request."""
+        try:
+            self._gate.check(environ)
+            if environ["PATH_INFO"] == "/metrics" and environ["REQUEST_METHOD"] == "GET":
+                return self._metrics(environ, start)
+            response = self._answer(environ)
+        except PermissionDeniedError as error:
+            response = text(str(error), HTTPStatus.FORBIDDEN)
+        # Whatever is wrong with one answer, its cause is for the log only.
+        except Exception:
+            logger.exception("%s %s failed", environ["REQUEST_METHOD"], environ["PATH_INFO"])
+            response = text(
+                "internal error; see the server's log", HTTPStatus.INTERNAL_SERVER_ERROR
+            )
+        return response.send(start, with_body=environ["REQUEST_METHOD"] != "HEAD")
+
+    def _answer(self, environ: "WSGIEnvironment") -> Response:
+        path = environ["PATH_INFO"]
+        allowed = ("POST",) if path == CLASSIFY_PATH else ("GET", "HEAD")
+        if environ["REQUEST_METHOD"] not in allowed:
+            refusal = f"{path} takes {' or '.join(allowed)}"
+            return Response(
+                f"{refusal}\n".encode(),
+                "text/plain; charset=utf-8",
+                HTTPStatus.METHOD_NOT_ALLOWED,
+                (("Allow", ", ".join(allowed)),),
+            )
+        if path == "/livez":
+            return text("live")
+        if path == "/readyz":
+            reason = self._unready_reason()
+            if reason:
+                return text(f"not ready: {reason}", HTTPStatus.SERVICE_UNAVAILABLE)
+            return text("ready")
+        answer = self._console.answer(environ) if self._console else None
+        if answer is not None:
+            return answer
+        there = "/, /metrics" if self._console else "/metrics"
+        return text(f"here are {there}, /livez and /readyz", HTTPStatus.NOT_FOUND)

@@ -1,0 +1,68 @@
+// Reads Prometheus' text format and computes what its rate() and histogram_quantile() would say.
+
+const LINE = /^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)/;
+const LABEL = /(\w+)="((?:[^"\\]|\\.)*)"/g;
+const ESCAPES = { n: "\n", '"': '"', "\\": "\\" };
+
+const toNumber = (text) => (text === "+Inf" ? Infinity : text === "-Inf" ? -Infinity : Number(text));
+
+/** All samples: a list of `{name, labels, value}`. */
+export function parse(text) {
+  const samples = [];
+  for (const line of text.split("\n")) {
+    const match = line.startsWith("#") ? null : LINE.exec(line);
+    if (!match) continue;
+    const labels = {};
+    for (const [, key, value] of (match[2] ?? "").matchAll(LABEL)) {
+      labels[key] = value.replace(/\\(.)/g, (_, character) => ESCAPES[character] ?? character);
+    }
+    samples.push({ name: match[1], labels, value: toNumber(match[3]) });
+  }
+  return samples;
+}
+
+/** Sums the values of samples by what `key` makes of their labels; null leaves one out. */
+export function sumBy(samples, name, key) {
+  const sums = new Map();
+  for (const sample of samples) {
+    if (sample.name !== name) continue;
+    const group = key(sample.labels);
+    if (group !== null) sums.set(group, (sums.get(group) ?? 0) + sample.value);
+  }
+  return sums;
+}
+
+/** By how much each sum has grown; null where a counter began anew, as after a restart. */
+export function growth(before, after) {
+  const grown = new Map();
+  for (const [key, value] of after) {
+    const difference = value - (before.get(key) ?? 0);
+    if (difference < 0) return null;
+    grown.set(key, difference);
+  }
+  return grown;
+}
+
+/**
+ * A quantile of a histogram, interpolated within its bucket.
+ *
+ * @param buckets Map from upper bound to cumulative count.
+ * @returns null where nothing was observed.
+ */
+export function quantile(buckets, share) {
+  const sorted = [...buckets].sort(([one], [other]) => one - other);
+  const total = sorted.at(-1)?.[1] ?? 0;
+  if (!total) return null;
+  const rank = share * total;
+  let lower = 0;
+  let below = 0;
+  for (const [upper, count] of sorted) {
+    if (count >= rank && count > below) {
+      if (upper === Infinity) return lower;
+      return lower + ((upper - lower) * (rank - below)) / (count - below);
+    }
+    lower = upper;
+    below = count;
+  }
+  return lower;
+}

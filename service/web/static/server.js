@@ -1,0 +1,59 @@
+// Talks to the server: every request of the console goes through here.
+
+/** What the server refused, in its own words. */
+export class Refusal extends Error {
+  constructor(code, message, requestId = "") {
+    super(message);
+    this.code = code;
+    this.requestId = requestId;
+  }
+}
+
+async function request(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(path, { ...options, signal: AbortSignal.timeout(35_000) });
+  } catch {
+    throw new Refusal("UNAVAILABLE", "The server does not answer. Is it still running?");
+  }
+  if (response.ok) return response;
+  const text = await response.text();
+  let refusal;
+  try {
+    refusal = JSON.parse(text);
+  } catch {
+    throw new Refusal(`HTTP ${response.status}`, text.trim() || response.statusText);
+  }
+  throw new Refusal(refusal.code, refusal.message, refusal.request_id);
+}
+
+const versionPath = (model, version) =>
+  `api/models/${encodeURIComponent(model)}/${encodeURIComponent(version)}`;
+
+export const listModels = async () => (await request("api/models")).json();
+
+export const describeVersion = async (model, version) =>
+  (await request(versionPath(model, version))).json();
+
+export const fetchImage = async (path) => (await request(path)).blob();
+
+export async function classify(model, version, image) {
+  const query = new URLSearchParams({ model, version });
+  return (await request(`api/classify?${query}`, { method: "POST", body: image })).json();
+}
+
+/** The text of the metrics of these names only. */
+export async function fetchMetrics(names) {
+  const query = new URLSearchParams(names.map((name) => ["name[]", name]));
+  return (await request(`metrics?${query}`, { headers: { Accept: "text/plain" } })).text();
+}
+
+/** Why the server is not ready; empty when it is. */
+export async function unreadyReason() {
+  try {
+    await request("readyz");
+    return "";
+  } catch (refusal) {
+    return refusal.message.replace(/^not ready: /, "");
+  }
+}

@@ -1,0 +1,192 @@
+// The try-it panel: one image in, probabilities and the network's view of it out.
+
+import { Refusal, classify, describeVersion, fetchImage } from "./server.js";
+
+const MAX_IMAGE_BYTES = 16 * 1024 * 1024;
+const CLASSES_AT_FIRST = 10;
+
+const TITLES = {
+  INVALID_ARGUMENT: "This image cannot be used",
+  NOT_FOUND: "This model is not here",
+  UNAVAILABLE: "The model cannot answer now",
+  RESOURCE_EXHAUSTED: "The server is busy",
+  DEADLINE_EXCEEDED: "The answer took too long",
+  UNAUTHENTICATED: "The server does not know you",
+  PERMISSION_DENIED: "The server does not allow this",
+};
+
+const find = (id) => document.getElementById(id);
+
+const percent = (share) => {
+  if (share > 0 && share < 0.0001) return "< 0.01 %";
+  return `${(share * 100).toFixed(share < 0.1 ? 2 : 1)} %`;
+};
+
+export class TrialPanel {
+  constructor() {
+    this.choice = find("trial-model");
+    this.image = null;
+    this.turn = 0;
+    const file = find("trial-file");
+    file.addEventListener("change", () => {
+      if (file.files[0]) this.try(file.files[0]);
+      // The same file may be chosen again.
+      file.value = "";
+    });
+    this.choice.addEventListener("change", () => {
+      this.showExamples();
+      if (this.image) this.try(this.image);
+    });
+    find("trial").addEventListener("submit", (event) => event.preventDefault());
+    this.acceptDrops(find("drop"));
+  }
+
+  acceptDrops(drop) {
+    // A file dropped beside the field would make the browser leave the page.
+    for (const type of ["dragover", "drop"]) {
+      document.addEventListener(type, (event) => event.preventDefault());
+    }
+    drop.addEventListener("dragover", () => drop.classList.add("over"));
+    for (const type of ["dragleave", "drop"]) {
+      drop.addEventListener(type, () => drop.classList.remove("over"));
+    }
+    drop.addEventListener("drop", (event) => {
+      const [image] = event.dataTransfer.files;
+      if (image) this.try(image);
+    });
+  }
+
+  /** Offer these models; the choice stays where it can. */
+  offer(models) {
+    const chosen = this.choice.value;
+    fillChoice(this.choice, models);
+    if (this.choice.value !== chosen) this.showExamples();
+  }
+
+  async showExamples() {
+    const [model, version] = this.choice.value.split("/");
+    const list = find("examples").querySelector("ul");
+    find("examples").hidden = true;
+    if (!model) return;
+    const { examples } = await describeVersion(model, version).catch(() => ({ examples: [] }));
+    list.replaceChildren(...examples.map((path, index) => this.exampleItem(path, index)));
+    find("examples").hidden = examples.length === 0;
+  }
+
+  exampleItem(path, index) {
+    const item = document.createElement("li");
+    const button = document.createElement("button");
+    const picture = document.createElement("img");
+    button.type = "button";
+    picture.src = path;
+    picture.alt = `Golden image ${index + 1}`;
+    button.append(picture);
+    button.addEventListener("click", async () => {
+      try {
+        this.try(await fetchImage(path));
+      } catch (refusal) {
+        this.showError(refusal);
+      }
+    });
+    item.append(button);
+    return item;
+  }
+
+  /** Classify an image and show what comes of it. */
+  async try(image) {
+    const [model, version] = this.choice.value.split("/");
+    const turn = ++this.turn;
+    const result = find("trial-result");
+    this.image = image;
+    result.setAttribute("aria-busy", "true");
+    try {
+      if (!model) throw new Refusal("UNAVAILABLE", "No model is available yet.");
+      if (image.size > MAX_IMAGE_BYTES) {
+        const size = (image.size / 1024 / 1024).toFixed(1);
+        throw new Refusal("INVALID_ARGUMENT", `The file has ${size} MiB; up to 16 MiB can be tried.`);
+      }
+      const answer = await classify(model, version, image);
+      // Whoever chose another image meanwhile wants to see that one.
+      if (turn === this.turn) this.showAnswer(answer, image);
+    } catch (refusal) {
+      if (turn === this.turn) this.showError(refusal);
+    } finally {
+      if (turn === this.turn) result.setAttribute("aria-busy", "false");
+    }
+  }
+
+  showAnswer(answer, image) {
+    this.reveal("trial-answer");
+    const original = find("trial-original");
+    URL.revokeObjectURL(original.src);
+    original.src = URL.createObjectURL(image);
+    // A tiny picture is easier to see as squares than as a blur.
+    original.onload = () => original.classList.toggle("pixels", original.naturalWidth < 100);
+    find("trial-input").src = `data:image/png;base64,${answer.input_png}`;
+    const [height, width, channels] = answer.input_shape;
+    find("trial-shape").textContent = `${width} × ${height}, ${channels === 1 ? "gray" : "colour"}`;
+    const [best] = answer.classes;
+    const detail = document.createElement("small");
+    const milliseconds = (answer.seconds * 1000).toFixed(1);
+    detail.textContent = `${answer.model} version ${answer.version}, ${milliseconds} ms on the server`;
+    const label = document.createElement("strong");
+    label.textContent = best.label;
+    find("trial-summary").replaceChildren(label, ` with ${percent(best.probability)}`, detail);
+    this.showClasses(answer.classes, CLASSES_AT_FIRST);
+  }
+
+  showClasses(classes, count) {
+    find("trial-classes").replaceChildren(...classes.slice(0, count).map(classItem));
+    const all = find("trial-all");
+    all.hidden = classes.length <= count;
+    all.textContent = `Show all ${classes.length} classes`;
+    all.onclick = () => this.showClasses(classes, classes.length);
+  }
+
+  showError(refusal) {
+    this.reveal("trial-error");
+    const title = document.createElement("strong");
+    title.textContent = TITLES[refusal.code] ?? "That did not work";
+    const text = document.createElement("p");
+    text.textContent = refusal.message;
+    const code = document.createElement("p");
+    code.className = "small muted";
+    const request = refusal.requestId ? `, request ${refusal.requestId}` : "";
+    code.textContent = `${refusal.code ?? "error"}${request}`;
+    find("trial-error").replaceChildren(title, text, code);
+  }
+
+  reveal(shown) {
+    for (const id of ["trial-hint", "trial-error", "trial-answer"]) find(id).hidden = id !== shown;
+  }
+}
+
+function classItem({ label, probability }) {
+  const item = document.createElement("li");
+  const name = document.createElement("span");
+  name.className = "name";
+  name.textContent = name.title = label;
+  const track = document.createElement("span");
+  track.className = "track";
+  const fill = document.createElement("span");
+  fill.className = "fill";
+  fill.style.width = `${probability * 100}%`;
+  track.append(fill);
+  const value = document.createElement("span");
+  value.className = "value";
+  value.textContent = percent(probability);
+  item.append(name, track, value);
+  return item;
+}
+
+/** Put the available versions into a select element, after the options that it has for good. */
+export function fillChoice(select, models) {
+  const available = models.filter(({ state }) => state === "available");
+  const options = available.map(({ name, version }) => new Option(`${name}, version ${version}`, `${name}/${version}`));
+  const kept = [...select.options].filter(({ value }) => value === "");
+  const known = [...select.options].map(({ value }) => value).filter((value) => value !== "");
+  if (known.join() === options.map(({ value }) => value).join()) return;
+  const chosen = select.value;
+  select.replaceChildren(...kept, ...options);
+  if ([...select.options].some(({ value }) => value === chosen)) select.value = chosen;
+}

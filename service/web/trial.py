@@ -1,0 +1,119 @@
+"""Trying a model: one image from a browser, through the use case that every protocol uses."""
+
+import base64
+import io
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from artifact.errors import InvalidImageError
+from artifact.preprocessing import ChannelOrder, ImageArray
+from service.call import Call
+from service.errors import InvalidRequestError, QueueFullError
+from service.inference import EncodedImage, InferenceService
+from service.quoting import quote
+from service.ranking import top_classes
+from service.recorder import CallRecorder
+from service.web.response import Response, error_response, json_response
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+logger = logging.getLogger(__name__)
+
+METHOD = "/console/classify"
+MAX_IMAGE_BYTES = 16 * 1024 * 1024
+"""Largest image file that can be tried."""
+
+_MOST_AT_ONCE = 4
+_PATIENCE_SECONDS = 30.0
+
+
+class Trial:
+    """Classifies the images that people try in the console.
+
+    Args:
+        inference: What classifies.
+        recorder: Is told of every call.
+    """
+
+    def __init__(self, inference: InferenceService, recorder: CallRecorder) -> None:
+        self._inference = inference
+        self._recorder = recorder
+        self._free = threading.Semaphore(_MOST_AT_ONCE)
+
+    def classify(self, environ: "WSGIEnvironment", query: Mapping[str, str]) -> Response:
+        """Answer with every class and what the network saw, or with what an RPC would say.
+
+        Args:
+            environ: The WSGI request; its body is an image file.
+            query: `model`, and `version` unless it is the newest.
+        """
+        call = Call(method=METHOD, protocol="http")
+        call.deadline = call.started_at + _PATIENCE_SECONDS
+        call.request_id = quote(environ.get("HTTP_X_REQUEST_ID", ""))
+        keys = {"HTTP_TRACEPARENT": "traceparent", "HTTP_TRACESTATE": "tracestate"}
+        sent = [(keys[name], value) for name, value in environ.items() if name in keys]
+        self._recorder.begin(call, sent)
+        try:
+            return json_response(self._classify(environ, query, call))
+        # Whatever went wrong, one table says what the client is told.
+        except Exception as error:
+            return error_response(error, call)
+        finally:
+            self._recorder.end(call)
+
+    def _classify(
+        self, environ: "WSGIEnvironment", query: Mapping[str, str], call: Call
+    ) -> dict[str, object]:
+        if not self._free.acquire(blocking=False):
+            raise QueueFullError(
+                f"{_MOST_AT_ONCE} images are being tried already: try again in a moment"
+            )
+        try:
+            name, version = _name_and_version(query)
+            data = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            with self._inference.servable(call, name, version) as servable:
+                [outcome] = self._inference.prepare(servable, [EncodedImage(data)], call)
+                if isinstance(outcome, InvalidImageError):
+                    raise InvalidRequestError(str(outcome))
+                answer = self._inference.infer(servable, outcome[np.newaxis], call)
+                labels = servable.manifest.labels
+                order = servable.manifest.preprocessing.channel_order
+            return {
+                "model": call.model,
+                "version": int(call.version),
+                "seconds": time.monotonic() - call.started_at,
+                "classes": [
+                    {"index": index, "label": labels[index], "probability": probability}
+                    for index, probability in top_classes(answer.probabilities[0], 0)
+                ],
+                "input_shape": outcome.shape,
+                "input_png": base64.b64encode(_png(outcome, order)).decode(),
+            }
+        finally:
+            self._free.release()
+
+
+def _name_and_version(query: Mapping[str, str]) -> tuple[str, int | None]:
+    name, version = query.get("model", ""), query.get("version", "")
+    if not name:
+        raise InvalidRequestError("the request names no model: choose one")
+    if not version:
+        return name, None
+    if not (version.isascii() and version.isdigit() and 0 < int(version[:20]) < 2**63):
+        raise InvalidRequestError(f"version {quote(version)}: send a whole number from 1 on")
+    return name, int(version)
+
+
+def _png(image: ImageArray, order: ChannelOrder) -> bytes:
+    """Show a prepared image, uint8 `[height, width, channels]`, as people see colours."""
+    pixels = image[:, :, 0] if order == "L" else image[:, :, ::-1] if order == "BGR" else image
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONVD := $(BIN)/convd
 REPOSITORY ?= runs/demo/repository
 
-.PHONY: help setup demo serve test test-install fuzz interop perf-analyzer lint format protos clean zoo pooling
+.PHONY: help setup demo serve test drills test-install fuzz interop perf-analyzer lint format protos clean zoo pooling
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,6 +34,9 @@ serve: setup  ## serve the models under REPOSITORY, by default the demo's
 
 test: setup  ## run the tests
 	$(BIN)/python -m pytest
+
+drills: setup  ## versions that change and break, and workers that die, under load; writes docs/drills.md
+	$(BIN)/python -m bench.drills
 
 test-install: demo  ## install the serving extra alone, and serve from it
 	tests/install.sh $(PYTHON) $(CURDIR)/runs/demo/repository $(CURDIR)/runs/demo/digit.png

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONVD := $(BIN)/convd
 REPOSITORY ?= runs/demo/repository
 
-.PHONY: help setup demo serve test test-console test-install fuzz interop perf-analyzer lint format protos clean zoo pooling export-sweep quantization
+.PHONY: $(shell grep -oE '^[a-z-]+:' $(firstword $(MAKEFILE_LIST)) | tr -d :)
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -45,6 +45,9 @@ test: setup  ## run the tests
 test-console: setup  ## the console in headless Chromium (apt install chromium); renews docs/screenshots
 	$(BIN)/pip install --quiet --constraint constraints.txt --group browser
 	$(BIN)/python -m pytest tests/browser/check_console.py
+
+drills: setup  ## versions that change and break, and workers that die, under load; writes docs/drills.md
+	$(BIN)/python -m bench.drills
 
 test-install: demo  ## install the serving extra alone, and serve from it
 	tests/install.sh $(PYTHON) $(CURDIR)/runs/demo/repository $(CURDIR)/runs/demo/digit.png

@@ -37,6 +37,9 @@ class Application:
         is_worker: Whether it is one of several that share the gRPC port, and leaves HTTP to their
             supervisor.
 
+    Attributes:
+        cores: What its models share the cores with.
+
     Raises:
         RepositoryError: The repository does not exist or cannot be read.
         SigningKeyError: The key of the required signature cannot be read.
@@ -57,6 +60,7 @@ class Application:
         self._tracer = tracer or open_tracer(settings.traces_endpoint)
         self._metrics = metrics or Metrics()
         self._catalog = Catalog()
+        self.cores = CoreBudget(cores or available_cores())
         cache = None
         if settings.response_cache_bytes:
             cache = ResponseCache(settings.response_cache_bytes)
@@ -66,9 +70,7 @@ class Application:
         self._manager = ServableManager(
             repository,
             self._catalog,
-            ServableLoader(
-                repository, settings, self._metrics, CoreBudget(cores or available_cores()), cache
-            ),
+            ServableLoader(repository, settings, self._metrics, self.cores, cache),
             poll_seconds=settings.poll_seconds,
             on_change=self._version_changed,
             on_look=self._looked,

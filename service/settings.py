@@ -116,7 +116,9 @@ class ServerSettings(BaseSettings):
         64 * MEBIBYTE, description="Largest picture that is decoded, height x width."
     )
     unary_threads: PositiveInt = Field(
-        16, description="Unary calls that are worked on at the same time."
+        64,
+        description="Unary calls that are worked on, or wait for a batch, at the same time; twice "
+        "max_batch_size keeps batches full and lets every call be refused at once.",
     )
     max_waiting_calls: PositiveInt = Field(
         256, description="Unary calls that may wait for a thread; more are refused at once."

@@ -44,7 +44,7 @@ FLAGS = (
     "--max-queue-size=32",
     "--max-images-per-request=32",
     "--max-batch-size=4",
-    "--response-cache-bytes=1000000",
+    "--response-cache-bytes=50000",
 )
 
 

@@ -8,9 +8,15 @@ from prometheus_client.samples import Sample
 _ADDED_UP = ("counter", "histogram", "summary", "gaugehistogram")
 
 # A gauge is the largest of the workers' (the state of a version, a difference, a setting), except
-# for what adds up, and what began first or is shortest.
-_GAUGES: dict[str, Callable[[Iterable[float]], float]] = {
+# for what adds up, and what began first or is shortest. A GPU's counter is the same to all workers.
+_COMBINED_BY: dict[str, Callable[[Iterable[float]], float]] = {
     "convd_queue_rows": sum,
+    "convd_queue_limit_rows": sum,
+    "convd_waiting_calls": sum,
+    "convd_waiting_calls_limit": sum,
+    "convd_process_threads": sum,
+    "convd_ready": min,
+    "convd_gpu_energy_joules": max,
     "convd_response_cache_bytes": sum,
     "process_virtual_memory_bytes": sum,
     "process_resident_memory_bytes": sum,
@@ -43,7 +49,7 @@ def only_counts(snapshot: Sequence[Metric]) -> list[Metric]:
 
 def _combine(metrics: Sequence[Metric]) -> Metric:
     first = metrics[0]
-    combine = sum if first.type in _ADDED_UP else _GAUGES.get(first.name, max)
+    combine = _COMBINED_BY.get(first.name, sum if first.type in _ADDED_UP else max)
     samples: dict[tuple[str, frozenset[tuple[str, str]]], list[Sample]] = {}
     for metric in metrics:
         for sample in metric.samples:

@@ -76,6 +76,8 @@ class Application:
         )
         self._http = None if is_worker else self._http_endpoints()
         self._metrics.watch_versions(self._catalog.statuses)
+        if settings.triton_metrics:
+            self._metrics.watch_for_triton(self._catalog.statuses)
         self._metrics.watch_readiness(self._manager.unready_reason)
         self._stop = threading.Event()
         self._unready_reason = "loading"

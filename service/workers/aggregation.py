@@ -5,11 +5,15 @@ from collections.abc import Callable, Iterable, Sequence
 from prometheus_client import Metric
 from prometheus_client.samples import Sample
 
+from service.metrics.triton import COUNTER_NAMES
+
 _ADDED_UP = ("counter", "histogram", "summary", "gaugehistogram")
 
 # A gauge is the largest of the workers' (the state of a version, a difference, a setting), except
 # for what adds up, and what began first or is shortest. A GPU's counter is the same to all workers.
 _COMBINED_BY: dict[str, Callable[[Iterable[float]], float]] = {
+    **dict.fromkeys(COUNTER_NAMES, sum),
+    "nv_inference_pending_request_count": sum,
     "convd_queue_rows": sum,
     "convd_queue_limit_rows": sum,
     "convd_waiting_calls": sum,
@@ -44,7 +48,9 @@ def add_up(snapshots: Sequence[Sequence[Metric]]) -> list[Metric]:
 
 def only_counts(snapshot: Sequence[Metric]) -> list[Metric]:
     """What stays of a worker that has ended: its counters and histograms."""
-    return [metric for metric in snapshot if metric.type in _ADDED_UP]
+    return [
+        metric for metric in snapshot if metric.type in _ADDED_UP or metric.name in COUNTER_NAMES
+    ]
 
 
 def _combine(metrics: Sequence[Metric]) -> Metric:

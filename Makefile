@@ -75,5 +75,26 @@ format: setup  ## format the code
 protos: setup  ## generate the protobuf stubs
 	$(BIN)/python -m protos.generate
 
+dashboards: setup  ## write Grafana's dashboards and the guide's table of settings
+	$(BIN)/python -m deploy.grafana.generate
+	$(BIN)/python -m deploy.settings_table
+
+test-dashboards:  ## check the dashboards against Grafana's schema library (needs npm)
+	cd tests/deploy/grafana_schema && npm ci --silent && node check.mjs
+
+test-containers: setup wheels  ## build the images and try the whole stack (needs a Docker engine)
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	tests/containers.sh
+
+wheels: setup  ## put the PyTorch that this machine's pip finds where the export image takes it from
+	$(BIN)/pip download --quiet --no-deps --constraint constraints.txt --dest wheels torch
+
+drills-monitoring: demo  ## bring about every alert and drift (needs prometheus)
+	$(BIN)/python -m bench.drills.monitoring --repository runs/demo/repository
+
+bench-metrics: demo  ## what metrics cost LeNet (needs h2load)
+	$(BIN)/python -m bench.metrics_cost --repository runs/demo/repository --model digits
+
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .cache runs repository

@@ -90,6 +90,8 @@ class Application:
             self._http = open_http(settings, self.registry, self.unready_reason, console)
         self._metrics.watch_versions(self._catalog.statuses)
         self._metrics.watch_calls(self._grpc.waiting_calls, limit=settings.max_waiting_calls)
+        if settings.triton_metrics:
+            self._metrics.watch_for_triton(self._catalog.statuses)
         self._metrics.watch_readiness(self._manager.unready_reason)
         self._stop = threading.Event()
         self._unready_reason = "loading"

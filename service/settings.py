@@ -140,6 +140,9 @@ class ServerSettings(BaseSettings):
     poll_seconds: PositiveFloat = Field(
         2.0, description="How often the repository is looked at for new versions."
     )
+    triton_metrics: bool = Field(
+        False, description="Show the metrics under Triton's names too, for dashboards made for it."
+    )
     allow_repository_control: bool = Field(
         False, description="Let clients load and unload models and set the log level."
     )

@@ -43,7 +43,6 @@ test: setup  ## run the tests
 	$(BIN)/python -m pytest
 
 test-console: setup  ## the console in headless Chromium (apt install chromium); renews docs/screenshots
-	$(BIN)/pip install --quiet --constraint constraints.txt --group browser
 	$(BIN)/python -m pytest tests/browser/check_console.py
 
 drills: setup  ## versions that change and break, and workers that die, under load; writes docs/drills.md

@@ -76,8 +76,6 @@ def main() -> None:
     chosen = options.parse_args()
     check_installed()
     before = machine()
-    for model in IMAGE_SHAPES:
-        publish_network(RUN / "repository", model)
     comparisons, missing = [], []
     if chosen.only in (None, "cpu"):
         comparisons.append(_compare_session("cpu", CPU, chosen.rounds, chosen.seconds))
@@ -157,6 +155,7 @@ def _compare_echo(rounds: int, seconds: float) -> Comparison:
 @contextlib.contextmanager
 def _one_model(model: str) -> Iterator[Path]:
     """A repository with nothing but one model."""
+    publish_network(RUN / "repository", model)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / model).symlink_to((RUN / "repository" / model).absolute())
         yield Path(folder)

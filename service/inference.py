@@ -1,6 +1,5 @@
 """The one use case under every protocol: images in, probabilities out."""
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -205,14 +204,13 @@ class InferenceService:
     def _prepare_one(self, servable: Servable, source: ImageSource, call: Call) -> ImageArray:
         recipe = servable.manifest.preprocessing
         if isinstance(source, PreparedImage):
-            expected = math.prod(recipe.output_shape)
-            if len(source.data) != expected:
-                shape = " x ".join(map(str, recipe.output_shape))
+            if len(source.data) != servable.image_bytes:
+                shape = " x ".join(map(str, servable.image_shape))
                 raise InvalidImageError(
-                    f"a prepared image of this model has {shape} = {expected} bytes, not "
-                    f"{len(source.data)}"
+                    f"a prepared image of this model has {shape} = {servable.image_bytes} bytes, "
+                    f"not {len(source.data)}"
                 )
-            return np.frombuffer(source.data, np.uint8).reshape(recipe.output_shape)
+            return np.frombuffer(source.data, np.uint8).reshape(servable.image_shape)
         started = time.perf_counter_ns()
         picture = self._picture(source)
         decoded = time.perf_counter_ns()

@@ -1,5 +1,6 @@
 """A servable: one model version, loaded, proved and ready to answer."""
 
+import math
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -49,6 +50,9 @@ class Servable:
         self.name = name
         self.version = version
         self.manifest = manifest
+        # Every request asks for them, and the recipe works them out anew each time.
+        self.image_shape = manifest.preprocessing.output_shape
+        self.image_bytes = math.prod(self.image_shape)
         self.session = proven.session
         self.golden_difference = proven.golden_difference
         self.refusals = proven.refusals

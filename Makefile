@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONVD := $(BIN)/convd
 REPOSITORY ?= runs/demo/repository
 
-.PHONY: help setup demo serve test test-console test-install fuzz interop perf-analyzer lint format protos clean zoo pooling
+.PHONY: help setup demo serve test test-console test-install fuzz interop perf-analyzer lint format protos clean zoo pooling export-sweep quantization
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,6 +28,13 @@ zoo: setup  ## train, export, serve and ask every architecture; write docs/zoo.m
 
 pooling: setup  ## compare max, average and sum pooling; write docs/pooling.md
 	$(BIN)/python -m bench.pooling
+
+export-sweep: setup  ## prove every network on every provider at batches of 1 to 64; write docs/export-sweep.md
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps timm
+	$(BIN)/python -m bench.export_sweep
+
+quantization: setup  ## train ResNet-18, publish it in float32 and int8, compare; write docs/quantization.md
+	$(BIN)/python -m bench.quantization
 
 serve: setup  ## serve the models under REPOSITORY, by default the demo's
 	$(CONVD) serve --repository $(REPOSITORY)

@@ -16,7 +16,11 @@ SUMMARIES = {
     "serve": "Serve the models of a repository over gRPC.",
     "classify": "Ask a server about images.",
     "models": "List what a server has loaded.",
+    "health": "Ask a server whether it serves.",
 }
+
+# Which extra brings what a sub-command needs, where it is not the one of the same name.
+EXTRAS = {"verify": "serve", "classify": "client", "models": "client", "health": "serve"}
 
 
 class LazyGroup(click.Group):
@@ -33,7 +37,7 @@ class LazyGroup(click.Group):
         try:
             command = importlib.import_module(f"commands.{cmd_name}").command
         except ModuleNotFoundError as error:
-            extra = {"train": "train", "serve": "serve", "verify": "serve"}.get(cmd_name, cmd_name)
+            extra = EXTRAS.get(cmd_name, cmd_name)
             raise click.ClickException(
                 f"'convd {cmd_name}' needs the package {error.name!r}: pip install 'convd[{extra}]'"
             ) from error

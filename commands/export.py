@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from artifact.errors import ArtifactError
 from artifact.manifest import Manifest
@@ -148,10 +147,8 @@ def _precision(name: str) -> ExportPrecision:
 
 
 def _show_plan(console: Console, rows: dict[str, str]) -> None:
-    table = Table(box=None, show_header=False)
     for subject, what in rows.items():
-        table.add_row(subject, what)
-    console.print(table)
+        console.print(f"{subject:14} {what}")
     console.print("nothing was done: this was a dry run")
 
 

@@ -10,6 +10,7 @@ from service.application import Application
 from service.log_format import configure_logging
 from service.rpc.server import BindError
 from service.settings import ServerSettings, SettingsError, load_settings
+from service.workers.supervisor import Supervisor, WorkerError
 
 
 def _with_settings(command: click.Command) -> click.Command:
@@ -49,8 +50,9 @@ def command(config: Path | None, **flags: Any) -> None:  # noqa: ANN401
         given = {name: value for name, value in flags.items() if value is not None}
         settings = load_settings(given, config)
         configure_logging(settings.log_format)
-        Application(settings).run()
-    except (SettingsError, ArtifactError, BindError) as error:
+        server = Supervisor(settings) if settings.workers > 1 else Application(settings)
+        server.run()
+    except (SettingsError, ArtifactError, BindError, WorkerError) as error:
         raise click.ClickException(str(error)) from error
 
 

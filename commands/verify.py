@@ -1,5 +1,6 @@
 """`convd verify`: does an artifact keep its promise on this machine?"""
 
+import sys
 from pathlib import Path
 
 import click
@@ -12,6 +13,8 @@ from artifact.signature import read_public_key
 from runtime.providers import KNOWN_PROVIDERS, ExecutionProvider, why_missing
 from runtime.selftest import run_self_test
 from runtime.session import Session
+
+_WIDTH = 200
 
 
 @click.command()
@@ -50,7 +53,9 @@ def command(context: click.Context, artifact_dir: Path, verify_with: Path | None
     except ArtifactError as error:
         sound = False
         table.add_row("artifact", "refused", str(error))
-    Console(highlight=False, markup=False, soft_wrap=True).print(table)
+    # A file or a pipe has no width to fit into.
+    width = None if sys.stdout.isatty() else _WIDTH
+    Console(highlight=False, markup=False, width=width).print(table)
     context.exit(0 if sound else 1)
 
 

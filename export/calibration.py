@@ -19,6 +19,10 @@ from export.evaluation import reliability
 MIN_EXAMPLES = 20
 
 _BOUNDS = (0.02, 50.0)
+_NO_TEMPERATURE = (
+    "no temperature is best: the pictures are classified all right or at random; give harder ones, "
+    "or more, or leave --calibrate out"
+)
 
 
 class Calibration(NamedTuple):
@@ -74,8 +78,11 @@ def fit_temperature(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> 
     """The temperature with the smallest negative log-likelihood.
 
     Raises:
-        CalibrationError: There is none between 0.02 and 50.
+        CalibrationError: There is none, or none between 0.02 and 50.
     """
+    if (logits.argmax(axis=1) == targets).all():
+        # The smaller the temperature, the better, without end.
+        raise CalibrationError(_NO_TEMPERATURE)
     low, high = (math.log(bound) for bound in _BOUNDS)
     found = minimize_scalar(
         lambda log_temperature: _negative_log_likelihood(
@@ -86,10 +93,7 @@ def fit_temperature(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> 
         options={"xatol": 1e-4},
     )
     if not low + 0.01 < found.x < high - 0.01:
-        raise CalibrationError(
-            "no temperature is best: the pictures are classified all right or at random; give "
-            "harder ones, or more, or leave --calibrate out"
-        )
+        raise CalibrationError(_NO_TEMPERATURE)
     return float(math.exp(found.x))
 
 

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 from artifact.precision import Precision
 from export.conversion import Conversion
+from export.serving_model import OUTPUTS
 from runtime.errors import SessionError
 from runtime.providers import CPU, ExecutionProvider
 from runtime.session import open_session
@@ -45,7 +46,7 @@ def first_divergence(
 
     Returns:
         The layer, its operator and the line of code that it comes from; None where no layer can be
-        compared or none has parted.
+        compared or none differs.
     """
     try:
         expected = _traced_values(conversion, images) or _plain_values(conversion.model, images)
@@ -54,11 +55,16 @@ def first_divergence(
     except Exception as error:
         _LOG.debug("the first diverging layer cannot be found: %s", error)
         return None
-    limit = _RELATIVE_LIMITS[provider.computes_in(network_precision)]
+    differences = {name: _relative_difference(found[name], expected[name]) for name in found}
+    if not differences:
+        return None
+    # Where no layer stands out, it is the one from which on the difference is as large as it gets.
+    limit = min(
+        _RELATIVE_LIMITS[provider.computes_in(network_precision)], max(differences.values()) / 2
+    )
     for node in model.graph.node:
-        for name in node.output:
-            if name in found and _relative_difference(found[name], expected[name]) > limit:
-                return _describe(node)
+        if any(differences.get(name, 0.0) > limit for name in node.output):
+            return _describe(node)
     return None
 
 
@@ -70,8 +76,9 @@ def _traced_values(
         return {}
     recorder = _Recorder(conversion.program.module())
     with torch.inference_mode():
-        recorder.run(torch.from_numpy(images))
-    return recorder.values
+        outputs = recorder.run(torch.from_numpy(images))
+    named = zip(OUTPUTS, outputs, strict=True)
+    return recorder.values | {name: output.numpy() for name, output in named}
 
 
 class _Recorder(torch.fx.Interpreter):
@@ -103,10 +110,11 @@ def _values(
     names: list[str],
 ) -> dict[str, NDArray[np.float32]]:
     watched = list(_floating_values(model, set(names)))
+    outputs = [value.name for value in model.graph.output if value.name in names]
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     copy.graph.output.extend(watched)
-    wanted = [value.name for value in watched]
+    wanted = [value.name for value in watched] + outputs
     try:
         session = open_session(copy.SerializeToString(), provider)
     except SessionError:

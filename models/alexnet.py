@@ -54,6 +54,13 @@ class AlexNet(nn.Module):
             nn.ReLU(inplace=True),
             nn.Linear(4096, num_classes),
         )
+        # The paper's constants suit long runs on many pictures. These keep the signal's size from
+        # layer to layer (He et al., "Delving Deep into Rectifiers", 2015): short runs learn too.
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                assert module.bias is not None  # noqa: S101
+                nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits `[batch, num_classes]` of pictures `[batch, in_channels, height, width]`."""

@@ -41,7 +41,7 @@ class EpochLog:
 
     def __init__(self, path: Path, finished_epochs: int) -> None:
         self._path = path
-        lines = path.read_text(encoding="utf-8").splitlines() if finished_epochs else []
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         self.records = [EpochRecord.model_validate_json(line) for line in lines[:finished_epochs]]
         path.write_text("".join(self._line(each) for each in self.records), encoding="utf-8")
 

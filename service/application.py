@@ -6,6 +6,8 @@ import threading
 import time
 from types import FrameType
 
+from prometheus_client import CollectorRegistry
+
 from artifact.repository import ModelRepository
 from runtime.cores import CoreBudget, available_cores
 from service.inference import InferenceService
@@ -14,15 +16,12 @@ from service.lifecycle.manager import ServableManager
 from service.metrics import Metrics
 from service.recorder import CallRecorder
 from service.response_cache import ResponseCache
-from service.rpc.server import BindError, GrpcServer
+from service.rpc.server import GrpcServer
 from service.servable import ServableLoader
 from service.settings import ServerSettings
 from service.tracing import Tracer, open_tracer
 from service.web.console import Console
-from service.web.gate import Gate
-from service.web.server import HttpServer
-from service.web.site import Site
-from service.web.trial import MAX_IMAGE_BYTES
+from service.web.listening import listen
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +31,14 @@ class Application:
 
     Args:
         settings: The server's settings.
+        cores: Cores that inference may keep busy; None for all that there are.
+        is_worker: Whether it is one of several that share the gRPC port, and leaves HTTP to their
+            supervisor.
+        metrics: Where it counts; None for metrics of its own.
         tracer: Traces calls; None for what the settings and the environment say.
+
+    Attributes:
+        console: Answers what the console's page asks for.
 
     Raises:
         RepositoryError: The repository does not exist or cannot be read.
@@ -41,10 +47,18 @@ class Application:
         SettingsError: Traces are wanted and cannot be made.
     """
 
-    def __init__(self, settings: ServerSettings, tracer: Tracer | None = None) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        metrics: Metrics | None = None,
+        *,
+        cores: int | None = None,
+        is_worker: bool = False,
+        tracer: Tracer | None = None,
+    ) -> None:
         self._settings = settings
+        self._metrics = metrics or Metrics()
         self._tracer = tracer or open_tracer(settings.traces_endpoint)
-        self._metrics = Metrics()
         self._catalog = Catalog()
         cache = None
         if settings.response_cache_bytes:
@@ -56,7 +70,7 @@ class Application:
             repository,
             self._catalog,
             ServableLoader(
-                repository, settings, self._metrics, CoreBudget(available_cores()), cache
+                repository, settings, self._metrics, CoreBudget(cores or available_cores()), cache
             ),
             poll_seconds=settings.poll_seconds,
             on_change=self._version_changed,
@@ -70,25 +84,15 @@ class Application:
         recorder = CallRecorder(
             self._metrics, self._tracer, access_log_sample_rate=settings.access_log_sample_rate
         )
-        self._grpc = GrpcServer(inference, self._manager, recorder, settings)
-        site = Site(
-            Gate(settings.host),
-            self._metrics.registry,
-            self._manager.unready_reason,
-            Console(inference, repository, recorder) if settings.console else None,
+        self._grpc = GrpcServer(inference, self._manager, recorder, settings, shares_port=is_worker)
+        self.console = Console(inference, repository, recorder)
+        self._http = (
+            None
+            if is_worker
+            else listen(settings, self.registry, self.unready_reason, self.console.answer)
         )
-        try:
-            self._http = HttpServer(
-                settings.host,
-                settings.http_port,
-                site,
-                max_body_bytes=MAX_IMAGE_BYTES if settings.console else 0,
-            )
-        except OSError as error:
-            raise BindError(
-                f"cannot listen on {settings.host}:{settings.http_port}: {error.strerror}; "
-                "choose another port with --http-port"
-            ) from error
+        self._metrics.watch_versions(self._catalog.statuses)
+        self._metrics.watch_readiness(self._manager.unready_reason)
         self._stop = threading.Event()
         self._unready_reason = "loading"
         self._shown: set[tuple[str, int]] = set()
@@ -100,12 +104,18 @@ class Application:
 
     @property
     def http_port(self) -> int:
-        """The port on which metrics, health and the console are answered."""
-        return self._http.port
+        """The port on which metrics, health and the console are answered; 0 for none."""
+        return self._http.port if self._http else 0
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """What it counts."""
+        return self._metrics.registry
 
     def start(self) -> None:
         """Begin to answer; the models are loaded in the background and readiness follows them."""
-        self._http.start()
+        if self._http:
+            self._http.start()
         self._grpc.start()
         self._manager.start()
 
@@ -136,7 +146,8 @@ class Application:
         self._grpc.drain(self._settings.drain_seconds)
         remaining_seconds = self._settings.drain_seconds - (time.monotonic() - started)
         self._manager.unload_all(max(remaining_seconds, 0.1))
-        self._http.stop()
+        if self._http:
+            self._http.stop()
         if self._tracer is not None:
             remaining_seconds = self._settings.drain_seconds - (time.monotonic() - started)
             self._tracer.close(max(remaining_seconds, 1.0))
@@ -147,14 +158,6 @@ class Application:
         self._stop.set()
 
     def _version_changed(self, status: VersionStatus) -> None:
-        servable = status.servable
-        self._metrics.version_changed(
-            status.name,
-            status.version,
-            status.state,
-            provider=servable.session.provider.name if servable else "",
-            golden_difference=servable.golden_difference if servable else None,
-        )
         self._grpc.set_serving(status.name, serving=self._catalog.newest(status.name) is not None)
 
     def _looked(self) -> None:
@@ -163,8 +166,6 @@ class Application:
             refused_configurations=self._manager.refused_configurations,
         )
         versions = {(status.name, status.version) for status in self._catalog.statuses()}
-        for name, version in self._shown - versions:
-            self._metrics.version_gone(name, version)
         for name in {name for name, _ in self._shown} - {name for name, _ in versions}:
             self._grpc.forget_health(name)
         self._shown = versions

@@ -1,5 +1,6 @@
 """The one use case under every protocol: images in, probabilities out."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -98,8 +99,13 @@ class InferenceService:
             call.model, call.version = servable.name, str(servable.version)
             with servable.metrics.statistics.request() as call.times:
                 yield servable
-            if call.trace is not None and call.times.answered_at:
-                call.trace.stage("postprocess", call.times.answered_at, time.perf_counter_ns())
+            if call.times.answered_at:
+                ended_at = time.perf_counter_ns()
+                servable.metrics.postprocess_seconds.observe(
+                    (ended_at - call.times.answered_at) / NANOSECONDS
+                )
+                if call.trace is not None:
+                    call.trace.stage("postprocess", call.times.answered_at, ended_at)
 
     def check_image_count(self, images: int) -> None:
         """Refuse a request without images, or with too many.
@@ -192,14 +198,14 @@ class InferenceService:
         )
         servable.metrics.queue_seconds.observe(result.queue_seconds)
         servable.metrics.inference_seconds.observe(result.inference_seconds)
-        servable.metrics.images_classified.inc(len(rows))
         probabilities, logits = result.outputs
+        servable.metrics.classified(probabilities)
         return Answer(probabilities, logits, result.batch_sizes)
 
     def _prepare_one(self, servable: Servable, source: ImageSource, call: Call) -> ImageArray:
         recipe = servable.manifest.preprocessing
         if isinstance(source, PreparedImage):
-            expected = int(np.prod(recipe.output_shape))
+            expected = math.prod(recipe.output_shape)
             if len(source.data) != expected:
                 shape = " x ".join(map(str, recipe.output_shape))
                 raise InvalidImageError(

@@ -17,7 +17,7 @@ def top_classes(probabilities: NDArray[np.float32], top_k: int) -> list[tuple[in
     if top_k == 1:
         best = int(probabilities.argmax())
         return [(best, float(probabilities[best]))]
-    order = np.argsort(-probabilities, kind="stable")
+    order = (-probabilities).argsort(kind="stable")
     if top_k:
         order = order[:top_k]
     return list(zip(order.tolist(), probabilities[order].tolist(), strict=True))

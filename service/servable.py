@@ -136,6 +136,10 @@ class ServableLoader:
         Raises:
             ArtifactError: It is incomplete, altered or does not give its golden answers.
         """
+        with self._metrics.loading(name, version):
+            return self._prove(name, version, configuration)
+
+    def _prove(self, name: str, version: int, configuration: ModelConfiguration) -> Servable:
         settings = self._settings.model_copy(update=configuration.engine_settings())
         path = self._repository.version_path(name, version)
         artifact = Artifact.open(path, signed_by=self._signed_by)
@@ -148,7 +152,7 @@ class ServableLoader:
         )
         session = proven.session
         costs = warm_up(session, artifact.manifest.preprocessing.output_shape)
-        version_metrics = self._metrics.for_version(name, version)
+        version_metrics = self._metrics.for_version(name, version, artifact.manifest)
         make_batcher: Callable[..., Batcher] = Batcher
         if self._cache is not None:
             make_batcher = partial(
@@ -163,7 +167,6 @@ class ServableLoader:
             observer=version_metrics,
             costs=seeded_costs(costs),
         )
-        version_metrics.watch_queue(batcher)
         return Servable(
             name, version, artifact.manifest, proven, costs, batcher, version_metrics, settings
         )

@@ -122,6 +122,16 @@ class ServerSettings(BaseSettings):
         256, description="Unary calls that may wait for a thread; more are refused at once."
     )
     max_streams: PositiveInt = Field(16, description="Streams that may be open at the same time.")
+    workers: PositiveInt = Field(
+        1,
+        description="Server processes that share the gRPC port; each loads every model, and the "
+        "cores are divided among them.",
+    )
+    max_connection_age_seconds: NonNegativeFloat = Field(
+        0.0,
+        description="How long a connection lasts before the client is asked to open another, so "
+        "that load spreads over workers or replicas; 0 is for ever, or 30 with several workers.",
+    )
     drain_seconds: PositiveFloat = Field(
         30.0, description="Longest time that accepted calls may take after SIGTERM."
     )

@@ -114,7 +114,7 @@ def running_server(
         "max_batch_size": 8,
     }
     application = Application(
-        ServerSettings(repository=repository, **(defaults | settings)), tracer
+        ServerSettings(repository=repository, **(defaults | settings)), tracer=tracer
     )
     application.start()
     try:

@@ -83,6 +83,16 @@ class Batcher:
         """Rows that wait for the engine now."""
         return self._queue.waiting_rows
 
+    @property
+    def max_queue_size(self) -> int:
+        """Most rows that may wait."""
+        return self._queue.max_rows
+
+    @property
+    def oldest_wait_seconds(self) -> float:
+        """How long the oldest row that waits now has waited; 0 where none waits."""
+        return max(0.0, self._clock() - self._combiner.oldest_arrival())
+
     def submit(
         self,
         rows: Rows,

@@ -121,6 +121,11 @@ class Combiner:
             self._schedule.drop(entry, EntryState.CANCELLED, self._clock())
             self._note_quiet()
 
+    def oldest_arrival(self) -> float:
+        """When the entry that waits longest arrived; infinity if none waits."""
+        with self._lock:
+            return self._schedule.queue.oldest_arrival()
+
     def drain(self, timeout_seconds: float | None) -> bool:
         """Refuse arrivals, and wait until nothing waits or runs; False if that takes too long."""
         with self._lock:

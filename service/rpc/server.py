@@ -48,6 +48,7 @@ class GrpcServer:
         manager: Loads and unloads models, and knows whether the server is ready.
         recorder: Is told of every call.
         settings: Address, limits and bounds.
+        shares_port: Whether other workers listen on the same port.
 
     Raises:
         BindError: The port is taken or not allowed.
@@ -59,9 +60,14 @@ class GrpcServer:
         manager: ServableManager,
         recorder: CallRecorder,
         settings: ServerSettings,
+        *,
+        shares_port: bool = False,
     ) -> None:
         self._gate = CallGate()
         self._threads = ThreadPoolExecutor(settings.unary_threads, thread_name_prefix="unary")
+        recorder.metrics.watch_calls(
+            self._threads._work_queue.qsize, limit=settings.max_waiting_calls
+        )
         self._server = grpc.server(
             self._threads,
             interceptors=[CallInterceptor(recorder, self._gate, max_streams=settings.max_streams)],
@@ -73,7 +79,8 @@ class GrpcServer:
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
                 # Two servers on one port would share its calls without anybody noticing.
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(shares_port)),
+                *_connection_age(settings.max_connection_age_seconds),
             ],
         )
         self._health = HealthServicer()
@@ -123,3 +130,8 @@ class GrpcServer:
         self._gate.wait_until_quiet(_QUIET_SECONDS, _MAX_LINGER_SECONDS)
         # What is left are streams that wait for a request.
         self._server.stop(min(_QUIET_SECONDS, max(deadline - time.monotonic(), 0.0))).wait()
+
+
+def _connection_age(seconds: float) -> list[tuple[str, int]]:
+    """A connection that is old takes no new calls, and ends with its last one."""
+    return [("grpc.max_connection_age_ms", round(1000 * seconds))] if seconds else []

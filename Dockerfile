@@ -1,0 +1,81 @@
+# Three images from one file:
+#   docker build --target serve .     the server: no training framework, no compiler, no pip
+#   docker build --target cuda .      the same for NVIDIA GPUs
+#   docker build --target export .    training and export
+#
+# Versions come from constraints.txt. Wheels that lie in wheels/ go before those of the package
+# index: put a CPU build of PyTorch there (`make wheels`) and the export image is gigabytes smaller.
+
+FROM python:3.11-slim AS build
+ENV PIP_NO_CACHE_DIR=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_COMPILE=1 \
+    PIP_CONSTRAINT=/build/constraints.txt \
+    PIP_FIND_LINKS=/build/wheels
+WORKDIR /build
+# The brackets make the folder optional.
+COPY constraints.txt whee[l]s /build/wheels/
+RUN mv wheels/constraints.txt . && python -m venv --without-pip /opt/convd
+
+# What the images are made of changes seldom, what is in them often: so dependencies come first.
+FROM build AS serve-build
+COPY pyproject.toml README.md ./
+COPY deploy/containers/dependencies.py ./
+RUN python dependencies.py serve > requirements.txt && \
+    pip --python /opt/convd/bin/python install --requirement requirements.txt
+COPY . /build/source
+RUN pip --python /opt/convd/bin/python install --no-deps /build/source && \
+    /opt/convd/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/convd/lib
+
+FROM serve-build AS cuda-build
+# Their versions stand in constraints.txt with the others.
+# hadolint ignore=DL3013
+RUN pip --python /opt/convd/bin/python uninstall --yes onnxruntime && \
+    pip --python /opt/convd/bin/python install 'onnxruntime-gpu[cuda,cudnn]' nvidia-ml-py && \
+    /opt/convd/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/convd/lib
+
+FROM build AS export-build
+COPY pyproject.toml README.md ./
+COPY deploy/containers/dependencies.py ./
+RUN python dependencies.py serve export > requirements.txt && \
+    pip --python /opt/convd/bin/python install --requirement requirements.txt
+COPY . /build/source
+RUN pip --python /opt/convd/bin/python install --no-deps /build/source && \
+    /opt/convd/bin/python -m compileall -q -x torch/testing --invalidation-mode unchecked-hash /opt/convd/lib
+
+# What every image shares: a user without rights, and a place for models that belongs to it.
+FROM python:3.11-slim AS runtime
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="convd" \
+      org.opencontainers.image.description="A monitored gRPC classification service for trained CNNs" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+ENV PATH=/opt/convd/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+RUN mkdir /models && chown 10001:10001 /models
+WORKDIR /models
+USER 10001:10001
+ENTRYPOINT ["convd"]
+
+FROM runtime AS export
+COPY --from=export-build /opt/convd /opt/convd
+# Matplotlib wants a folder for its font cache.
+ENV MPLCONFIGDIR=/tmp/matplotlib
+CMD ["--help"]
+
+FROM runtime AS serving
+ENV CONVD_REPOSITORY=/models \
+    CONVD_HOST=0.0.0.0
+EXPOSE 8001 8002
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
+    CMD ["convd", "health", "--server", "127.0.0.1:8001"]
+STOPSIGNAL SIGTERM
+CMD ["serve"]
+
+FROM serving AS cuda
+COPY --from=cuda-build /opt/convd /opt/convd
+
+FROM serving AS serve
+COPY --from=serve-build /opt/convd /opt/convd

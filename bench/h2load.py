@@ -1,0 +1,85 @@
+"""h2load as a gRPC client: one request, again and again, as fast as the server answers.
+
+h2load (of nghttp2) costs little processor time, so that the server keeps the cores for itself. It
+counts every answer that arrives; whether gRPC called it an error, the server's metrics have to say.
+"""
+
+import functools
+import os
+import re
+import shutil
+import struct
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+CLASSIFY = "/convd.v1.ClassificationService/Classify"
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """What one run saw.
+
+    Attributes:
+        requests_per_second: Answers in a second.
+        mean_seconds: Mean time of a request.
+    """
+
+    requests_per_second: float
+    mean_seconds: float
+
+
+def check_installed() -> None:
+    """Fail with what to do where h2load is missing."""
+    if shutil.which("h2load") is None:
+        raise SystemExit("h2load is not installed: apt-get install nghttp2-client")
+
+
+def write_request(path: Path, message: bytes) -> Path:
+    """Write a message as it travels in gRPC: not compressed, its length, its bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(struct.pack(">BI", 0, len(message)) + message)
+    return path
+
+
+def load(
+    address: str,
+    method: str,
+    request: Path,
+    *,
+    concurrency: int,
+    seconds: float,
+    cores: set[int] | None = None,
+) -> LoadResult:
+    """Keep a number of requests under way for some time.
+
+    Args:
+        address: Host and port.
+        method: Full name of the method.
+        request: A file of `write_request`.
+        concurrency: Requests under way at any time, each on a connection of its own.
+        seconds: For how long; a second more is spent to warm up.
+        cores: The cores that the client may run on; None for all.
+    """
+    command = ["h2load", "--clients", concurrency, "--max-concurrent-streams", 1]
+    command += ["--duration", f"{seconds * 1000:.0f}ms", "--warm-up-time", 1, "--data", request]
+    command += ["--header", "content-type: application/grpc", "--header", "te: trailers"]
+    pin = functools.partial(os.sched_setaffinity, 0, cores) if cores else None
+    completed = subprocess.run(
+        [*map(str, command), f"http://{address}{method}"],
+        check=True,
+        capture_output=True,
+        text=True,
+        preexec_fn=pin,
+    )
+    return _parse(completed.stdout)
+
+
+def _parse(text: str) -> LoadResult:
+    rate = re.search(r"finished in \S+, ([\d.]+) req/s", text)
+    times = re.search(r"time for request:\s+\S+\s+\S+\s+([\d.]+)(us|ms|s)", text)
+    failed = re.search(r"(\d+) failed, (\d+) errored, (\d+) timeout", text)
+    if rate is None or times is None or failed is None or any(map(int, failed.groups())):
+        raise SystemExit(f"h2load failed:\n{text}")
+    unit_seconds = {"us": 1e-6, "ms": 1e-3, "s": 1.0}[times[2]]
+    return LoadResult(float(rate[1]), float(times[1]) * unit_seconds)

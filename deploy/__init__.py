@@ -1,0 +1,1 @@
+"""What operators run beside the server: Prometheus, Grafana, containers."""

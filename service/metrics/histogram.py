@@ -1,0 +1,155 @@
+"""Histograms that cost a request one append.
+
+A histogram of prometheus_client searches its buckets and takes two locks for every value, about a
+microsecond each time; a request has several values to note, and a small network answers in 150
+microseconds. Here a value is only kept, and many are sorted into the buckets together: when enough
+have come, and whenever metrics are collected.
+"""
+
+import bisect
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
+from prometheus_client.utils import floatToGoString
+
+Bucket = tuple[str, float] | tuple[str, float, Exemplar]
+"""Upper bound, cumulative count and, where there is one, an exemplar."""
+
+_MOST_KEPT = 512
+
+
+class Distribution:
+    """The values of one set of labels.
+
+    Args:
+        bounds: Upper bounds of the buckets, ascending, without infinity.
+    """
+
+    __slots__ = ("_bounds", "_counts", "_exemplars", "_kept", "_lock", "_sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = np.asarray(bounds, np.float64)
+        self._counts = np.zeros(len(bounds) + 1, np.int64)
+        self._exemplars: list[Exemplar | None] = [None] * (len(bounds) + 1)
+        self._sum = 0.0
+        # A deque, because appending to it and taking from it need no lock.
+        self._kept: deque[float] = deque()
+        self._lock = threading.Lock()
+
+    def observe(self, value: float, trace_id: str = "") -> None:
+        """Note one value.
+
+        Args:
+            value: The value, in the unit of the histogram's name.
+            trace_id: The trace that shows how it came about; empty for none.
+        """
+        self._kept.append(value)
+        if trace_id:
+            bucket = bisect.bisect_left(self._bounds, value)
+            self._exemplars[bucket] = Exemplar({"trace_id": trace_id}, value, time.time())
+        if len(self._kept) >= _MOST_KEPT:
+            self._sort_in()
+
+    def observe_all(self, values: "np.ndarray") -> None:
+        """Note many values at once."""
+        with self._lock:
+            self._add(values)
+
+    @property
+    def count(self) -> int:
+        """How many values there were."""
+        self._sort_in()
+        return int(self._counts.sum())
+
+    def buckets(self) -> tuple[list[Bucket], float]:
+        """Cumulative counts by upper bound with their exemplars, and the sum of all values."""
+        self._sort_in()
+        with self._lock:
+            cumulative = self._counts.cumsum().tolist()
+            total = self._sum
+        names = [*map(floatToGoString, self._bounds.tolist()), "+Inf"]
+        rows = zip(names, cumulative, self._exemplars, strict=True)
+        return [(name, n, seen) if seen else (name, n) for name, n, seen in rows], total
+
+    def _sort_in(self) -> None:
+        with self._lock:
+            kept = self._kept
+            self._add(np.array([kept.popleft() for _ in range(len(kept))], np.float64))
+
+    def _add(self, values: "np.ndarray") -> None:
+        places = np.searchsorted(self._bounds, values, side="left")
+        self._counts += np.bincount(places, minlength=len(self._counts))
+        self._sum += float(values.sum())
+
+
+class Histogram(Collector):
+    """A family of distributions, one for each set of labels.
+
+    Args:
+        name: Name of the metric, with its unit.
+        documentation: What it says.
+        label_names: Names of the labels.
+        bounds: Upper bounds of the buckets, ascending, without infinity.
+        registry: Where it is collected.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        documentation: str,
+        label_names: Sequence[str],
+        bounds: Sequence[float],
+        registry: CollectorRegistry,
+    ) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._label_names = tuple(label_names)
+        self._bounds = bounds
+        self._lock = threading.Lock()
+        self._distributions: dict[tuple[str, ...], Distribution] = {}
+        registry.register(self)
+
+    def labels(self, *values: str) -> Distribution:
+        """The distribution of one set of labels, made where there is none yet."""
+        found = self._distributions.get(values)
+        if found is not None:
+            return found
+        with self._lock:
+            return self._distributions.setdefault(values, Distribution(self._bounds))
+
+    def adopt(self, values: tuple[str, ...], distribution: Distribution) -> None:
+        """Show a distribution that somebody else made; one of the same labels is replaced."""
+        with self._lock:
+            self._distributions[values] = distribution
+
+    def remove_matching(self, labels: dict[str, str]) -> None:
+        """Forget every distribution that has all these labels."""
+        wanted = [(self._label_names.index(name), value) for name, value in labels.items()]
+        with self._lock:
+            for values in list(self._distributions):
+                if all(values[place] == value for place, value in wanted):
+                    del self._distributions[values]
+
+    def distributions(self) -> list[tuple[tuple[str, ...], Distribution]]:
+        """Every distribution with its labels."""
+        with self._lock:
+            return list(self._distributions.items())
+
+    def describe(self) -> Iterable[Metric]:
+        """The family without its samples."""
+        return [HistogramMetricFamily(self._name, self._documentation, labels=self._label_names)]
+
+    def collect(self) -> Iterable[Metric]:
+        """The family with its samples."""
+        family = HistogramMetricFamily(self._name, self._documentation, labels=self._label_names)
+        for values, distribution in self.distributions():
+            buckets, total = distribution.buckets()
+            family.add_metric(values, buckets, total)
+        return [family]

@@ -1,0 +1,180 @@
+"""What the network says: predictions per class, confidence, entropy, and drift."""
+
+import threading
+from collections import deque
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from artifact.manifest import Manifest
+from service.metrics.buckets import CONFIDENCE, ENTROPY_RATIO
+from service.metrics.drift import DriftWindow
+from service.metrics.histogram import Distribution, Histogram
+
+MOST_CLASS_SERIES = 1000
+OTHER_CLASSES = "(other)"
+"""Label of the classes beyond the first thousand, which share one series."""
+
+_MOST_KEPT_ANSWERS = 256
+_MOST_KEPT_PROBABILITIES = 65536
+_VERSION = ["model", "version"]
+
+
+class PredictionRecorder:
+    """Notes the answers of one servable.
+
+    An answer is only kept when it is given; many are counted together, when enough have come and
+    whenever metrics are collected.
+
+    Args:
+        manifest: The artifact's manifest.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.labels = manifest.labels
+        self.confidence = Distribution(CONFIDENCE)
+        self.entropy_ratio = Distribution(ENTROPY_RATIO)
+        self.drift = DriftWindow(manifest.baseline) if manifest.baseline else None
+        self._counts = np.zeros(len(self.labels), np.int64)
+        self._kept: deque[NDArray[np.float32]] = deque()
+        self._most_kept = min(
+            _MOST_KEPT_ANSWERS, max(1, _MOST_KEPT_PROBABILITIES // len(self.labels))
+        )
+        self._lock = threading.Lock()
+
+    def note(self, probabilities: NDArray[np.float32]) -> None:
+        """Keep one answer.
+
+        Args:
+            probabilities: float32 `[rows, classes]`; must not be changed afterwards.
+        """
+        self._kept.append(probabilities)
+        if len(self._kept) >= self._most_kept:
+            self.count_kept()
+
+    def count_kept(self) -> None:
+        """Count the answers that were kept so far."""
+        with self._lock:
+            kept = [self._kept.popleft() for _ in range(len(self._kept))]
+            if not kept:
+                return
+            probabilities = np.concatenate(kept)
+            classes = probabilities.argmax(axis=1)
+            # In float32 a probability may be a rounding error more than 1.
+            confidences = np.minimum(probabilities.max(axis=1), 1).astype(np.float64)
+            self._counts += np.bincount(classes, minlength=len(self.labels))
+            self.confidence.observe_all(confidences)
+            self.entropy_ratio.observe_all(entropy_ratio(probabilities))
+            if self.drift is not None:
+                self.drift.add(classes, confidences)
+
+    def class_counts(self) -> list[tuple[str, int]]:
+        """Predictions by label of the class."""
+        counts = self._counts.tolist()
+        own = list(zip(self.labels, counts[:MOST_CLASS_SERIES], strict=False))
+        if len(counts) > MOST_CLASS_SERIES:
+            own.append((OTHER_CLASSES, sum(counts[MOST_CLASS_SERIES:])))
+        return own
+
+
+def entropy_ratio(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Entropy of each row as a share of the largest that there can be.
+
+    Args:
+        probabilities: float32 `[rows, classes]`.
+
+    Returns:
+        `[rows]`: 0 where one class has it all, 1 where all classes are equally probable.
+    """
+    smallest = np.finfo(np.float32).tiny
+    terms = probabilities * np.log(np.maximum(probabilities, smallest))
+    entropies = -terms.sum(axis=1, dtype=np.float64)
+    ratio = entropies / np.log(max(probabilities.shape[1], 2))
+    clipped: NDArray[np.float64] = np.clip(ratio, 0.0, 1.0)
+    return clipped
+
+
+class PredictionMetrics(Collector):
+    """The families of metrics about what networks say.
+
+    Args:
+        registry: Where they are collected.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._lock = threading.Lock()
+        self._recorders: dict[tuple[str, str], PredictionRecorder] = {}
+        # Registered first, so that the answers are counted before the histograms are read.
+        registry.register(self)
+        self._confidence = Histogram(
+            "convd_prediction_confidence_ratio",
+            "Probability of the most probable class.",
+            _VERSION,
+            CONFIDENCE,
+            registry,
+        )
+        self._entropy = Histogram(
+            "convd_prediction_entropy_ratio",
+            "Entropy of the probabilities as a share of the largest possible: 0 is certain, "
+            "1 is clueless.",
+            _VERSION,
+            ENTROPY_RATIO,
+            registry,
+        )
+
+    def add(self, model: str, version: str, recorder: PredictionRecorder) -> None:
+        """Collect what a recorder counts; one of the same version before is replaced."""
+        with self._lock:
+            self._recorders[model, version] = recorder
+        self._confidence.adopt((model, version), recorder.confidence)
+        self._entropy.adopt((model, version), recorder.entropy_ratio)
+
+    def forget(self, model: str, version: str) -> None:
+        """Drop the series of one version."""
+        labels = {"model": model, "version": version}
+        with self._lock:
+            self._recorders.pop((model, version), None)
+        self._confidence.remove_matching(labels)
+        self._entropy.remove_matching(labels)
+
+    def describe(self) -> Iterable[Metric]:
+        """The families without their samples."""
+        return self._families()
+
+    def collect(self) -> Iterable[Metric]:
+        """The families with their samples."""
+        images, predictions, drift = families = self._families()
+        with self._lock:
+            recorders = list(self._recorders.items())
+        for version, recorder in recorders:
+            recorder.count_kept()
+            images.add_metric(version, recorder.confidence.count)
+            for label, count in recorder.class_counts():
+                predictions.add_metric([*version, label], count)
+            if recorder.drift is None:
+                continue
+            indices = recorder.drift.indices()
+            if indices is not None:
+                drift.add_metric([*version, "class"], indices[0])
+                drift.add_metric([*version, "confidence"], indices[1])
+        return families
+
+    def _families(self) -> tuple[CounterMetricFamily, CounterMetricFamily, GaugeMetricFamily]:
+        return (
+            CounterMetricFamily("convd_images", "Images that were classified.", labels=_VERSION),
+            CounterMetricFamily(
+                "convd_predictions",
+                "Images by the class that the network found most probable.",
+                labels=[*_VERSION, "class"],
+            ),
+            GaugeMetricFamily(
+                "convd_drift_index",
+                "Population stability index of the most recent predictions against the "
+                "evaluation data: below 0.1 is quiet, above 0.25 is drift.",
+                labels=[*_VERSION, "of"],
+            ),
+        )

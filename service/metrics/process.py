@@ -1,0 +1,34 @@
+"""The process: processor time, memory, file descriptors, threads and garbage collection."""
+
+import importlib.metadata
+import threading
+from pathlib import Path
+
+from prometheus_client import (
+    CollectorRegistry,
+    Gauge,
+    GCCollector,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+)
+
+_TASKS = Path("/proc/self/task")
+
+
+def register_process_metrics(registry: CollectorRegistry) -> None:
+    """Collect what the operating system and Python know about this process."""
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    threads = Gauge("convd_process_threads", "Threads of the process.", registry=registry)
+    threads.set_function(_thread_count)
+    build = Info("convd_build", "The version of convd that runs.", registry=registry)
+    build.info({"version": importlib.metadata.version("convd")})
+
+
+def _thread_count() -> float:
+    """Threads of the process with those of its libraries; elsewhere than on Linux, Python's."""
+    if _TASKS.is_dir():
+        return len(list(_TASKS.iterdir()))
+    return threading.active_count()

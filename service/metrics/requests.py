@@ -1,0 +1,74 @@
+"""Requests of every method, answered or refused."""
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from service.metrics.buckets import SECONDS
+from service.metrics.histogram import Histogram
+
+_LABELS = ["model", "version", "method", "code"]
+
+
+class RequestMetrics(Collector):
+    """Times requests, and so counts them.
+
+    Args:
+        registry: Where they are collected.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        registry.register(self)
+        self._seconds = Histogram(
+            "convd_request_duration_seconds",
+            "Time from the beginning of the work on a request to its answer.",
+            _LABELS,
+            SECONDS,
+            registry,
+        )
+
+    def answered(
+        self,
+        *,
+        model: str,
+        version: str,
+        method: str,
+        code: str,
+        seconds: float,
+        trace_id: str = "",
+    ) -> None:
+        """Count one request.
+
+        Args:
+            model: The model that it was resolved to; empty where it was not.
+            version: The version that it was resolved to; empty where it was not.
+            method: Full name of the method.
+            code: Name of the status code.
+            seconds: How long it took.
+            trace_id: Its trace; empty where it is not traced.
+        """
+        self._seconds.labels(model, version, method, code).observe(seconds, trace_id)
+
+    def forget(self, model: str, version: str) -> None:
+        """Drop the series of one version."""
+        self._seconds.remove_matching({"model": model, "version": version})
+
+    def describe(self) -> Iterable[Metric]:
+        """The family without its samples."""
+        return [self._family()]
+
+    def collect(self) -> Iterable[Metric]:
+        """The family with its samples."""
+        family = self._family()
+        for labels, distribution in self._seconds.distributions():
+            family.add_metric(labels, distribution.count)
+        return [family]
+
+    def _family(self) -> CounterMetricFamily:
+        return CounterMetricFamily(
+            "convd_requests",
+            "Requests answered, by model, version, method and gRPC status code.",
+            labels=_LABELS,
+        )

@@ -1,0 +1,118 @@
+"""All metrics of one server."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
+
+from artifact.errors import ArtifactError
+from artifact.manifest import Manifest
+from runtime.errors import SessionError
+from runtime.selftest import SelfTestError
+from service.metrics.gpu import register_gpu_metrics
+from service.metrics.process import register_process_metrics
+from service.metrics.requests import RequestMetrics
+from service.metrics.servables import ServableMetrics, VersionMetrics
+from service.metrics.versions import VersionCollector
+
+if TYPE_CHECKING:
+    from service.lifecycle.catalog import VersionStatus
+
+
+class Metrics:
+    """All metrics of one server.
+
+    Attributes:
+        registry: Where they are collected.
+    """
+
+    def __init__(self) -> None:
+        # A second series for every counter, which says when it was made, is of no use here.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        register_process_metrics(self.registry)
+        register_gpu_metrics(self.registry)
+        self._requests = RequestMetrics(self.registry)
+        self._servables = ServableMetrics(self.registry)
+        self._load_failures = Counter(
+            "convd_load_failures",
+            "Loads of a version that failed, by cause: golden (the self-test saw other answers "
+            "than the artifact promises), artifact, engine or other.",
+            ["model", "version", "cause"],
+            registry=self.registry,
+        )
+        self._configuration_refused = Gauge(
+            "convd_model_configuration_refused",
+            "1 if the model's config.yaml is refused, and its last good one is in force; else 0.",
+            ["model"],
+            registry=self.registry,
+        )
+        self._repository_unreadable = Gauge(
+            "convd_repository_unreadable",
+            "1 if the last look at the repository, or at a model in it, failed; else 0.",
+            registry=self.registry,
+        )
+        self._cache_bytes = Gauge(
+            "convd_response_cache_bytes",
+            "Memory that the answers in the response cache take.",
+            registry=self.registry,
+        )
+        self.request_answered = self._requests.answered
+
+    def for_version(self, model: str, version: int, manifest: Manifest) -> VersionMetrics:
+        """The metrics of one version, with their labels already resolved."""
+        return VersionMetrics(self._servables, model, str(version), manifest)
+
+    def repository_read(self, *, problem: bool, refused_configurations: Mapping[str, bool]) -> None:
+        """Show what the last look at the repository has found."""
+        self._repository_unreadable.set(problem)
+        for model, refused in refused_configurations.items():
+            self._configuration_refused.labels(model).set(refused)
+
+    def watch_cache(self, size_bytes: Callable[[], int]) -> None:
+        """Read the size of the response cache whenever metrics are collected."""
+        self._cache_bytes.set_function(size_bytes)
+
+    @contextmanager
+    def loading(self, model: str, version: int) -> Iterator[None]:
+        """Count a load that fails."""
+        try:
+            yield
+        except Exception as error:
+            self._load_failures.labels(model, str(version), _cause(error)).inc()
+            raise
+
+    def watch_versions(self, statuses: "Callable[[], Sequence[VersionStatus]]") -> None:
+        """Show every version of the catalog."""
+        VersionCollector(self.registry, statuses, self._forget)
+
+    def watch_readiness(self, unready_reason: Callable[[], str]) -> None:
+        """Show whether the server is ready."""
+        ready = Gauge("convd_ready", "1 while the server is ready.", registry=self.registry)
+        ready.set_function(lambda: float(not unready_reason()))
+
+    def watch_calls(self, waiting_calls: Callable[[], int], *, limit: int) -> None:
+        """Show how many calls wait for a thread, and how many may."""
+        waiting = Gauge(
+            "convd_waiting_calls", "Unary calls that wait for a thread.", registry=self.registry
+        )
+        waiting.set_function(waiting_calls)
+        Gauge(
+            "convd_waiting_calls_limit",
+            "Unary calls that may wait for a thread; more are refused before they are counted.",
+            registry=self.registry,
+        ).set(limit)
+
+    def _forget(self, model: str, version: str) -> None:
+        self._requests.forget(model, version)
+        self._servables.forget(model, version)
+        self._load_failures.remove_by_labels({"model": model, "version": version})
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error.__cause__, SelfTestError):
+        return "golden"
+    if isinstance(error, SessionError):
+        return "engine"
+    return "artifact" if isinstance(error, ArtifactError) else "other"

@@ -1,0 +1,143 @@
+"""The state of every version, read from the catalog whenever metrics are collected."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from service.lifecycle.policy import State
+from service.metrics.predictions import MOST_CLASS_SERIES
+
+if TYPE_CHECKING:
+    # The catalog holds servables, and those count here.
+    from service.lifecycle.catalog import VersionStatus
+    from service.servable import Servable
+
+_VERSION = ["model", "version"]
+
+KEEP_SECONDS = 600.0
+"""How long the counters of a version that is gone stay, so that the last scrape sees them."""
+
+
+class VersionCollector(Collector):
+    """Shows what the catalog knows, and forgets versions that it knows no more.
+
+    Args:
+        registry: Where it is collected.
+        statuses: Every version with its state and servable.
+        forget: Drops the counters of a model's version.
+        clock: A monotonic clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        statuses: "Callable[[], Sequence[VersionStatus]]",
+        forget: Callable[[str, str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._statuses = statuses
+        self._forget = forget
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._last_seen: dict[tuple[str, str], float] = {}
+        registry.register(self)
+
+    def describe(self) -> Iterable[Metric]:
+        """The families without their samples."""
+        return _Families().all()
+
+    def collect(self) -> Iterable[Metric]:
+        """The families with their samples."""
+        families = _Families()
+        statuses = self._statuses()
+        for status in statuses:
+            version = (status.name, str(status.version))
+            for state in State:
+                families.state.add_metric([*version, state.value], float(status.state is state))
+            if status.servable is not None:
+                families.add_servable(version, status.servable)
+        self._forget_the_gone(
+            {(one.name, str(one.version)) for one in statuses if one.state is not State.UNLOADED}
+        )
+        return families.all()
+
+    def _forget_the_gone(self, present: set[tuple[str, str]]) -> None:
+        now = self._clock()
+        with self._lock:
+            self._last_seen.update(dict.fromkeys(present, now))
+            gone = [key for key, seen in self._last_seen.items() if now - seen > KEEP_SECONDS]
+            for key in gone:
+                del self._last_seen[key]
+        for model, version in gone:
+            self._forget(model, version)
+
+
+class _Families:
+    def __init__(self) -> None:
+        self.state = GaugeMetricFamily(
+            "convd_version_state",
+            "1 for the state that a version is in, 0 for the others.",
+            labels=[*_VERSION, "state"],
+        )
+        self.info = GaugeMetricFamily(
+            "convd_servable_info",
+            "1 for the execution provider and the precision that a version runs with.",
+            labels=[*_VERSION, "provider", "precision"],
+        )
+        self.golden_difference = GaugeMetricFamily(
+            "convd_golden_difference_ratio",
+            "Largest difference of a golden probability that the self-test saw.",
+            labels=[*_VERSION, "provider"],
+        )
+        self.golden_tolerance = GaugeMetricFamily(
+            "convd_golden_tolerance_ratio",
+            "Largest difference of a golden probability that the artifact allows.",
+            labels=[*_VERSION, "provider"],
+        )
+        self.accuracy = GaugeMetricFamily(
+            "convd_accuracy_ratio",
+            "Share of the evaluation data that the network gets right, from the manifest.",
+            labels=_VERSION,
+        )
+        self.baseline = GaugeMetricFamily(
+            "convd_baseline_prediction_ratio",
+            "Share of the evaluation data that the network takes for each class, from the "
+            "manifest.",
+            labels=[*_VERSION, "class"],
+        )
+        self.queue_rows = GaugeMetricFamily(
+            "convd_queue_rows", "Rows that wait for an inference.", labels=_VERSION
+        )
+        self.queue_limit = GaugeMetricFamily(
+            "convd_queue_limit_rows", "Rows that may wait; more are refused.", labels=_VERSION
+        )
+        self.queue_age = GaugeMetricFamily(
+            "convd_queue_age_seconds", "How long the oldest row has waited.", labels=_VERSION
+        )
+
+    def all(self) -> list[GaugeMetricFamily]:
+        return list(vars(self).values())
+
+    def add_servable(self, version: tuple[str, str], servable: "Servable") -> None:
+        manifest = servable.manifest
+        provider = servable.session.provider
+        precision = provider.computes_in(manifest.precision)
+        self.info.add_metric([*version, provider.name, precision], 1)
+        self.golden_difference.add_metric([*version, provider.name], servable.golden_difference)
+        tolerance = manifest.golden_tolerance(provider.name, precision)
+        if tolerance is not None:
+            self.golden_tolerance.add_metric([*version, provider.name], tolerance)
+        if manifest.accuracy is not None:
+            self.accuracy.add_metric(version, manifest.accuracy.top1)
+        if manifest.baseline is not None:
+            shares = zip(manifest.labels, manifest.baseline.predicted_shares, strict=True)
+            for label, share in list(shares)[:MOST_CLASS_SERIES]:
+                self.baseline.add_metric([*version, label], share)
+        self.queue_rows.add_metric(version, servable.batcher.waiting_rows)
+        self.queue_limit.add_metric(version, servable.batcher.max_queue_size)
+        self.queue_age.add_metric(version, servable.batcher.oldest_wait_seconds)

@@ -1,0 +1,49 @@
+"""Opening the HTTP side, of a lone server or of the supervisor of several."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry
+
+from service.rpc.server import BindError
+from service.settings import ServerSettings
+from service.web.gate import Gate
+from service.web.server import HttpServer
+from service.web.site import AskConsole, Site
+from service.web.trial import MAX_IMAGE_BYTES
+
+
+def listen(
+    settings: ServerSettings,
+    registry: CollectorRegistry,
+    unready_reason: Callable[[], str],
+    ask_console: AskConsole,
+) -> HttpServer:
+    """Take the HTTP port; the server has to be started.
+
+    Args:
+        settings: Where to listen, and whether there is a console.
+        registry: The metrics.
+        unready_reason: Why the server is not ready; empty when it is.
+        ask_console: Answers what the console's page asks for.
+
+    Raises:
+        BindError: The port is taken or not allowed.
+    """
+    site = Site(
+        Gate(settings.host),
+        registry,
+        unready_reason,
+        ask_console if settings.console else None,
+    )
+    try:
+        return HttpServer(
+            settings.host,
+            settings.http_port,
+            site,
+            max_body_bytes=MAX_IMAGE_BYTES if settings.console else 0,
+        )
+    except OSError as error:
+        raise BindError(
+            f"cannot listen on {settings.host}:{settings.http_port}: {error.strerror}; "
+            "choose another port with --http-port"
+        ) from error

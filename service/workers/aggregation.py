@@ -1,0 +1,63 @@
+"""One set of metrics from those of several workers, living and dead."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from prometheus_client import Metric
+from prometheus_client.samples import Sample
+
+_ADDED_UP = ("counter", "histogram", "summary", "gaugehistogram")
+
+# A gauge is the largest of the workers' (the state of a version, a difference, a setting), except
+# for what adds up, and what began first or is shortest.
+_GAUGES: dict[str, Callable[[Iterable[float]], float]] = {
+    "convd_queue_rows": sum,
+    "convd_response_cache_bytes": sum,
+    "process_virtual_memory_bytes": sum,
+    "process_resident_memory_bytes": sum,
+    "process_open_fds": sum,
+    "process_max_fds": min,
+    "process_start_time_seconds": min,
+}
+
+
+def add_up(snapshots: Sequence[Sequence[Metric]]) -> list[Metric]:
+    """Combine what several workers have counted.
+
+    Counters and histograms are added up. Of a gauge the largest value is shown, or the sum or the
+    smallest where that is what its name means.
+
+    Args:
+        snapshots: For each worker its metrics, as `CollectorRegistry.collect` gives them.
+    """
+    families: dict[str, list[Metric]] = {}
+    for snapshot in snapshots:
+        for metric in snapshot:
+            families.setdefault(metric.name, []).append(metric)
+    return [_combine(metrics) for metrics in families.values()]
+
+
+def only_counts(snapshot: Sequence[Metric]) -> list[Metric]:
+    """What stays of a worker that has ended: its counters and histograms."""
+    return [metric for metric in snapshot if metric.type in _ADDED_UP]
+
+
+def _combine(metrics: Sequence[Metric]) -> Metric:
+    first = metrics[0]
+    combine = sum if first.type in _ADDED_UP else _GAUGES.get(first.name, max)
+    samples: dict[tuple[str, frozenset[tuple[str, str]]], list[Sample]] = {}
+    for metric in metrics:
+        for sample in metric.samples:
+            key = sample.name, frozenset(sample.labels.items())
+            samples.setdefault(key, []).append(sample)
+    combined = Metric(first.name, first.documentation, first.type, first.unit)
+    for (name, _), same in samples.items():
+        # When something was counted first is told by a sample of its own.
+        how = min if name.endswith("_created") else combine
+        exemplars = [one.exemplar for one in same if one.exemplar is not None]
+        combined.samples.append(
+            same[-1]._replace(
+                value=how(one.value for one in same),
+                exemplar=max(exemplars, key=lambda one: one.timestamp or 0.0, default=None),
+            )
+        )
+    return combined

@@ -1,0 +1,116 @@
+"""The line between the supervisor and a worker: either end can ask the other."""
+
+import itertools
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from multiprocessing.connection import Connection
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+Answer = Callable[[Any], Any]
+
+
+class LineClosedError(Exception):
+    """The process at the other end has gone."""
+
+
+class Line:
+    """Questions and answers over a pipe between two processes of the same program.
+
+    Args:
+        connection: One end of the pipe.
+        answers: What answers each question that the other end may ask.
+        on_close: Called once when the other end has gone.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        answers: Mapping[str, Answer],
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._connection = connection
+        self._answers = answers
+        self._on_close = on_close
+        self._lock = threading.Lock()
+        self._numbers = itertools.count()
+        self._asked: dict[int, Future[Any]] = {}
+        self._closed = False
+        self._thread = threading.Thread(target=self._read, name="worker-line", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._thread.start()
+
+    def wait_closed(self) -> None:
+        """Wait until everything that the other end said before it went has been heard."""
+        self._thread.join()
+
+    def ask(self, question: str, argument: object = None) -> "Future[Any]":
+        """Ask the other end; the future has its answer, or its exception.
+
+        Where the other end goes before it answers, the exception is a LineClosedError.
+        """
+        answer: Future[Any] = Future()
+        number = next(self._numbers)
+        with self._lock:
+            if self._closed:
+                answer.set_exception(LineClosedError(question))
+                return answer
+            self._asked[number] = answer
+        self._send("question", number, (question, argument))
+        return answer
+
+    def _send(self, kind: str, number: int, content: object) -> None:
+        try:
+            with self._lock:
+                self._connection.send((kind, number, content))
+        except OSError:
+            self._close()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                kind, number, content = self._connection.recv()
+            except (EOFError, OSError):
+                self._close()
+                return
+            if kind == "question":
+                # Some answers take long, and others must not wait for them.
+                threading.Thread(
+                    target=self._answer, args=(number, *content), name="worker-answer", daemon=True
+                ).start()
+            else:
+                self._hear(kind, number, content)
+
+    def _hear(self, kind: str, number: int, content: Any) -> None:  # noqa: ANN401
+        with self._lock:
+            asked = self._asked.pop(number, None)
+        if asked is None:
+            return
+        if kind == "answer":
+            asked.set_result(content)
+        else:
+            asked.set_exception(content)
+
+    def _answer(self, number: int, question: str, argument: object) -> None:
+        try:
+            answer = self._answers[question](argument)
+        except Exception as error:
+            logger.debug("the question %s failed", question, exc_info=True)
+            self._send("error", number, error)
+        else:
+            self._send("answer", number, answer)
+
+    def _close(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            asked, self._asked = self._asked, {}
+        for number, answer in asked.items():
+            answer.set_exception(LineClosedError(f"question {number} was not answered"))
+        self._on_close()

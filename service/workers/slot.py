@@ -1,0 +1,181 @@
+"""The place of one worker: whoever dies in it is followed by another."""
+
+import logging
+import multiprocessing
+import threading
+import time
+from concurrent.futures import Future
+from typing import Any
+
+from prometheus_client import Metric
+
+from service.settings import ServerSettings
+from service.web.request import Request
+from service.web.response import Response
+from service.workers.aggregation import add_up, only_counts
+from service.workers.line import Line, LineClosedError
+from service.workers.worker import CANNOT_START, Report, run_worker
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 30.0
+ANSWER_SECONDS = 2.0
+STABLE_SECONDS = 60.0
+"""Who lived that long did not die of how it was started, so the next pause is short again."""
+
+# gRPC's threads do not survive a fork.
+_PROCESSES = multiprocessing.get_context("spawn")
+
+
+class WorkerSlot:
+    """Starts a worker, and another whenever it dies, after pauses that double.
+
+    Args:
+        number: Which worker this is, from 1.
+        settings: What it is started with.
+        cores: Cores that its sessions may keep busy.
+
+    Attributes:
+        restarts: How often another was started.
+        gave_up: Whether the first could not use its settings, so that no other would.
+    """
+
+    def __init__(self, number: int, settings: ServerSettings, cores: int) -> None:
+        self.number = number
+        self.restarts = 0
+        self.gave_up = False
+        self._settings = settings
+        self._cores = cores
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._line: Line | None = None
+        self._report: Report | None = None
+        self._departed: list[Metric] = []
+        self._asked: Future[None] | None = None
+        self._asked_at = 0.0
+        self._died = ""
+        self._process: Any = None
+        self._thread = threading.Thread(target=self._keep_running, name=f"worker-{number}")
+
+    def start(self) -> None:
+        """Start the worker and keep it running."""
+        self._thread.start()
+
+    def drain(self) -> None:
+        """Tell the worker to end what it has accepted, and start no other."""
+        self._stop.set()
+        with self._lock:
+            line = self._line
+        if line is not None:
+            line.ask("drain")
+
+    def join(self, timeout_seconds: float) -> None:
+        """Wait for the end of the worker, and make an end of it after a time."""
+        self._thread.join(timeout_seconds)
+        if self._thread.is_alive():
+            logger.error("worker %d did not drain in time and is killed", self.number)
+            self._process.kill()
+            self._thread.join()
+
+    def unready_reason(self) -> str:
+        """Why the worker is not ready, by its last report; empty when it is."""
+        with self._lock:
+            if self._asked is not None and not self._asked.done():
+                silent_seconds = time.monotonic() - self._asked_at
+                if silent_seconds > ANSWER_SECONDS:
+                    return f"has not answered for {silent_seconds:.0f} s"
+            if self._report is None:
+                return self._died or "starting"
+            return self._report.unready_reason
+
+    def snapshots(self) -> list[list[Metric]]:
+        """What its workers have counted: those that ended, and the one that lives."""
+        with self._lock:
+            return [self._departed, *([self._report.metrics] if self._report else [])]
+
+    def ask_console(self, request: Request) -> "Future[Response]":
+        """Let the worker answer what the console's page asks for.
+
+        Where there is none, or it goes before it answers, the exception is a LineClosedError.
+        """
+        with self._lock:
+            line = self._line
+        if line is None:
+            nobody: Future[Response] = Future()
+            nobody.set_exception(LineClosedError("there is no worker"))
+            return nobody
+        return line.ask("console", request)
+
+    def ask_for_report(self) -> "Future[None] | None":
+        """Ask the worker how it is, unless it still owes an answer; None if there is none."""
+        with self._lock:
+            line = self._line
+            if line is None or (self._asked is not None and not self._asked.done()):
+                return self._asked
+            taken: Future[None] = Future()
+            self._asked, self._asked_at = taken, time.monotonic()
+
+        def take(answer: "Future[Any]") -> None:
+            if answer.exception() is None:
+                self._take(line, answer.result())
+            taken.set_result(None)
+
+        line.ask("report").add_done_callback(take)
+        return taken
+
+    def _keep_running(self) -> None:
+        pause_seconds = FIRST_PAUSE_SECONDS
+        while not self._stop.is_set():
+            started = time.monotonic()
+            exit_code = self._run_once()
+            if self._stop.is_set():
+                break
+            if exit_code == CANNOT_START and self.restarts == 0:
+                self.gave_up = True
+                break
+            if time.monotonic() - started > STABLE_SECONDS:
+                pause_seconds = FIRST_PAUSE_SECONDS
+            self._died = f"ended with exit code {exit_code} and is started again"
+            logger.error(
+                "worker %d ended with exit code %s after %.1f s; starting another in %.1f s",
+                self.number,
+                exit_code,
+                time.monotonic() - started,
+                pause_seconds,
+            )
+            self._stop.wait(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
+            self.restarts += 1
+
+    def _run_once(self) -> int | None:
+        ours, theirs = _PROCESSES.Pipe()
+        process = _PROCESSES.Process(
+            target=run_worker,
+            args=(self._settings, theirs, self.number, self._cores),
+            name=f"convd worker {self.number}",
+            daemon=True,
+        )
+        process.start()
+        # Else the pipe would stay open when the worker dies.
+        theirs.close()
+        line = Line(ours, {"farewell": lambda report: self._take(line, report)})
+        line.start()
+        with self._lock:
+            self._process, self._line = process, line
+        logger.info("worker %d is process %d", self.number, process.pid)
+        if self._stop.is_set():
+            line.ask("drain")
+        process.join()
+        line.wait_closed()
+        with self._lock:
+            if self._report is not None:
+                self._departed = add_up([self._departed, only_counts(self._report.metrics)])
+            self._line = self._report = self._asked = None
+        return process.exitcode
+
+    def _take(self, line: Line, report: Report) -> None:
+        with self._lock:
+            # What a worker says before it dies must not count for the next one.
+            if self._line is line:
+                self._report = report

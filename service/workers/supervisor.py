@@ -1,0 +1,207 @@
+"""The supervisor: keeps several workers running, and shows them to the outside as one server."""
+
+import logging
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent import futures
+from types import FrameType
+
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from artifact.repository import ModelRepository
+from runtime.cores import available_cores
+from service.errors import UnavailableError
+from service.metrics import Metrics
+from service.rpc.server import BindError
+from service.settings import ServerSettings
+from service.web.listening import listen
+from service.web.request import Request
+from service.web.response import Response, error_response
+from service.workers.aggregation import add_up
+from service.workers.line import LineClosedError
+from service.workers.slot import ANSWER_SECONDS, WorkerSlot
+
+logger = logging.getLogger(__name__)
+
+CONNECTION_AGE_SECONDS = 30.0
+"""A connection stays with one worker, so clients have to open new ones for the load to spread."""
+
+CONSOLE_SECONDS = 40.0
+"""Longer than the console itself waits for an image that is tried."""
+
+_POLL_SECONDS = 1.0
+
+
+class WorkerError(Exception):
+    """The workers cannot start with these settings."""
+
+
+class Supervisor:
+    """Runs `workers` processes that share the gRPC port.
+
+    It restarts those that die, and shows all of them as one: one endpoint for metrics, one
+    readiness, one signal that drains them all.
+
+    Args:
+        settings: The server's settings.
+
+    Raises:
+        RepositoryError: The repository does not exist or cannot be read.
+        BindError: A port is taken or not allowed.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        ModelRepository(settings.repository).check_readable()
+        self._settings = settings
+        self._port_holder = _hold_port(settings.host, settings.grpc_port)
+        self.grpc_port = int(self._port_holder.getsockname()[1])
+        self._stop = threading.Event()
+        registry = CollectorRegistry()
+        registry.register(self)
+        self._http = listen(settings, registry, self.unready_reason, self._ask_console)
+        shared = _settings_of_workers(settings, self.grpc_port)
+        self._slots = [
+            WorkerSlot(number, shared, cores)
+            for number, cores in enumerate(divide(available_cores(), settings.workers), start=1)
+        ]
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then drain every worker.
+
+        Raises:
+            WorkerError: The workers cannot use the settings; their log says why.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        if self._settings.workers > available_cores():
+            logger.warning(
+                "%d workers share %d cores: more workers than cores answer more slowly",
+                self._settings.workers,
+                available_cores(),
+            )
+        self._http.start()
+        for slot in self._slots:
+            slot.start()
+        logger.info(
+            "serving gRPC on %s:%d; %d workers; metrics and health on http://%s:%d",
+            self._settings.host,
+            self.grpc_port,
+            self._settings.workers,
+            self._settings.host,
+            self._http.port,
+        )
+        ready_before = False
+        while not self._stop.wait(_POLL_SECONDS):
+            if any(slot.gave_up for slot in self._slots):
+                break
+            # What a worker had counted until its last report outlives it.
+            self._ask_for_reports()
+            reason = self._unready_reason()
+            if (not reason) != ready_before:
+                ready_before = not reason
+                logger.info("ready" if not reason else f"not ready: {reason}")
+        self._drain()
+        if any(slot.gave_up for slot in self._slots):
+            raise WorkerError("a worker could not start; the log has the reason")
+
+    def unready_reason(self) -> str:
+        """Why the server is not ready; empty when every worker is."""
+        self._ask_for_reports()
+        return self._unready_reason()
+
+    def describe(self) -> Iterator[Metric]:
+        """The families without their samples, so that a scrape can ask for some of them only."""
+        yield from Metrics().registry.collect()
+        yield from self._own_metrics(ready=0, restarts=0)
+
+    def collect(self) -> Iterator[Metric]:
+        """Metrics of all workers as one, for Prometheus' registry."""
+        self._ask_for_reports()
+        yield from add_up([snapshot for slot in self._slots for snapshot in slot.snapshots()])
+        yield from self._own_metrics(
+            ready=sum(not slot.unready_reason() for slot in self._slots),
+            restarts=sum(slot.restarts for slot in self._slots),
+        )
+
+    def _own_metrics(self, *, ready: int, restarts: int) -> Iterator[Metric]:
+        workers = self._settings.workers
+        yield GaugeMetricFamily("convd_workers", "Workers there should be.", workers)
+        yield GaugeMetricFamily("convd_workers_ready", "Workers that are ready.", ready)
+        yield CounterMetricFamily(
+            "convd_worker_restarts", "Workers that died and were started again.", restarts
+        )
+
+    def _ask_console(self, request: Request) -> Response:
+        """Let the first worker that is ready answer; all of them serve the same."""
+        slots = sorted(self._slots, key=lambda slot: bool(slot.unready_reason()))
+        answer = slots[0].ask_console(request)
+        try:
+            return answer.result(CONSOLE_SECONDS)
+        except (LineClosedError, TimeoutError):
+            return error_response(UnavailableError("no worker has answered: try again"))
+
+    def _unready_reason(self) -> str:
+        if self._stop.is_set():
+            return "draining"
+        reasons = [(slot.number, slot.unready_reason()) for slot in self._slots]
+        return "; ".join(f"worker {number}: {reason}" for number, reason in reasons if reason)
+
+    def _ask_for_reports(self) -> None:
+        waiting = [answer for slot in self._slots if (answer := slot.ask_for_report())]
+        futures.wait(waiting, ANSWER_SECONDS)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        logger.info("received %s", signal.Signals(number).name)
+        self._stop.set()
+
+    def _drain(self) -> None:
+        started = time.monotonic()
+        for slot in self._slots:
+            slot.drain()
+        # A worker keeps to the time itself; this is for one that hangs.
+        deadline = started + self._settings.drain_seconds + 10.0
+        for slot in self._slots:
+            slot.join(max(deadline - time.monotonic(), 0.0))
+        self._http.stop()
+        self._port_holder.close()
+        logger.info("stopped after %.1f s", time.monotonic() - started)
+
+
+def divide(cores: int, workers: int) -> list[int]:
+    """Cores for each worker: all of them in all, and one at least."""
+    return [max(1, cores // workers + (index < cores % workers)) for index in range(workers)]
+
+
+def _settings_of_workers(settings: ServerSettings, grpc_port: int) -> ServerSettings:
+    age_seconds = settings.max_connection_age_seconds or CONNECTION_AGE_SECONDS
+    changed = {"grpc_port": grpc_port, "max_connection_age_seconds": age_seconds}
+    return ServerSettings.model_construct(**(dict(settings) | changed))
+
+
+def _hold_port(host: str, port: int) -> socket.socket:
+    """Keep the port that the workers share, without taking any connection.
+
+    Raises:
+        BindError: It is taken or not allowed.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        # Without the option first: two servers that share a port would never notice.
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            address = probe.getsockname()
+        holder = socket.socket(family, kind, protocol)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind(address)
+    except OSError as error:
+        raise BindError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another with --grpc-port"
+        ) from error
+    return holder

@@ -1,0 +1,74 @@
+"""A worker: one server process among several that share a port."""
+
+import dataclasses
+import logging
+import os
+import signal
+import sys
+import threading
+from multiprocessing.connection import Connection
+
+from prometheus_client import Metric
+
+from artifact.errors import ArtifactError
+from service.application import Application
+from service.log_format import configure_logging
+from service.rpc.server import BindError
+from service.settings import ServerSettings, SettingsError
+from service.workers.line import Line
+
+CANNOT_START = 78
+"""Exit code of a worker whose settings cannot be used, as sysexits.h has it."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """How a worker is.
+
+    Attributes:
+        unready_reason: Why it is not ready; empty when it is.
+        metrics: What it has counted.
+    """
+
+    unready_reason: str
+    metrics: list[Metric]
+
+
+def run_worker(settings: ServerSettings, connection: Connection, number: int, cores: int) -> None:
+    """Serve until the supervisor says so, or has gone.
+
+    Args:
+        settings: The server's settings, with the port that all share.
+        connection: To the supervisor.
+        number: Which worker this is, from 1.
+        cores: Cores that its sessions may keep busy.
+    """
+    configure_logging(settings.log_format, worker=number)
+    stop = threading.Event()
+    # Ctrl-C reaches the whole group; the supervisor tells each worker when to drain.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
+    try:
+        application = Application(settings, cores=cores, is_worker=True)
+    except (ArtifactError, BindError, SettingsError) as error:
+        logger.error("cannot start: %s", error)
+        sys.exit(CANNOT_START)
+
+    def report(_argument: object) -> Report:
+        return Report(application.unready_reason(), list(application.registry.collect()))
+
+    answers = {
+        "report": report,
+        "drain": lambda _argument: stop.set(),
+        "console": application.console.answer,
+    }
+    line = Line(connection, answers, on_close=stop.set)
+    line.start()
+    application.start()
+    stop.wait()
+    application.drain()
+    # What was counted to the last belongs to the whole.
+    line.ask("farewell", report(None)).exception(timeout=5)
+    logger.info("process %d ends", os.getpid())

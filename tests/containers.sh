@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# Builds the images, brings up the whole stack but Grafana, and tries what a container must do.
+# Needs a Docker engine with Compose v2; takes down all that it brought up.
+# Usage: tests/containers.sh
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export COMPOSE_PROJECT_NAME=convd-test DOCKER_BUILDKIT=1
+folder=$(mktemp -d)
+trap 'docker compose logs --no-color >"$folder/log" 2>&1; docker compose down --volumes --timeout 5 >/dev/null 2>&1; [[ -n ${passed:-} ]] && rm -rf "$folder" || echo "failed; logs are in $folder/log" >&2' EXIT
+
+step() { printf '\n# %s\n' "$*"; }
+fail() { echo "FAILED: $*" >&2; exit 1; }
+server() { docker compose ps --quiet server; }
+inspect() { docker inspect --format "$1" "$(server)"; }
+inside() { docker compose exec -T server "$@"; }
+healthy() { [[ $(inspect '{{.State.Health.Status}}') == healthy ]]; }
+wait_for() {  # wait_for SECONDS COMMAND...
+  local until=$((SECONDS + $1)); shift
+  until "$@" >/dev/null 2>&1; do ((SECONDS < until)) || fail "waited in vain for: $*"; sleep 0.5; done
+}
+query() { curl --silent --fail --get --data-urlencode "query=$1" http://127.0.0.1:9090/api/v1/query; }
+has_samples() { query "$1" | grep --quiet '"value"'; }
+
+step 'build'
+docker compose build --quiet demo server
+
+step 'the serving image is at most 500 MB, and has no torch and no pip'
+size=$(docker image inspect --format '{{.Size}}' convd:serve)
+echo "$((size / 1000000)) MB"
+((size <= 500000000)) || fail "the serving image has $size bytes"
+for module in torch pip; do
+  docker run --rm --entrypoint python convd:serve -c "import $module" 2>/dev/null && fail "it has $module"
+done
+docker image inspect --format '{{json .Config.Labels}}' convd:serve | grep --quiet org.opencontainers.image.title || fail 'no OCI labels'
+
+step 'two builds give the same files'
+listing='cd /opt/convd && find . -type f -print0 | sort -z | xargs -0 sha256sum'
+docker run --rm --entrypoint sh convd:serve -c "$listing" >"$folder/first"
+docker build --quiet --no-cache --target serve --tag convd:again . >/dev/null
+docker run --rm --entrypoint sh convd:again -c "$listing" >"$folder/second"
+docker image rm convd:again >/dev/null
+diff "$folder/first" "$folder/second" || fail 'two builds differ'
+echo "$(wc -l <"$folder/first") files, all equal"
+
+step 'up: train, publish, serve, watch'
+docker compose up --detach --wait server prometheus || { docker compose logs; fail 'the stack did not come up'; }
+
+step 'a digit over the published port, and within the container'
+curl --silent --fail http://127.0.0.1:8002/readyz
+docker run --rm --network host --user 0 --volume "$folder:/out" --entrypoint python convd:export -c '
+from models.data import load_dataset
+held_out = load_dataset("digits").held_out
+held_out.picture(1).save("/out/digit.png")
+print("a held-out", held_out.labels[held_out.target(1)])'
+docker run --rm --network host --volume "$folder:/in:ro" convd:serve classify /in/digit.png --model digits --top-k 3
+answer=$(docker run --rm --network host --volume "$folder:/in:ro" convd:serve classify /in/digit.png --model digits --json)
+[[ $answer == *'"model"'*'"probability"'* ]] || fail "no probabilities: $answer"
+
+step 'Prometheus sees it'
+wait_for 60 has_samples 'up{job="convd"} == 1'
+wait_for 60 has_samples 'convd_requests_total{model="digits", code="OK"} > 0'
+wait_for 60 has_samples 'convd_version_state{model="digits", state="available"} == 1'
+[[ $(curl --silent http://127.0.0.1:9090/api/v1/rules | grep --only-matching '"name":"Convd[A-Za-z]*"' | sort --unique | wc -l) -ge 8 ]] || fail 'the alerts are not loaded'
+
+step 'no rights: user, read-only root, no capabilities, memory limit'
+[[ $(inside id -u) == 10001 ]] || fail "it runs as $(inside id -u)"
+inside touch /opt/convd/x 2>/dev/null && fail 'the root is writable'
+inside touch /models/x 2>/dev/null && fail 'the models are writable'
+inside grep --quiet '^CapEff:.*0000000000000000$' /proc/1/status || fail 'it has capabilities'
+inside grep --quiet '^CapBnd:.*0000000000000000$' /proc/1/status || fail 'it can get capabilities'
+inside grep --quiet '^NoNewPrivs:.*1$' /proc/1/status || fail 'it can get privileges'
+[[ $(inspect '{{.HostConfig.Memory}}') == 2147483648 ]] || fail 'there is no memory limit'
+healthy || fail 'the health check does not pass'
+
+step 'kill -9: the engine starts it again'
+before=$(inspect '{{.State.StartedAt}}')
+restarted() { [[ $(inspect '{{.State.StartedAt}}') != "$before" ]] && healthy; }
+# From outside its namespace, as the kernel would do it; "docker kill" would count as a stop.
+docker run --rm --pid host --user 0 --entrypoint sh convd:serve -c "kill -9 $(inspect '{{.State.Pid}}')"
+wait_for 120 restarted
+docker run --rm --network host --volume "$folder:/in:ro" convd:serve classify /in/digit.png --model digits --json >/dev/null
+echo "restarted $(inspect '{{.RestartCount}}') time(s), and answers"
+
+step 'SIGTERM: it drains and exits with 0'
+started=$SECONDS
+docker compose stop server >/dev/null 2>&1
+[[ $(docker inspect --format '{{.State.ExitCode}}' "$(docker compose ps --all --quiet server)") == 0 ]] || fail 'the exit code is not 0'
+((SECONDS - started < 30)) || fail 'it took longer than the drain'
+docker compose logs --no-color server | grep 'stopped after' | tail -n 1
+echo "stopped in $((SECONDS - started)) s"
+passed=yes
+printf '\nthe containers do what they should\n'

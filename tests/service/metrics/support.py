@@ -1,0 +1,47 @@
+"""Manifests of networks that do not exist, and samples of servers that do."""
+
+from datetime import UTC, datetime
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from artifact.evidence import Baseline, ParityReport
+from artifact.manifest import Manifest, Provenance
+from artifact.preprocessing import Preprocessing, ResizeTo
+from tests.support import Client
+
+
+def manifest_with(labels: tuple[str, ...], baseline: Baseline | None = None) -> Manifest:
+    """A manifest with these labels and this baseline."""
+    parity = ParityReport(
+        reference="PyTorch",
+        provider="CPUExecutionProvider",
+        precision="float32",
+        batch_sizes=(1,),
+        images=1,
+        max_logit_difference=0,
+        max_probability_difference=0,
+        probability_limit=1e-5,
+        top1_agreement=1,
+    )
+    return Manifest(
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        labels=labels,
+        preprocessing=Preprocessing(resize=ResizeTo(height=8, width=8)),
+        opset=20,
+        provenance=Provenance(source="none"),
+        parity=(parity,),
+        baseline=baseline,
+        golden_tolerances={},
+        files={},
+    )
+
+
+def scrape(client: Client, name: str, **labels: str) -> list[float]:
+    """The values of all samples of one name that have these labels."""
+    families = text_string_to_metric_families(client.get("/metrics")[1])
+    return [
+        sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    ]

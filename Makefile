@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONVD := $(BIN)/convd
 REPOSITORY ?= runs/demo/repository
 
-.PHONY: help setup demo serve test test-console test-install fuzz interop perf-analyzer lint format protos clean zoo pooling export-sweep quantization
+.PHONY: help setup demo serve test test-console screenshots test-install fuzz interop perf-analyzer lint format protos clean zoo pooling export-sweep quantization
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,9 +42,12 @@ serve: setup  ## serve the models under REPOSITORY, by default the demo's
 test: setup  ## run the tests
 	$(BIN)/python -m pytest
 
-test-console: setup  ## the console in headless Chromium (apt install chromium); renews docs/screenshots
+test-console: setup  ## the console in headless Chromium (apt install chromium)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group browser
 	$(BIN)/python -m pytest tests/browser/check_console.py
+
+screenshots:  ## renew docs/screenshots on the way through test-console
+	CONSOLE_SCREENSHOTS=docs/screenshots $(MAKE) test-console
 
 test-install: demo  ## install the serving extra alone, and serve from it
 	tests/install.sh $(PYTHON) $(CURDIR)/runs/demo/repository $(CURDIR)/runs/demo/digit.png

@@ -9,7 +9,6 @@
 FROM python:3.11-slim AS build
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
-    PIP_NO_COMPILE=1 \
     PIP_CONSTRAINT=/build/constraints.txt \
     PIP_FIND_LINKS=/build/wheels
 WORKDIR /build
@@ -22,26 +21,26 @@ FROM build AS serve-build
 COPY pyproject.toml README.md ./
 COPY deploy/containers/dependencies.py ./
 RUN python dependencies.py serve > requirements.txt && \
-    pip --python /opt/convd/bin/python install --requirement requirements.txt
+    pip --python /opt/convd/bin/python install --no-compile --requirement requirements.txt
 COPY . /build/source
-RUN pip --python /opt/convd/bin/python install --no-deps /build/source && \
-    /opt/convd/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/convd/lib
+RUN pip --python /opt/convd/bin/python install --no-compile --no-deps /build/source && \
+    /opt/convd/bin/python -m compileall -fq --invalidation-mode unchecked-hash /opt/convd/lib
 
 FROM serve-build AS cuda-build
 # Their versions stand in constraints.txt with the others.
 # hadolint ignore=DL3013
 RUN pip --python /opt/convd/bin/python uninstall --yes onnxruntime && \
-    pip --python /opt/convd/bin/python install 'onnxruntime-gpu[cuda,cudnn]' nvidia-ml-py && \
-    /opt/convd/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/convd/lib
+    pip --python /opt/convd/bin/python install --no-compile 'onnxruntime-gpu[cuda,cudnn]' nvidia-ml-py && \
+    /opt/convd/bin/python -m compileall -fq --invalidation-mode unchecked-hash /opt/convd/lib
 
 FROM build AS export-build
 COPY pyproject.toml README.md ./
 COPY deploy/containers/dependencies.py ./
 RUN python dependencies.py serve export > requirements.txt && \
-    pip --python /opt/convd/bin/python install --requirement requirements.txt
+    pip --python /opt/convd/bin/python install --no-compile --requirement requirements.txt
 COPY . /build/source
-RUN pip --python /opt/convd/bin/python install --no-deps /build/source && \
-    /opt/convd/bin/python -m compileall -q -x torch/testing --invalidation-mode unchecked-hash /opt/convd/lib
+RUN pip --python /opt/convd/bin/python install --no-compile --no-deps /build/source && \
+    /opt/convd/bin/python -m compileall -fq -x torch/testing --invalidation-mode unchecked-hash /opt/convd/lib
 
 # What every image shares: a user without rights, and a place for models that belongs to it.
 FROM python:3.11-slim AS runtime

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONVD := $(BIN)/convd
 REPOSITORY ?= runs/demo/repository
 
-.PHONY: help setup demo serve test test-console screenshots test-install fuzz interop perf-analyzer lint format protos clean zoo pooling export-sweep quantization
+.PHONY: $(shell grep -oE '^[a-z-]+:' $(firstword $(MAKEFILE_LIST)) | tr -d :)
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,12 +42,15 @@ serve: setup  ## serve the models under REPOSITORY, by default the demo's
 test: setup  ## run the tests
 	$(BIN)/python -m pytest
 
-test-console: setup  ## the console in headless Chromium (apt install chromium)
+test-console: setup  ## the console in headless Chromium (apt install chromium); renews docs/screenshots
 	$(BIN)/pip install --quiet --constraint constraints.txt --group browser
 	$(BIN)/python -m pytest tests/browser/check_console.py
 
 screenshots:  ## renew docs/screenshots on the way through test-console
 	CONSOLE_SCREENSHOTS=docs/screenshots $(MAKE) test-console
+
+drills: setup  ## versions that change and break, and workers that die, under load; writes docs/drills.md
+	$(BIN)/python -m bench.drills
 
 test-install: demo  ## install the serving extra alone, and serve from it
 	tests/install.sh $(PYTHON) $(CURDIR)/runs/demo/repository $(CURDIR)/runs/demo/digit.png
@@ -74,6 +77,27 @@ format: setup  ## format the code
 
 protos: setup  ## generate the protobuf stubs
 	$(BIN)/python -m protos.generate
+
+dashboards: setup  ## write Grafana's dashboards and the guide's table of settings
+	$(BIN)/python -m deploy.grafana.generate
+	$(BIN)/python -m deploy.settings_table
+
+test-dashboards:  ## check the dashboards against Grafana's schema library (needs npm)
+	cd tests/deploy/grafana_schema && npm ci --silent && node check.mjs
+
+test-containers: setup wheels  ## build the images and try the whole stack (needs a Docker engine)
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	tests/containers.sh
+
+wheels: setup  ## put the PyTorch that this machine's pip finds where the export image takes it from
+	$(BIN)/pip download --quiet --no-deps --constraint constraints.txt --dest wheels torch
+
+drills-monitoring: demo  ## bring about every alert and drift (needs prometheus)
+	$(BIN)/python -m bench.drills.monitoring --repository runs/demo/repository
+
+bench-metrics: demo  ## what metrics cost LeNet (needs h2load)
+	$(BIN)/python -m bench.metrics_cost --repository runs/demo/repository --model digits
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .cache runs repository

@@ -17,6 +17,7 @@ SUMMARIES = {
     "classify": "Ask a server about images.",
     "models": "List what a server has loaded.",
     "health": "Ask a server whether it serves.",
+    "bench": "Load a server and show rates and percentiles.",
 }
 
 # Which extra brings what a sub-command needs, where it is not the one of the same name.

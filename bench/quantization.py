@@ -25,7 +25,7 @@ from runtime.session import Session
 RUN = Path("runs/quantization")
 PAGE = Path("docs/quantization.md")
 INPUT_SIZE = 64
-EPOCHS = 6
+EPOCHS = 4
 BATCH_SIZES = (1, 8, 32)
 ROUNDS = 15
 MIN_SPEEDUP = 2.5

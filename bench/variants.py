@@ -62,5 +62,5 @@ def _change_weights(model: onnx.ModelProto, seed: int) -> None:
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
         if values.dtype == np.float32 and values.ndim == 2:
-            noise = random.normal(0, 0.5 * values.std(), values.shape).astype(np.float32)
+            noise = random.normal(0, 3 * values.std(), values.shape).astype(np.float32)
             tensor.CopyFrom(numpy_helper.from_array(values + noise, tensor.name))

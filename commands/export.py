@@ -7,7 +7,7 @@ from rich.console import Console
 
 from artifact.errors import ArtifactError
 from artifact.manifest import Manifest
-from artifact.repository import ModelRepository
+from artifact.repository import ModelRepository, check_model_name
 from artifact.signature import read_private_key
 from commands.option_types import Labels, Numbers, Size, crop_of, resize_of
 from export.errors import ExportError
@@ -106,6 +106,7 @@ def command(
     request = SourceRequest(source, arch, weights, data, _given(**description))
     models = ModelRepository(repository)
     try:
+        check_model_name(name)
         with TerminalProgress(Console(stderr=True)) as progress:
             with progress.stage("reading the network"):
                 trained = load_source(request)

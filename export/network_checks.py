@@ -8,6 +8,7 @@ from export.errors import ConversionError
 from export.graph import ServingGraph
 
 _MODE_DEPENDENT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
+_SUM_TO_ONE = 1e-4
 _REPEATED_DIFFERENCE = 1e-3
 """Threads may add in another order from run to run; dropout changes far more than that."""
 
@@ -34,6 +35,7 @@ def check_network(graph: ServingGraph, preprocessing: Preprocessing, classes: in
         logits = _answer(graph, images)
         _check_rows(logits, len(images), classes)
         _check_finite(logits)
+        _check_logits(logits)
         _check_repeatable(logits, _answer(graph, images))
         alone = _answer_of_another_size(graph, images[:1], classes)
         _check_independent(logits[:1], alone)
@@ -64,15 +66,19 @@ def _check_weights(network: nn.Module) -> None:
 def _answer(graph: ServingGraph, images: Tensor) -> Tensor:
     shape = list(images.shape[1:])
     try:
-        _, logits = graph(images)
+        output = graph.network(graph.normalize(images))
     # The network is the user's code: it may raise anything.
     except Exception as error:
         raise ConversionError(
             f"the network fails on pictures of {shape}: {_first_line(error)}; do --resize, --crop "
             "and --channel-order give what it was trained on?"
         ) from error
-    assert isinstance(logits, Tensor)  # noqa: S101
-    return logits
+    if not isinstance(output, Tensor):
+        raise ConversionError(
+            f"the network gives a {type(output).__name__}: it must return its logits alone, one "
+            "tensor; give a function that wraps it"
+        )
+    return output.float()
 
 
 def _answer_of_another_size(graph: ServingGraph, images: Tensor, classes: int) -> Tensor:
@@ -109,6 +115,19 @@ def _check_finite(logits: Tensor) -> None:
         raise ConversionError(
             "the network answers NaN or infinity: its weights or its --mean and --std are wrong; "
             "export an earlier checkpoint"
+        )
+
+
+def _check_logits(logits: Tensor) -> None:
+    if logits.shape[1] == 1:
+        raise ConversionError(
+            "the network has one output, and the softmax of one number is always 1: give it one "
+            "output for each of its two classes, such as torch.cat([-x, x], dim=1) / 2"
+        )
+    if (logits >= 0).all() and ((logits.sum(dim=1) - 1).abs() < _SUM_TO_ONE).all():
+        raise ConversionError(
+            "the network gives probabilities, so softmax would be taken twice: leave its last "
+            "softmax out; the exported graph has one"
         )
 
 

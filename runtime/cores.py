@@ -21,10 +21,15 @@ class CoreBudget:
 
     Args:
         cores: Cores to share.
+
+    Attributes:
+        cores: Cores to share.
+        running: Batches that have their cores now.
     """
 
     def __init__(self, cores: int) -> None:
         self.cores = cores
+        self.running = 0
         self._free = cores
         self._lock = threading.Lock()
         self._waiting: deque[tuple[int, threading.Lock]] = deque()
@@ -46,6 +51,7 @@ class CoreBudget:
         with self._lock:
             if not self._waiting and cores <= self._free:
                 self._free -= cores
+                self.running += 1
             else:
                 turn = threading.Lock()
                 turn.acquire()
@@ -61,6 +67,7 @@ class CoreBudget:
         finally:
             with self._lock:
                 self._free += cores
+                self.running -= 1
                 self._admit()
 
     def _admit(self) -> None:
@@ -68,6 +75,7 @@ class CoreBudget:
         while self._waiting and self._waiting[0][0] <= self._free:
             cores, turn = self._waiting.popleft()
             self._free -= cores
+            self.running += 1
             turn.release()
 
     def _withdraw(self, cores: int, turn: "threading.Lock | None") -> None:
@@ -79,4 +87,5 @@ class CoreBudget:
                     break
             else:
                 self._free += cores
+                self.running -= 1
             self._admit()

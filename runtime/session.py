@@ -14,11 +14,15 @@ from runtime.cores import CoreBudget, available_cores
 from runtime.errors import SessionError
 from runtime.lanes import Lanes, Outputs
 from runtime.providers import CUDA_NAME, OPENVINO_NAME, ExecutionProvider, why_missing
+from runtime.threads import thread_name
 
 SMALL_INFERENCE_SECONDS = 1e-3
 """A network that is faster than this on one picture is slower, not faster, on several threads."""
 
 _LOG_ERRORS_ONLY = 3
+
+ENGINE_THREAD = "convd-engine"
+"""Name of the threads that compute, as `top -H` shows it."""
 
 
 class Session:
@@ -146,7 +150,8 @@ def open_session(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         providers = _select(provider, options, gpu_memory_limit_bytes)
-        session = ort.InferenceSession(model, options, providers=providers)
+        with thread_name(ENGINE_THREAD):
+            session = ort.InferenceSession(model, options, providers=providers)
     # ONNX Runtime raises one class per status code, and plugins raise their own.
     except Exception as error:
         raise SessionError(f"{provider} cannot load the network: {_first_line(error)}") from error

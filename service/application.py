@@ -21,7 +21,7 @@ from service.servable import ServableLoader
 from service.settings import ServerSettings
 from service.tracing import Tracer, open_tracer
 from service.web.console import Console
-from service.web.listening import listen
+from service.web.opening import open_http
 
 logger = logging.getLogger(__name__)
 
@@ -31,14 +31,15 @@ class Application:
 
     Args:
         settings: The server's settings.
+        metrics: Where it counts; None for metrics of its own.
+        tracer: Traces calls; None for what the settings and the environment say.
         cores: Cores that inference may keep busy; None for all that there are.
         is_worker: Whether it is one of several that share the gRPC port, and leaves HTTP to their
             supervisor.
-        metrics: Where it counts; None for metrics of its own.
-        tracer: Traces calls; None for what the settings and the environment say.
 
     Attributes:
         console: Answers what the console's page asks for.
+        cores: What its models share the cores with.
 
     Raises:
         RepositoryError: The repository does not exist or cannot be read.
@@ -51,15 +52,16 @@ class Application:
         self,
         settings: ServerSettings,
         metrics: Metrics | None = None,
+        tracer: Tracer | None = None,
         *,
         cores: int | None = None,
         is_worker: bool = False,
-        tracer: Tracer | None = None,
     ) -> None:
         self._settings = settings
-        self._metrics = metrics or Metrics()
         self._tracer = tracer or open_tracer(settings.traces_endpoint)
+        self._metrics = metrics or Metrics()
         self._catalog = Catalog()
+        self.cores = CoreBudget(cores or available_cores())
         cache = None
         if settings.response_cache_bytes:
             cache = ResponseCache(settings.response_cache_bytes)
@@ -69,9 +71,7 @@ class Application:
         self._manager = ServableManager(
             repository,
             self._catalog,
-            ServableLoader(
-                repository, settings, self._metrics, CoreBudget(cores or available_cores()), cache
-            ),
+            ServableLoader(repository, settings, self._metrics, self.cores, cache),
             poll_seconds=settings.poll_seconds,
             on_change=self._version_changed,
             on_look=self._looked,
@@ -86,12 +86,15 @@ class Application:
         )
         self._grpc = GrpcServer(inference, self._manager, recorder, settings, shares_port=is_worker)
         self.console = Console(inference, repository, recorder)
-        self._http = (
-            None
-            if is_worker
-            else listen(settings, self.registry, self.unready_reason, self.console.answer)
-        )
+        self._http = None
+        if not is_worker:
+            self._http = open_http(
+                settings, self.registry, self.unready_reason, self.console.answer
+            )
         self._metrics.watch_versions(self._catalog.statuses)
+        self._metrics.watch_calls(self._grpc.waiting_calls, limit=settings.max_waiting_calls)
+        if settings.triton_metrics:
+            self._metrics.watch_for_triton(self._catalog.statuses)
         self._metrics.watch_readiness(self._manager.unready_reason)
         self._stop = threading.Event()
         self._unready_reason = "loading"

@@ -37,11 +37,11 @@ class Call:
         cancellation: Tells when the caller has gone.
         model: The model that it was resolved to; empty until then.
         version: The version that it was resolved to; empty until then.
-        trace_id: The sampled trace that it belongs to, 32 hexadecimal digits; empty for none.
         times: Where the time of the request goes that it brought last.
         code: Name of the gRPC status code that it ended with.
         started_at: When it began, in seconds of `time.monotonic`.
         protocol: How it came.
+        trace_id: The sampled trace that it belongs to, 32 hexadecimal digits; empty for none.
         trace: Records its stages; None where it is not traced.
     """
 
@@ -51,11 +51,11 @@ class Call:
     cancellation: Cancellation = field(default_factory=Cancellation)
     model: str = ""
     version: str = ""
-    trace_id: str = ""
     times: RequestTimes = field(default_factory=RequestTimes)
     code: str = "OK"
     started_at: float = field(default_factory=time.monotonic)
     protocol: str = "grpc"
+    trace_id: str = ""
     trace: CallTrace | None = None
 
     def follow(self, traceparent: str) -> None:

@@ -99,13 +99,13 @@ class InferenceService:
             call.model, call.version = servable.name, str(servable.version)
             with servable.metrics.statistics.request() as call.times:
                 yield servable
-            if call.times.answered_at:
-                ended_at = time.perf_counter_ns()
-                servable.metrics.postprocess_seconds.observe(
-                    (ended_at - call.times.answered_at) / NANOSECONDS
-                )
+            answered_at = call.times.answered_at
+            if answered_at:
+                now = time.perf_counter_ns()
+                postprocess_seconds = (now - answered_at) / NANOSECONDS
+                servable.metrics.postprocess_seconds.observe(postprocess_seconds)
                 if call.trace is not None:
-                    call.trace.stage("postprocess", call.times.answered_at, ended_at)
+                    call.trace.stage("postprocess", answered_at, now)
 
     def check_image_count(self, images: int) -> None:
         """Refuse a request without images, or with too many.

@@ -18,18 +18,14 @@ _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {
 
 
 class TextFormatter(logging.Formatter):
-    """One line for people; that of a call ends with its request id and trace id.
+    """One line for people; that of a call ends with its request id and trace id."""
 
-    Args:
-        worker: Number of the worker that this process is; 0 for none.
-    """
-
-    def __init__(self, worker: int = 0) -> None:
-        of_worker = f" worker {worker}" if worker else ""
-        super().__init__(f"%(asctime)s %(levelname)s{of_worker} %(name)s: %(message)s")
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s%(worker)s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """Format the line, without a traceback."""
+        record.worker = f" {record.processName}" if record.processName != "MainProcess" else ""
         facts = " ".join(f"{key}={value}" for key, value in _identity().items())
         line = super().formatMessage(record)
         return f"{line} [{facts}]" if facts else line
@@ -38,17 +34,10 @@ class TextFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     """One JSON object in one line.
 
-    Its keys are `time` (RFC 3339, UTC), `level`, `logger`, `message`; `request_id`, `trace_id`,
-    `method`, `model` and `version` where the record belongs to a call; `exception` with the
-    traceback; `worker` where several serve as one; and whatever was given as `extra`.
-
-    Args:
-        worker: Number of the worker that this process is; 0 for none.
+    Its keys are `time` (RFC 3339, UTC), `level`, `logger`, `message`, `process`; `request_id`,
+    `trace_id`, `method`, `model` and `version` where the record belongs to a call; `exception` with
+    the traceback; and whatever was given as `extra`.
     """
-
-    def __init__(self, worker: int = 0) -> None:
-        super().__init__()
-        self._worker = worker
 
     def format(self, record: logging.LogRecord) -> str:
         """Format one record."""
@@ -58,9 +47,8 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
+            "process": record.process,
         }
-        if self._worker:
-            line["worker"] = self._worker
         call = call_in_progress()
         if call is not None:
             facts = {"method": call.method, "model": call.model, "version": call.version}
@@ -73,15 +61,10 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-def configure_logging(log_format: LogFormat, *, worker: int = 0) -> None:
-    """Send every record of level INFO and above to standard error.
-
-    Args:
-        log_format: Lines for people or for machines.
-        worker: Number of the worker that this process is; 0 for none.
-    """
+def configure_logging(log_format: LogFormat) -> None:
+    """Send every record of level INFO and above to standard error."""
     stream = logging.StreamHandler()
-    stream.setFormatter(JsonFormatter(worker) if log_format == "json" else TextFormatter(worker))
+    stream.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[stream], force=True)
 
 

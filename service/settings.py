@@ -116,7 +116,9 @@ class ServerSettings(BaseSettings):
         64 * MEBIBYTE, description="Largest picture that is decoded, height x width."
     )
     unary_threads: PositiveInt = Field(
-        16, description="Unary calls that are worked on at the same time."
+        64,
+        description="Unary calls that are worked on, or wait for a batch, at the same time; twice "
+        "max_batch_size keeps batches full and lets every call be refused at once.",
     )
     max_waiting_calls: PositiveInt = Field(
         256, description="Unary calls that may wait for a thread; more are refused at once."
@@ -137,6 +139,9 @@ class ServerSettings(BaseSettings):
     )
     poll_seconds: PositiveFloat = Field(
         2.0, description="How often the repository is looked at for new versions."
+    )
+    triton_metrics: bool = Field(
+        False, description="Show the metrics under Triton's names too, for dashboards made for it."
     )
     allow_repository_control: bool = Field(
         False, description="Let clients load and unload models and set the log level."

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from artifact.manifest import Normalization
 from artifact.repository import ModelRepository
@@ -17,6 +18,10 @@ from tests.support import Client, running_server
 
 # OpenMP threads spin while they wait: on a busy machine small networks are slower with two.
 torch.set_num_threads(1)
+
+# How long an example takes says more about the machine's other work than about the code.
+settings.register_profile("any_machine", deadline=None)
+settings.load_profile("any_machine")
 
 
 @pytest.fixture(scope="session")

@@ -113,9 +113,8 @@ def running_server(
         "intra_op_threads": 1,
         "max_batch_size": 8,
     }
-    application = Application(
-        ServerSettings(repository=repository, **(defaults | settings)), tracer=tracer
-    )
+    merged = ServerSettings(repository=repository, **(defaults | settings))
+    application = Application(merged, tracer=tracer)
     application.start()
     try:
         wait_until(lambda: not application.unready_reason().startswith("loading"))

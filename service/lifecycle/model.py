@@ -193,7 +193,9 @@ class ModelLifecycle:
             final = isinstance(error.__cause__, SelfTestError)
             known = self._failures.has(version)
             self._failures.record(version, Attempt(files, engine_settings), final=final)
-            self._refuse(before, str(error) or type(error).__name__, known=known)
+            # ONNX Runtime's own texts have several lines.
+            reason = " ".join(str(error).split()) or type(error).__name__
+            self._refuse(before, reason, known=known)
             return
         self._failures.forget(version)
         self._loaded[version] = Attempt(manifest, engine_settings)

@@ -14,6 +14,7 @@ from service.metrics.gpu import register_gpu_metrics
 from service.metrics.process import register_process_metrics
 from service.metrics.requests import RequestMetrics
 from service.metrics.servables import ServableMetrics, VersionMetrics
+from service.metrics.triton import TritonCollector
 from service.metrics.versions import VersionCollector
 
 if TYPE_CHECKING:
@@ -86,6 +87,10 @@ class Metrics:
     def watch_versions(self, statuses: "Callable[[], Sequence[VersionStatus]]") -> None:
         """Show every version of the catalog."""
         VersionCollector(self.registry, statuses, self._forget)
+
+    def watch_for_triton(self, statuses: "Callable[[], Sequence[VersionStatus]]") -> None:
+        """Show every version under Triton's names too."""
+        TritonCollector(self.registry, statuses)
 
     def watch_readiness(self, unready_reason: Callable[[], str]) -> None:
         """Show whether the server is ready."""

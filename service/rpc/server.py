@@ -65,9 +65,6 @@ class GrpcServer:
     ) -> None:
         self._gate = CallGate()
         self._threads = ThreadPoolExecutor(settings.unary_threads, thread_name_prefix="unary")
-        recorder.metrics.watch_calls(
-            self._threads._work_queue.qsize, limit=settings.max_waiting_calls
-        )
         self._server = grpc.server(
             self._threads,
             interceptors=[CallInterceptor(recorder, self._gate, max_streams=settings.max_streams)],
@@ -103,6 +100,11 @@ class GrpcServer:
                 f"cannot listen on {address}: the port is taken or not allowed; choose another "
                 "with --grpc-port"
             ) from error
+
+    def waiting_calls(self) -> int:
+        """Accepted unary calls that wait for a thread."""
+        # The executor has no public name for it.
+        return self._threads._work_queue.qsize()
 
     def start(self) -> None:
         """Begin to answer."""

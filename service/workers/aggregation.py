@@ -5,12 +5,22 @@ from collections.abc import Callable, Iterable, Sequence
 from prometheus_client import Metric
 from prometheus_client.samples import Sample
 
+from service.metrics.triton import COUNTER_NAMES
+
 _ADDED_UP = ("counter", "histogram", "summary", "gaugehistogram")
 
 # A gauge is the largest of the workers' (the state of a version, a difference, a setting), except
-# for what adds up, and what began first or is shortest.
-_GAUGES: dict[str, Callable[[Iterable[float]], float]] = {
+# for what adds up, and what began first or is shortest. A GPU's counter is the same to all workers.
+_COMBINED_BY: dict[str, Callable[[Iterable[float]], float]] = {
+    **dict.fromkeys(COUNTER_NAMES, sum),
+    "nv_inference_pending_request_count": sum,
     "convd_queue_rows": sum,
+    "convd_queue_limit_rows": sum,
+    "convd_waiting_calls": sum,
+    "convd_waiting_calls_limit": sum,
+    "convd_process_threads": sum,
+    "convd_ready": min,
+    "convd_gpu_energy_joules": max,
     "convd_response_cache_bytes": sum,
     "process_virtual_memory_bytes": sum,
     "process_resident_memory_bytes": sum,
@@ -38,12 +48,14 @@ def add_up(snapshots: Sequence[Sequence[Metric]]) -> list[Metric]:
 
 def only_counts(snapshot: Sequence[Metric]) -> list[Metric]:
     """What stays of a worker that has ended: its counters and histograms."""
-    return [metric for metric in snapshot if metric.type in _ADDED_UP]
+    return [
+        metric for metric in snapshot if metric.type in _ADDED_UP or metric.name in COUNTER_NAMES
+    ]
 
 
 def _combine(metrics: Sequence[Metric]) -> Metric:
     first = metrics[0]
-    combine = sum if first.type in _ADDED_UP else _GAUGES.get(first.name, max)
+    combine = _COMBINED_BY.get(first.name, sum if first.type in _ADDED_UP else max)
     samples: dict[tuple[str, frozenset[tuple[str, str]]], list[Sample]] = {}
     for metric in metrics:
         for sample in metric.samples:

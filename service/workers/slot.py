@@ -152,8 +152,8 @@ class WorkerSlot:
         ours, theirs = _PROCESSES.Pipe()
         process = _PROCESSES.Process(
             target=run_worker,
-            args=(self._settings, theirs, self.number, self._cores),
-            name=f"convd worker {self.number}",
+            args=(self._settings, theirs, self._cores),
+            name=f"worker-{self.number}",
             daemon=True,
         )
         process.start()

@@ -18,7 +18,7 @@ from service.errors import UnavailableError
 from service.metrics import Metrics
 from service.rpc.server import BindError
 from service.settings import ServerSettings
-from service.web.listening import listen
+from service.web.opening import open_http
 from service.web.request import Request
 from service.web.response import Response, error_response
 from service.workers.aggregation import add_up
@@ -62,7 +62,7 @@ class Supervisor:
         self._stop = threading.Event()
         registry = CollectorRegistry()
         registry.register(self)
-        self._http = listen(settings, registry, self.unready_reason, self._ask_console)
+        self._http = open_http(settings, registry, self.unready_reason, self._ask_console)
         shared = _settings_of_workers(settings, self.grpc_port)
         self._slots = [
             WorkerSlot(number, shared, cores)
@@ -116,23 +116,22 @@ class Supervisor:
     def describe(self) -> Iterator[Metric]:
         """The families without their samples, so that a scrape can ask for some of them only."""
         yield from Metrics().registry.collect()
-        yield from self._own_metrics(ready=0, restarts=0)
 
     def collect(self) -> Iterator[Metric]:
         """Metrics of all workers as one, for Prometheus' registry."""
         self._ask_for_reports()
-        yield from add_up([snapshot for slot in self._slots for snapshot in slot.snapshots()])
-        yield from self._own_metrics(
-            ready=sum(not slot.unready_reason() for slot in self._slots),
-            restarts=sum(slot.restarts for slot in self._slots),
-        )
-
-    def _own_metrics(self, *, ready: int, restarts: int) -> Iterator[Metric]:
-        workers = self._settings.workers
-        yield GaugeMetricFamily("convd_workers", "Workers there should be.", workers)
+        together = add_up([snapshot for slot in self._slots for snapshot in slot.snapshots()])
+        # A worker that has died says nothing of it, so readiness is the supervisor's to tell.
+        yield from (metric for metric in together if metric.name != "convd_ready")
+        is_ready = float(not self._unready_reason())
+        yield GaugeMetricFamily("convd_ready", "1 while the server is ready.", is_ready)
+        ready = sum(not slot.unready_reason() for slot in self._slots)
+        yield GaugeMetricFamily("convd_workers", "Workers there should be.", len(self._slots))
         yield GaugeMetricFamily("convd_workers_ready", "Workers that are ready.", ready)
         yield CounterMetricFamily(
-            "convd_worker_restarts", "Workers that died and were started again.", restarts
+            "convd_worker_restarts",
+            "Workers that died and were started again.",
+            sum(slot.restarts for slot in self._slots),
         )
 
     def _ask_console(self, request: Request) -> Response:

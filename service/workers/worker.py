@@ -36,16 +36,15 @@ class Report:
     metrics: list[Metric]
 
 
-def run_worker(settings: ServerSettings, connection: Connection, number: int, cores: int) -> None:
+def run_worker(settings: ServerSettings, connection: Connection, cores: int) -> None:
     """Serve until the supervisor says so, or has gone.
 
     Args:
         settings: The server's settings, with the port that all share.
         connection: To the supervisor.
-        number: Which worker this is, from 1.
         cores: Cores that its sessions may keep busy.
     """
-    configure_logging(settings.log_format, worker=number)
+    configure_logging(settings.log_format)
     stop = threading.Event()
     # Ctrl-C reaches the whole group; the supervisor tells each worker when to drain.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

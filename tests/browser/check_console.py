@@ -172,7 +172,7 @@ def screenshot(page: Page, name: str) -> None:
     path.parent.mkdir(exist_ok=True)
     page.screenshot(path=path, full_page=True, animations="disabled")
     with Image.open(path) as picture:
-        small = picture.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+        small = picture.convert("RGB")
     small.save(path, optimize=True)
 
 

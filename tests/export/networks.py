@@ -80,6 +80,17 @@ class FeatureMaps(TinyCnn):
         return maps
 
 
+class EndsWithSoftmax(TinyCnn):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).softmax(dim=1)
+
+
+class WithAuxiliaryOutput(TinyCnn):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        logits = super().forward(x)
+        return logits, logits
+
+
 class SlightlyRandom(TinyCnn):
     """Random enough to fail parity, not enough to be noticed before."""
 

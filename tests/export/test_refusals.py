@@ -23,6 +23,8 @@ from tests.export.networks import TinyCnn, trained
         (networks.DropoutLeftOn().eval(), r"write F\.dropout\(x, p, training=self\.training\)"),
         (networks.BatchStatistics().eval(), "track_running_stats=True"),
         (networks.FeatureMaps().eval(), "one row of 5 logits for each"),
+        (networks.EndsWithSoftmax().eval(), "leave its last softmax out"),
+        (networks.WithAuxiliaryOutput().eval(), "gives a tuple: it must return its logits alone"),
         (networks.nan_weights(), "linear.weight hold NaN"),
         (TinyCnn(num_classes=4).eval(), "has 4 classes, but there are 5 labels: give --labels"),
         (TinyCnn(in_channels=1).eval(), "fails on pictures of .*--channel-order"),
@@ -40,6 +42,12 @@ def test_a_network_that_cannot_be_served_is_refused(
     with pytest.raises(ConversionError, match=message):
         publish(trained(network), ModelRepository(tmp_path), "net")
     assert os.listdir(tmp_path / "net") == []
+
+
+def test_one_output_is_refused_since_its_softmax_is_always_1(tmp_path: Path) -> None:
+    network = trained(TinyCnn(num_classes=1).eval(), labels=("yes",))
+    with pytest.raises(ConversionError, match="softmax of one number is always 1"):
+        publish(network, ModelRepository(tmp_path), "net")
 
 
 def test_a_network_with_other_answers_is_refused_with_the_first_layer(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,7 @@ def record(message: str, *args: Any, **extra: Any) -> logging.LogRecord:
 def test_a_record_outside_of_any_call_has_no_ids() -> None:
     line = json.loads(JsonFormatter().format(record("hello %s", "world")))
     assert line.pop("time").endswith("Z")
+    assert line.pop("process") == os.getpid()
     assert line == {"level": "INFO", "logger": "convd", "message": "hello world"}
     assert TextFormatter().format(record("hello")).endswith("INFO convd: hello")
 

@@ -130,7 +130,7 @@ def test_a_tried_image_gets_the_answer_of_the_rpc_and_is_counted(
     picture = trained.examples.picture(0)
     method = {"method": "/console/classify", "model": "digits", "version": "1", "code": "OK"}
     before = counter(client, "convd_requests_total", **method)
-    images = counter(client, "convd_predictions_total")
+    images = counter(client, "convd_images_total")
     status, answer = classify(client, png(picture), "model=digits&version=1")
     assert (status, answer["model"], answer["version"]) == (200, "digits", 1)
     expected = client.classify(png(picture)).results[0].classification.classes
@@ -140,7 +140,7 @@ def test_a_tried_image_gets_the_answer_of_the_rpc_and_is_counted(
     seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["input_png"]))))
     assert (seen == prepare_image(picture, trained.preprocessing)[:, :, 0]).all()
     assert counter(client, "convd_requests_total", **method) == before + 1
-    assert counter(client, "convd_predictions_total") == images + 2
+    assert counter(client, "convd_images_total") == images + 2
 
 
 @pytest.mark.parametrize(

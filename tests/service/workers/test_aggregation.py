@@ -74,3 +74,15 @@ def test_the_dead_have_no_gauges() -> None:
         ("duration_count", ()),
         ("duration_sum", ()),
     }
+
+
+def test_the_server_is_as_ready_as_its_last_worker_and_a_gpu_is_counted_once() -> None:
+    def worker(ready: float, joules: float) -> list[Metric]:
+        registry = CollectorRegistry()
+        Gauge("convd_ready", "Ready.", registry=registry).set(ready)
+        Counter("convd_gpu_energy_joules", "Energy.", registry=registry).inc(joules)
+        return list(registry.collect())
+
+    combined = values(add_up([worker(1, 70), worker(0, 71)]))
+    assert combined["convd_ready", ()] == 0
+    assert combined["convd_gpu_energy_joules_total", ()] == 71

@@ -1,4 +1,4 @@
-"""Opening the HTTP side, of a lone server or of the supervisor of several."""
+"""Opens the HTTP port, for a server of one process or the supervisor of several."""
 
 from collections.abc import Callable
 
@@ -12,16 +12,16 @@ from service.web.site import AskConsole, Site
 from service.web.trial import MAX_IMAGE_BYTES
 
 
-def listen(
+def open_http(
     settings: ServerSettings,
     registry: CollectorRegistry,
     unready_reason: Callable[[], str],
     ask_console: AskConsole,
 ) -> HttpServer:
-    """Take the HTTP port; the server has to be started.
+    """Open the port; nothing is answered before `start`.
 
     Args:
-        settings: Where to listen, and whether there is a console.
+        settings: Address and port, and whether there is a console.
         registry: The metrics.
         unready_reason: Why the server is not ready; empty when it is.
         ask_console: Answers what the console's page asks for.
@@ -29,19 +29,11 @@ def listen(
     Raises:
         BindError: The port is taken or not allowed.
     """
-    site = Site(
-        Gate(settings.host),
-        registry,
-        unready_reason,
-        ask_console if settings.console else None,
-    )
+    asked = ask_console if settings.console else None
+    site = Site(Gate(settings.host), registry, unready_reason, asked)
+    max_body_bytes = MAX_IMAGE_BYTES if settings.console else 0
     try:
-        return HttpServer(
-            settings.host,
-            settings.http_port,
-            site,
-            max_body_bytes=MAX_IMAGE_BYTES if settings.console else 0,
-        )
+        return HttpServer(settings.host, settings.http_port, site, max_body_bytes=max_body_bytes)
     except OSError as error:
         raise BindError(
             f"cannot listen on {settings.host}:{settings.http_port}: {error.strerror}; "

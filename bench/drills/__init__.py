@@ -1,0 +1,1 @@
+"""Drills: what an operator hopes never to see, brought about on purpose."""

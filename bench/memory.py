@@ -1,0 +1,70 @@
+"""100,000 requests with random batch sizes: does memory stay flat?"""
+
+import argparse
+import random
+import tempfile
+from pathlib import Path
+
+from bench.document import table, write_document
+from bench.load import OK, Load, random_requests, run_load
+from bench.machine import machine
+from bench.networks import publish_network
+from bench.server import RunningServer, serving
+
+RUN = Path("runs/bench")
+DOCUMENT = Path("docs/drills/memory.md")
+STEPS = 10
+MAXIMUM_GROWTH = 1.03
+MAXIMUM_ROWS = 32
+_MEBIBYTE = 1024 * 1024
+
+
+def main() -> None:
+    """Send the requests, look at resident memory on the way; exit 1 if it has grown."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--requests", type=int, default=100_000)
+    chosen = options.parse_args()
+    before = machine()
+    with tempfile.TemporaryDirectory() as folder:
+        publish_network(RUN / "repository", "lenet5")
+        (Path(folder) / "lenet5").symlink_to((RUN / "repository" / "lenet5").absolute())
+        with serving(Path(folder), RUN / "memory.log") as server:
+            _measure(server, chosen.requests, before)
+
+
+def _measure(server: RunningServer, requests: int, before: str) -> None:
+    sizes = random.Random(0)  # noqa: S311
+    rows = [sizes.randint(1, MAXIMUM_ROWS) for _ in range(2000)]
+    messages = random_requests("lenet5", (32, 32, 1), rows=rows)
+    sent = 0
+    memory = [(0, server.resident_bytes())]
+    codes: dict[str, int] = {}
+    for step in range(1, STEPS + 1):
+        while sent < requests * step / STEPS:
+            samples = run_load(Load(server.address, messages, seconds=2.0, concurrency=16))
+            sent += len(samples)
+            for sample in samples:
+                codes[sample.code] = codes.get(sample.code, 0) + 1
+        memory.append((sent, server.resident_bytes()))
+        print(f"{sent} requests, {memory[-1][1] / _MEBIBYTE:.1f} MiB", flush=True)
+    growth = memory[STEPS][1] / memory[STEPS // 2][1]
+    kept = growth <= MAXIMUM_GROWTH and set(codes) == {OK}
+    write_document(
+        DOCUMENT,
+        "Memory under changing batch sizes",
+        before,
+        f"`make drills-load`: LeNet-5, requests of 1 to {MAXIMUM_ROWS} images at random, 16 "
+        f"callers. Resident memory of the server after the second half is {growth:.3f} times that "
+        f"after the first; at most {MAXIMUM_GROWTH} is allowed: {'kept' if kept else '**missed**'}."
+        f" Statuses: {', '.join(f'{count} {code}' for code, count in codes.items())}.",
+        table(
+            ["Requests", "Resident MiB"],
+            [(count, f"{size / _MEBIBYTE:.1f}") for count, size in memory],
+        ),
+    )
+    if not kept:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""How near convd comes to what its engine and its transport can do, in alternating rounds."""
+
+import argparse
+import contextlib
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from artifact.bundle import MODEL_FILE
+from bench.document import table, write_document
+from bench.h2load import CLASSIFY, check_installed, load, write_request
+from bench.load import random_requests
+from bench.machine import machine
+from bench.networks import publish_network
+from bench.profile import profile_server
+from bench.server import RunningServer, echoing, serving
+from runtime.buckets import batch_buckets
+from runtime.cores import available_cores
+from runtime.providers import CPU, OPENVINO, OPENVINO_BFLOAT16, ExecutionProvider, why_missing
+from runtime.session import open_session
+
+RUN = Path("runs/bench")
+DOCUMENT = Path("docs/performance.md")
+RESNET, LENET = "resnet50", "lenet5"
+IMAGE_SHAPES = {RESNET: (224, 224, 3), LENET: (32, 32, 1)}
+CONCURRENCY = 16
+MAX_BATCH_SIZE = 32
+BOUNDS = {"cpu": 0.90, "openvino": 0.75, "lenet": 0.55}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rounds of convd and of what it is measured against.
+
+    Attributes:
+        what: What was compared.
+        against: What convd is measured against.
+        limits: Requests per second of that, one for each round.
+        rates: Requests per second of convd.
+        bound: The least ratio of the medians.
+        notes: What else was seen.
+        profile: Where the server's time went, as a table.
+    """
+
+    what: str
+    against: str
+    limits: list[float]
+    rates: list[float]
+    bound: float
+    notes: str
+    profile: str
+
+    @property
+    def ratio(self) -> float:
+        """Median of convd over median of the other."""
+        return statistics.median(self.rates) / statistics.median(self.limits)
+
+    @property
+    def kept(self) -> bool:
+        """Whether the bound was kept."""
+        return self.ratio >= self.bound
+
+
+def main() -> None:
+    """Run every comparison and write the document; exit 1 if a bound is missed."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--seconds", type=float, default=8.0)
+    options.add_argument("--only", choices=["cpu", "openvino", "lenet"])
+    chosen = options.parse_args()
+    check_installed()
+    before = machine()
+    for model in IMAGE_SHAPES:
+        publish_network(RUN / "repository", model)
+    comparisons, missing = [], []
+    if chosen.only in (None, "cpu"):
+        comparisons.append(_compare_session("cpu", CPU, chosen.rounds, chosen.seconds))
+    if chosen.only in (None, "openvino"):
+        openvino = next((p for p in (OPENVINO_BFLOAT16, OPENVINO) if not why_missing(p)), None)
+        if openvino is None:
+            missing.append(f"Not measured: {OPENVINO}, since {why_missing(OPENVINO)}.")
+        else:
+            comparisons.append(
+                _compare_session("openvino", openvino, chosen.rounds, chosen.seconds)
+            )
+    if chosen.only in (None, "lenet"):
+        comparisons.append(_compare_echo(chosen.rounds, chosen.seconds))
+    _write(before, comparisons, missing, chosen.rounds, chosen.seconds)
+    if not all(comparison.kept for comparison in comparisons):
+        raise SystemExit(1)
+
+
+def _compare_session(
+    name: str, provider: ExecutionProvider, rounds: int, seconds: float
+) -> Comparison:
+    """ResNet-50 over gRPC against the bare session at its best batch size."""
+    images = np.random.default_rng(0).integers(
+        0, 256, (MAX_BATCH_SIZE, *IMAGE_SHAPES[RESNET]), dtype=np.uint8
+    )
+    limits, rates = [], []
+    with _one_model(RESNET) as repository:
+        model = (repository / RESNET / "1" / MODEL_FILE).read_bytes()
+        session = _bare_session(model, provider)
+        best = max(batch_buckets(MAX_BATCH_SIZE), key=lambda rows: _rate(session, images[:rows], 1))
+        request = _request(RESNET)
+        flags = ("--provider", name, "--max-batch-size", MAX_BATCH_SIZE)
+        with serving(repository, RUN / f"bench-{name}.log", *flags) as server:
+            for _ in range(rounds):
+                limits.append(_rate(session, images[:best], seconds))
+                rates.append(_load(server, request, seconds))
+            notes = f"the bare session's best batch: {best}; {_counted(server)}"
+            with profile_server(server, RUN / f"bench-{name}.stacks", seconds) as profile:
+                _load(server, request, seconds)
+    what = f"ResNet-50, uint8 tensors over gRPC, concurrency {CONCURRENCY}, {provider}"
+    return Comparison(what, "the bare session", limits, rates, BOUNDS[name], notes, profile.table())
+
+
+def _compare_echo(rounds: int, seconds: float) -> Comparison:
+    """LeNet on one core against a bare echo on the same core; the client has the others."""
+    cores = set(range(available_cores()))
+    server_cores = {0}
+    client_cores = (cores - server_cores) or server_cores
+    limits, rates = [], []
+    request = _request(LENET)
+    flags = ("--provider", "cpu")
+    with (
+        _one_model(LENET) as repository,
+        echoing(RUN / "bench-echo.log", cores=server_cores) as echo,
+        serving(repository, RUN / "bench-lenet.log", *flags, cores=server_cores) as server,
+    ):
+        for _ in range(rounds):
+            limits.append(_load(echo, request, seconds, client_cores))
+            rates.append(_load(server, request, seconds, client_cores))
+        cpu_seconds = []
+        for one in (echo, server):
+            used = one.cpu_seconds()
+            rate = _load(one, request, seconds, client_cores)
+            cpu_seconds.append((one.cpu_seconds() - used) / (rate * (seconds + 1)))
+        notes = (
+            f"processor time of one request: {cpu_seconds[0] * 1e6:.0f} µs of the echo, "
+            f"{cpu_seconds[1] * 1e6:.0f} µs of convd; {_counted(server)}"
+        )
+        with profile_server(server, RUN / "bench-lenet.stacks", seconds) as profile:
+            _load(server, request, seconds, client_cores)
+    what = f"LeNet-5, one 32x32 tensor, concurrency {CONCURRENCY}, on one core"
+    return Comparison(
+        what, "a bare grpc.server echo", limits, rates, BOUNDS["lenet"], notes, profile.table()
+    )
+
+
+@contextlib.contextmanager
+def _one_model(model: str) -> Iterator[Path]:
+    """A repository with nothing but one model."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / model).symlink_to((RUN / "repository" / model).absolute())
+        yield Path(folder)
+
+
+def _bare_session(model: bytes, provider: ExecutionProvider) -> ort.InferenceSession:
+    """What somebody would use without convd: ONNX Runtime's own defaults, on all cores."""
+    if provider != CPU:
+        return open_session(model, provider)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = available_cores()
+    return ort.InferenceSession(model, options, providers=[provider.name])
+
+
+def _rate(session: ort.InferenceSession, images: np.ndarray, seconds: float) -> float:
+    """Images per second of a session that does nothing else."""
+    session.run(None, {"image": images})
+    began = time.perf_counter()
+    runs = 0
+    while (elapsed := time.perf_counter() - began) < seconds:
+        session.run(None, {"image": images})
+        runs += 1
+    return runs * len(images) / elapsed
+
+
+def _request(model: str) -> Path:
+    message = random_requests(model, IMAGE_SHAPES[model])[0]
+    return write_request(RUN / f"{model}.request", message.SerializeToString())
+
+
+def _load(
+    server: RunningServer, request: Path, seconds: float, cores: set[int] | None = None
+) -> float:
+    return load(
+        server.address, CLASSIFY, request, concurrency=CONCURRENCY, seconds=seconds, cores=cores
+    ).requests_per_second
+
+
+def _counted(server: RunningServer) -> str:
+    """What the server says of the load; h2load itself cannot see gRPC's errors."""
+    counted = server.counted("convd_requests_total")
+    failed = sum(
+        value
+        for labels, value in counted.items()
+        if "Classify" in labels and 'code="OK"' not in labels and 'code="CANCELLED"' not in labels
+    )
+    if failed:
+        raise SystemExit(f"the server refused {failed:.0f} requests; see {server.log}")
+    rows = sum(server.counted("convd_batch_size_rows_sum").values())
+    batches = sum(server.counted("convd_batch_size_rows_count").values())
+    return f"mean batch {rows / batches:.1f} rows"
+
+
+def _write(
+    before: str, comparisons: list[Comparison], missing: list[str], rounds: int, seconds: float
+) -> None:
+    rows = [
+        (
+            one.what,
+            f"{statistics.median(one.rates):.1f}",
+            f"{statistics.median(one.limits):.1f} ({one.against})",
+            f"{one.ratio:.2f}",
+            f"{one.bound:.2f}",
+            "yes" if one.kept else "**no**",
+        )
+        for one in comparisons
+    ]
+    sections = []
+    for one in comparisons:
+        each = ", ".join(
+            f"{rate:.1f} / {limit:.1f}" for rate, limit in zip(one.rates, one.limits, strict=True)
+        )
+        sections += [f"## {one.what}", f"Rounds (convd / {one.against}): {each}. {one.notes}."]
+        sections.append(one.profile)
+    write_document(
+        DOCUMENT,
+        "Performance",
+        before,
+        f"`make bench`: medians of {rounds} rounds of {seconds:.0f} s, convd and what it is "
+        "measured against in turn, h2load as the client, random weights.",
+        table(["What", "convd, 1/s", "Against, 1/s", "Ratio", "At least", "Kept"], rows),
+        *missing,
+        *sections,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""`convd bench`: load a server and tell how it answers."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from bench.load import Load, random_requests, run_load
+from bench.report import LoadReport, plot, summarize
+from commands.connection import connect, server_option
+from protos.convd.v1 import classification_pb2 as pb
+
+
+@click.command()
+@click.argument("images", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--model", required=True, help="The model to ask.")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1),
+    default=16,
+    show_default=True,
+    help="Callers of a closed loop: each sends its next request after its answer.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    help="Requests in a second of an open loop, whatever the server does.",
+)
+@click.option(
+    "--duration-seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="For how long requests are sent.",
+)
+@click.option(
+    "--warm-up-seconds",
+    type=click.FloatRange(0),
+    default=1.0,
+    show_default=True,
+    help="For how long, before that, requests are sent and not counted.",
+)
+@click.option(
+    "--deadline-seconds",
+    type=click.FloatRange(0, min_open=True),
+    help="Deadline of each request [default: none].",
+)
+@click.option(
+    "--images-per-request",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Images in one request.",
+)
+@click.option(
+    "--connections",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    help="Connections that the requests are spread over.",
+)
+@click.option(
+    "--plot",
+    "picture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw latency by percentile and over time into this file.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@server_option
+def command(
+    images: tuple[Path, ...],
+    model: str,
+    concurrency: int,
+    rate: float | None,
+    duration_seconds: float,
+    warm_up_seconds: float,
+    deadline_seconds: float | None,
+    images_per_request: int,
+    connections: int,
+    picture: Path | None,
+    as_json: bool,
+    server: str,
+) -> None:
+    """Load a server with requests, and show rates, percentiles and statuses.
+
+    Without IMAGES, random pictures are sent as the network takes them, and no time goes into
+    decoding. A closed loop (--concurrency) shows what the server can do; an open loop (--rate)
+    shows what its callers feel.
+
+    \b
+    Example:
+      convd bench --model digits --concurrency 32 --plot latency.png
+      convd bench cat.jpg dog.jpg --model animals --rate 100 --deadline-seconds 0.2
+    """
+    if images:
+        files = [path.read_bytes() for path in images]
+        requests = [
+            _encoded_request(model, files, start, images_per_request) for start in range(len(files))
+        ]
+        with connect(server) as stub:
+            stub.Classify(requests[0])
+    else:
+        with connect(server) as stub:
+            shape = stub.GetModel(pb.GetModelRequest(model=pb.ModelSpec(name=model))).input_shape
+        if not shape:
+            raise click.ClickException(f"model {model!r} is not available yet: try again later")
+        requests = random_requests(model, shape, rows=[images_per_request] * 16)
+    load = Load(
+        server=server,
+        requests=requests,
+        seconds=warm_up_seconds + duration_seconds,
+        concurrency=concurrency,
+        rate=rate,
+        deadline_seconds=deadline_seconds,
+        connections=connections,
+    )
+    samples = run_load(load)
+    report = summarize(samples, warm_up_seconds=warm_up_seconds)
+    if picture is not None:
+        loop = f"{rate:g} requests per second" if rate else f"{concurrency} callers"
+        plot(samples, picture, f"{model} at {server}: {loop}")
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(report), indent=2))
+        return
+    _show(report)
+
+
+def _encoded_request(model: str, files: list[bytes], start: int, count: int) -> pb.ClassifyRequest:
+    chosen = [files[(start + offset) % len(files)] for offset in range(count)]
+    return pb.ClassifyRequest(
+        model=pb.ModelSpec(name=model),
+        images=[pb.Image(encoded=data) for data in chosen],
+        top_k=5,
+    )
+
+
+def _show(report: LoadReport) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    statuses = ", ".join(f"{count} {code}" for code, count in sorted(report.codes.items()))
+    console.print(f"{report.requests} requests in {report.seconds:.1f} s: {statuses}")
+    console.print(
+        f"answered well: {report.requests_per_second:.1f} requests, "
+        f"{report.images_per_second:.1f} images per second"
+    )
+    table = Table(box=None)
+    table.add_column("latency (ms)")
+    columns = [("answered", report.latency_seconds), ("refused", report.refusal_seconds)]
+    rows = [(name, values) for name, values in columns if values]
+    for percent in rows[0][1]:
+        table.add_column("slowest" if percent == 100 else f"p{percent:g}", justify="right")
+    for name, values in rows:
+        table.add_row(name, *(f"{seconds * 1e3:.2f}" for seconds in values.values()))
+    console.print(table)

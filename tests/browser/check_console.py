@@ -172,7 +172,9 @@ def screenshot(page: Page, name: str) -> None:
     path.parent.mkdir(exist_ok=True)
     page.screenshot(path=path, full_page=True, animations="disabled")
     with Image.open(path) as picture:
-        small = picture.convert("RGB")
+        # Of few colours, with rare ones kept: the lines of the charts are thin.
+        colours = Image.Quantize.MAXCOVERAGE
+        small = picture.convert("RGB").quantize(256, colours, dither=Image.Dither.NONE)
     small.save(path, optimize=True)
 
 

@@ -39,11 +39,23 @@ quantization: setup  ## train ResNet-18, publish it in float32 and int8, compare
 serve: setup  ## serve the models under REPOSITORY, by default the demo's
 	$(CONVD) serve --repository $(REPOSITORY)
 
+bench: setup  ## measure against the bare session and a bare echo; writes docs/performance.md
+	$(BIN)/python -m bench.performance
+
+drills-load: setup  ## overload, memory and threads, measured; writes docs/drills
+	$(BIN)/python -m bench.overload
+	$(BIN)/python -m bench.memory
+	$(BIN)/python -m bench.threads
+
+gpu-check: setup  ## verify and measure on a machine with an NVIDIA GPU; writes docs/drills/gpu.md
+	$(BIN)/pip uninstall --quiet --yes onnxruntime
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cuda]'
+	$(BIN)/python -m bench.gpu_check
+
 test: setup  ## run the tests
 	$(BIN)/python -m pytest
 
 test-console: setup  ## the console in headless Chromium (apt install chromium); renews docs/screenshots
-	$(BIN)/pip install --quiet --constraint constraints.txt --group browser
 	$(BIN)/python -m pytest tests/browser/check_console.py
 
 screenshots:  ## renew docs/screenshots on the way through test-console

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 
 from artifact.manifest import Normalization, Provenance
 from artifact.preprocessing import (
@@ -13,17 +12,14 @@ from artifact.preprocessing import (
     Preprocessing,
     ResizeShorterSide,
     ResizeTo,
-    prepare_image,
 )
 from artifact.repository import ModelRepository
 from export.publication import publish
 from export.source import TrainedNetwork
 from models import create_model
-from models.normalization import NormalizeImages
 
 _EXAMPLES = 16
 _SEED = 0
-_CLASSIFIER_STD = 0.05
 
 
 class NoisePictures:
@@ -75,9 +71,8 @@ def publish_network(repository: Path, architecture: str) -> None:
             resize=ResizeShorterSide(size=232), center_crop=CenterCrop(height=size, width=size)
         )
         normalization = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-    network = create_model(architecture, num_classes=classes, in_channels=channels)
+    network = create_model(architecture, num_classes=classes, in_channels=channels).eval()
     pictures = NoisePictures(classes, channels, size)
-    _settle(network, pictures, recipe, normalization)
     source = TrainedNetwork(
         network=network,
         labels=pictures.labels,
@@ -88,25 +83,3 @@ def publish_network(repository: Path, architecture: str) -> None:
         examples_name="noise",
     )
     publish(source, ModelRepository(repository), architecture)
-
-
-def _settle(
-    network: nn.Module,
-    pictures: NoisePictures,
-    recipe: Preprocessing,
-    normalization: Normalization,
-) -> None:
-    """Give batch normalisation the statistics of the pictures, and the logits a wide range.
-
-    Otherwise every picture would get the same answer, and no difference could be seen in it.
-    """
-    examples = [prepare_image(pictures.picture(index), recipe) for index in range(_EXAMPLES)]
-    images = torch.from_numpy(np.stack(examples))
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None
-    *_, classifier = (module for module in network.modules() if isinstance(module, nn.Linear))
-    nn.init.normal_(classifier.weight, std=_CLASSIFIER_STD)
-    with torch.no_grad():
-        network.train()(NormalizeImages(normalization)(images))
-    network.eval()

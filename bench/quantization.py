@@ -17,6 +17,7 @@ from export.progress import TerminalProgress
 from export.publication import publish
 from export.sources.checkpoint import network_from_checkpoint
 from export.sources.evaluation_data import load_training_part
+from models.checkpoint import is_checkpoint
 from models.settings import TrainingSettings
 from models.training import train
 from runtime.providers import CPU
@@ -27,7 +28,7 @@ PAGE = Path("docs/quantization.md")
 INPUT_SIZE = 64
 EPOCHS = 4
 BATCH_SIZES = (1, 8, 32)
-ROUNDS = 15
+ROUNDS = 60
 MIN_SPEEDUP = 2.5
 MAX_ACCURACY_DROP = 0.01
 
@@ -40,7 +41,8 @@ def main() -> None:
         architecture="resnet18", data="digits", input_size=INPUT_SIZE, epochs=EPOCHS
     )
     checkpoint = RUN / "checkpoint"
-    train(settings, checkpoint, console=console, overwrite=True)
+    if not is_checkpoint(checkpoint):
+        train(settings, checkpoint, console=console)
     source = network_from_checkpoint(checkpoint)
     repository = ModelRepository(RUN / "repository")
     with TerminalProgress(console) as progress:

@@ -30,9 +30,11 @@ class ExecutionProvider:
     def computes_in(self, network: Precision) -> Precision:
         """The precision in which it computes a network of some precision.
 
-        A network that was made smaller stays so wherever it runs.
+        Integers stay integers wherever they run; floats are computed in the smaller of the two.
         """
-        return self.precision if network == "float32" else network
+        if network == "int8":
+            return network
+        return self.precision if self.precision == "bfloat16" or network == "float32" else network
 
 
 CUDA = ExecutionProvider(CUDA_NAME, "float32")

@@ -2,7 +2,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.buckets import batch_buckets, bucket_of
@@ -12,6 +12,7 @@ from runtime.session import open_session
 from tests.runtime.test_session import tiny_model
 
 
+@settings(deadline=None)
 @given(largest=st.integers(1, 300), rows=st.integers(1, 300))
 def test_the_bucket_is_the_smallest_that_holds_the_rows(largest: int, rows: int) -> None:
     buckets = batch_buckets(largest)

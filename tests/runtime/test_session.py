@@ -8,6 +8,7 @@ from runtime.providers import (
     CPU,
     CUDA,
     KNOWN_PROVIDERS,
+    OPENVINO_BFLOAT16,
     ExecutionProvider,
     installed_providers,
     why_missing,
@@ -69,4 +70,11 @@ def test_what_is_no_network_is_refused() -> None:
 
 def test_a_smaller_network_is_computed_in_its_own_precision() -> None:
     assert CUDA.computes_in("float32") == "float32"
-    assert CUDA.computes_in("int8") == "int8"
+    assert CUDA.computes_in("float16") == "float16"
+    for provider in KNOWN_PROVIDERS:
+        assert provider.computes_in("int8") == "int8"
+
+
+def test_bfloat16_has_fewer_digits_than_float16() -> None:
+    assert OPENVINO_BFLOAT16.computes_in("float32") == "bfloat16"
+    assert OPENVINO_BFLOAT16.computes_in("float16") == "bfloat16"

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -14,6 +14,7 @@ def row(value: int) -> tuple[np.ndarray, ...]:
     return (np.full(10, value, np.float32), np.full(10, -value, np.float32))
 
 
+@settings(deadline=None)
 @given(
     max_bytes=st.integers(0, 5_000),
     keys=st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 30)), max_size=60),

@@ -58,6 +58,9 @@ test: setup  ## run the tests
 test-console: setup  ## the console in headless Chromium (apt install chromium); renews docs/screenshots
 	$(BIN)/python -m pytest tests/browser/check_console.py
 
+screenshots:  ## renew docs/screenshots on the way through test-console
+	CONSOLE_SCREENSHOTS=docs/screenshots $(MAKE) test-console
+
 drills: setup  ## versions that change and break, and workers that die, under load; writes docs/drills.md
 	$(BIN)/python -m bench.drills
 

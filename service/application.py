@@ -38,6 +38,7 @@ class Application:
             supervisor.
 
     Attributes:
+        console: Answers what the console's page asks for.
         cores: What its models share the cores with.
 
     Raises:
@@ -84,10 +85,12 @@ class Application:
             self._metrics, self._tracer, access_log_sample_rate=settings.access_log_sample_rate
         )
         self._grpc = GrpcServer(inference, self._manager, recorder, settings, shares_port=is_worker)
+        self.console = Console(inference, repository, recorder)
         self._http = None
         if not is_worker:
-            console = Console(inference, repository, recorder) if settings.console else None
-            self._http = open_http(settings, self.registry, self.unready_reason, console)
+            self._http = open_http(
+                settings, self.registry, self.unready_reason, self.console.answer
+            )
         self._metrics.watch_versions(self._catalog.statuses)
         self._metrics.watch_calls(self._grpc.waiting_calls, limit=settings.max_waiting_calls)
         if settings.triton_metrics:

@@ -33,6 +33,9 @@ class CallRecorder:
         metrics: Where calls are counted.
         tracer: Traces calls; None for none.
         access_log_sample_rate: Share of the calls that are logged when they end, 0 to 1.
+
+    Attributes:
+        metrics: Where calls are counted.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class CallRecorder:
         *,
         access_log_sample_rate: float = 0.0,
     ) -> None:
-        self._metrics = metrics
+        self.metrics = metrics
         self._tracer = tracer
         self._access_log_sample_rate = access_log_sample_rate
 
@@ -63,7 +66,7 @@ class CallRecorder:
     def end(self, call: Call) -> None:
         """Note how a call has ended; the thread works for it no longer."""
         seconds = time.monotonic() - call.started_at
-        self._metrics.request_answered(
+        self.metrics.request_answered(
             model=call.model,
             version=call.version,
             method=call.method,

@@ -6,10 +6,9 @@ from prometheus_client import CollectorRegistry
 
 from service.rpc.server import BindError
 from service.settings import ServerSettings
-from service.web.console import Console
 from service.web.gate import Gate
 from service.web.server import HttpServer
-from service.web.site import Site
+from service.web.site import AskConsole, Site
 from service.web.trial import MAX_IMAGE_BYTES
 
 
@@ -17,21 +16,22 @@ def open_http(
     settings: ServerSettings,
     registry: CollectorRegistry,
     unready_reason: Callable[[], str],
-    console: Console | None = None,
+    ask_console: AskConsole,
 ) -> HttpServer:
     """Open the port; nothing is answered before `start`.
 
     Args:
-        settings: Address and port.
+        settings: Address and port, and whether there is a console.
         registry: The metrics.
         unready_reason: Why the server is not ready; empty when it is.
-        console: The console; None for none.
+        ask_console: Answers what the console's page asks for.
 
     Raises:
         BindError: The port is taken or not allowed.
     """
-    site = Site(Gate(settings.host), registry, unready_reason, console)
-    max_body_bytes = MAX_IMAGE_BYTES if console is not None else 0
+    asked = ask_console if settings.console else None
+    site = Site(Gate(settings.host), registry, unready_reason, asked)
+    max_body_bytes = MAX_IMAGE_BYTES if settings.console else 0
     try:
         return HttpServer(settings.host, settings.http_port, site, max_body_bytes=max_body_bytes)
     except OSError as error:

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from service.errors import PermissionDeniedError
-from service.web.console import CLASSIFY_PATH, Console
+from service.web.console import API, CLASSIFY_PATH
 from service.web.gate import Gate
+from service.web.pages import read_pages
+from service.web.request import Request
 from service.web.response import Response, text
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 logger = logging.getLogger(__name__)
+
+AskConsole = Callable[[Request], Response]
 
 
 class Site:
@@ -25,7 +29,7 @@ class Site:
         gate: Whom to let in.
         registry: The metrics.
         unready_reason: Why the server is not ready; empty when it is.
-        console: The console; None for none.
+        ask_console: Answers what the console's page asks for; None for no console.
     """
 
     def __init__(
@@ -33,12 +37,13 @@ class Site:
         gate: Gate,
         registry: CollectorRegistry,
         unready_reason: Callable[[], str],
-        console: Console | None,
+        ask_console: AskConsole | None,
     ) -> None:
         self._gate = gate
         self._metrics: WSGIApplication = make_wsgi_app(registry)
         self._unready_reason = unready_reason
-        self._console = console
+        self._ask_console = ask_console
+        self._pages = read_pages() if ask_console else {}
 
     def __call__(self, environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
         """Answer one request."""
@@ -75,8 +80,9 @@ class Site:
             if reason:
                 return text(f"not ready: {reason}", HTTPStatus.SERVICE_UNAVAILABLE)
             return text("ready")
-        answer = self._console.answer(environ) if self._console else None
-        if answer is not None:
-            return answer
-        there = "/, /metrics" if self._console else "/metrics"
+        if path in self._pages:
+            return self._pages[path]
+        if self._ask_console is not None and path.startswith(API):
+            return self._ask_console(Request.read(environ))
+        there = "/, /metrics" if self._ask_console else "/metrics"
         return text(f"here are {there}, /livez and /readyz", HTTPStatus.NOT_FOUND)

@@ -2,11 +2,9 @@
 
 import base64
 import io
-import logging
 import threading
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -19,12 +17,8 @@ from service.inference import EncodedImage, InferenceService
 from service.quoting import quote
 from service.ranking import top_classes
 from service.recorder import CallRecorder
+from service.web.request import Request
 from service.web.response import Response, error_response, json_response
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
-
-logger = logging.getLogger(__name__)
 
 METHOD = "/console/classify"
 MAX_IMAGE_BYTES = 16 * 1024 * 1024
@@ -47,39 +41,34 @@ class Trial:
         self._recorder = recorder
         self._free = threading.Semaphore(_MOST_AT_ONCE)
 
-    def classify(self, environ: "WSGIEnvironment", query: Mapping[str, str]) -> Response:
+    def classify(self, request: Request) -> Response:
         """Answer with every class and what the network saw, or with what an RPC would say.
 
         Args:
-            environ: The WSGI request; its body is an image file.
-            query: `model`, and `version` unless it is the newest.
+            request: Its body is an image file; its query has `model`, and `version` unless it is
+                the newest.
         """
         call = Call(method=METHOD, protocol="http")
         call.deadline = call.started_at + _PATIENCE_SECONDS
-        call.request_id = quote(environ.get("HTTP_X_REQUEST_ID", ""))
-        keys = {"HTTP_TRACEPARENT": "traceparent", "HTTP_TRACESTATE": "tracestate"}
-        sent = [(keys[name], value) for name, value in environ.items() if name in keys]
-        self._recorder.begin(call, sent)
+        call.request_id = quote(request.headers.get("x-request-id", ""))
+        self._recorder.begin(call, request.headers.items())
         try:
-            return json_response(self._classify(environ, query, call))
+            return json_response(self._classify(request, call))
         # Whatever went wrong, one table says what the client is told.
         except Exception as error:
             return error_response(error, call)
         finally:
             self._recorder.end(call)
 
-    def _classify(
-        self, environ: "WSGIEnvironment", query: Mapping[str, str], call: Call
-    ) -> dict[str, object]:
+    def _classify(self, request: Request, call: Call) -> dict[str, object]:
         if not self._free.acquire(blocking=False):
             raise QueueFullError(
                 f"{_MOST_AT_ONCE} images are being tried already: try again in a moment"
             )
         try:
-            name, version = _name_and_version(query)
-            data = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            name, version = _name_and_version(request.query)
             with self._inference.servable(call, name, version) as servable:
-                [outcome] = self._inference.prepare(servable, [EncodedImage(data)], call)
+                [outcome] = self._inference.prepare(servable, [EncodedImage(request.body)], call)
                 if isinstance(outcome, InvalidImageError):
                     raise InvalidRequestError(str(outcome))
                 answer = self._inference.infer(servable, outcome[np.newaxis], call)

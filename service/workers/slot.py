@@ -10,8 +10,10 @@ from typing import Any
 from prometheus_client import Metric
 
 from service.settings import ServerSettings
+from service.web.request import Request
+from service.web.response import Response
 from service.workers.aggregation import add_up, only_counts
-from service.workers.line import Line
+from service.workers.line import Line, LineClosedError
 from service.workers.worker import CANNOT_START, Report, run_worker
 
 logger = logging.getLogger(__name__)
@@ -91,6 +93,19 @@ class WorkerSlot:
         """What its workers have counted: those that ended, and the one that lives."""
         with self._lock:
             return [self._departed, *([self._report.metrics] if self._report else [])]
+
+    def ask_console(self, request: Request) -> "Future[Response]":
+        """Let the worker answer what the console's page asks for.
+
+        Where there is none, or it goes before it answers, the exception is a LineClosedError.
+        """
+        with self._lock:
+            line = self._line
+        if line is None:
+            nobody: Future[Response] = Future()
+            nobody.set_exception(LineClosedError("there is no worker"))
+            return nobody
+        return line.ask("console", request)
 
     def ask_for_report(self) -> "Future[None] | None":
         """Ask the worker how it is, unless it still owes an answer; None if there is none."""

@@ -14,16 +14,24 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from artifact.repository import ModelRepository
 from runtime.cores import available_cores
+from service.errors import UnavailableError
+from service.metrics import Metrics
 from service.rpc.server import BindError
 from service.settings import ServerSettings
 from service.web.opening import open_http
+from service.web.request import Request
+from service.web.response import Response, error_response
 from service.workers.aggregation import add_up
+from service.workers.line import LineClosedError
 from service.workers.slot import ANSWER_SECONDS, WorkerSlot
 
 logger = logging.getLogger(__name__)
 
 CONNECTION_AGE_SECONDS = 30.0
 """A connection stays with one worker, so clients have to open new ones for the load to spread."""
+
+CONSOLE_SECONDS = 40.0
+"""Longer than the console itself waits for an image that is tried."""
 
 _POLL_SECONDS = 1.0
 
@@ -54,8 +62,7 @@ class Supervisor:
         self._stop = threading.Event()
         registry = CollectorRegistry()
         registry.register(self)
-        # Without the console: no model is loaded in this process.
-        self._http = open_http(settings, registry, self.unready_reason)
+        self._http = open_http(settings, registry, self.unready_reason, self._ask_console)
         shared = _settings_of_workers(settings, self.grpc_port)
         self._slots = [
             WorkerSlot(number, shared, cores)
@@ -106,6 +113,10 @@ class Supervisor:
         self._ask_for_reports()
         return self._unready_reason()
 
+    def describe(self) -> Iterator[Metric]:
+        """The families without their samples, so that a scrape can ask for some of them only."""
+        yield from Metrics().registry.collect()
+
     def collect(self) -> Iterator[Metric]:
         """Metrics of all workers as one, for Prometheus' registry."""
         self._ask_for_reports()
@@ -122,6 +133,15 @@ class Supervisor:
             "Workers that died and were started again.",
             sum(slot.restarts for slot in self._slots),
         )
+
+    def _ask_console(self, request: Request) -> Response:
+        """Let the first worker that is ready answer; all of them serve the same."""
+        slots = sorted(self._slots, key=lambda slot: bool(slot.unready_reason()))
+        answer = slots[0].ask_console(request)
+        try:
+            return answer.result(CONSOLE_SECONDS)
+        except (LineClosedError, TimeoutError):
+            return error_response(UnavailableError("no worker has answered: try again"))
 
     def _unready_reason(self) -> str:
         if self._stop.is_set():

@@ -14,7 +14,7 @@ from artifact.errors import ArtifactError
 from service.application import Application
 from service.log_format import configure_logging
 from service.rpc.server import BindError
-from service.settings import ServerSettings
+from service.settings import ServerSettings, SettingsError
 from service.workers.line import Line
 
 CANNOT_START = 78
@@ -51,14 +51,18 @@ def run_worker(settings: ServerSettings, connection: Connection, cores: int) -> 
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
     try:
         application = Application(settings, cores=cores, is_worker=True)
-    except (ArtifactError, BindError) as error:
+    except (ArtifactError, BindError, SettingsError) as error:
         logger.error("cannot start: %s", error)
         sys.exit(CANNOT_START)
 
     def report(_argument: object) -> Report:
         return Report(application.unready_reason(), list(application.registry.collect()))
 
-    answers = {"report": report, "drain": lambda _argument: stop.set()}
+    answers = {
+        "report": report,
+        "drain": lambda _argument: stop.set(),
+        "console": application.console.answer,
+    }
     line = Line(connection, answers, on_close=stop.set)
     line.start()
     application.start()

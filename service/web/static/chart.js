@@ -64,7 +64,7 @@ export class Chart {
     const x = (time) => right - ((now - time) / span) * (right - MARGIN.left);
     const y = (value) => bottom - (value / top) * (bottom - MARGIN.top);
     const parts = [];
-    for (const value of [0, top / 2, top]) {
+    for (const value of seen.length ? [0, top / 2, top] : [0, top]) {
       parts.push(svg("line", { class: "grid", x1: MARGIN.left, x2: right, y1: y(value), y2: y(value) }));
       if (seen.length) {
         const place = { x: MARGIN.left - 8, y: y(value) + 4, "text-anchor": "end" };

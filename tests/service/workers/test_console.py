@@ -1,0 +1,45 @@
+"""The console of several workers: the supervisor shows it, and a worker answers."""
+
+import json
+from pathlib import Path
+
+import grpc
+
+from protos.convd.v1 import classification_pb2 as pb
+from protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
+from tests.service.workers.test_supervisor import metric, picture
+from tests.support import http_get, http_request, server_process, wait_until
+from tests.tiny_artifact import publish_tiny
+
+
+def test_the_console_of_two_workers_is_that_of_one_server(tmp_path: Path) -> None:
+    publish_tiny(tmp_path / "repository", "pets")
+    log = tmp_path / "log"
+    flags = ("--workers", "2", "--log-format", "json", "--access-log-sample-rate", "1")
+    with server_process(tmp_path / "repository", log, *flags) as server:
+        assert "convd console" in http_get(server.http_port, "/")[1]
+        [model] = json.loads(http_get(server.http_port, "/api/models")[1])
+        assert (model["name"], model["state"]) == ("pets", "available")
+        path = "/api/classify?model=pets"
+        status, _, body = http_request(
+            server.http_port, "POST", path, picture(), X_Request_Id="mine"
+        )
+        assert status == 200
+        request = pb.ClassifyRequest(
+            model=pb.ModelSpec(name="pets"), images=[pb.Image(encoded=picture())]
+        )
+        with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+            response = ClassificationServiceStub(channel).Classify(request, timeout=30)
+        best = response.results[0].classification.classes[0]
+        assert json.loads(body)["classes"][0]["label"] == best.label
+        status, _, body = http_request(server.http_port, "POST", path, b"no image")
+        assert (status, json.loads(body)["code"]) == (400, "INVALID_ARGUMENT")
+        wait_until(lambda: metric(server, "convd_requests_total", method="/console/classify") == 2)
+        some = http_get(server.http_port, "/metrics?name[]=convd_requests_total")[1]
+        assert "convd_requests_total{" in some
+        assert "convd_workers" not in some
+        assert server.terminate() == 0
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    access = [line for line in lines if line["logger"] == "convd.access"]
+    assert {"mine"} < {line["request_id"] for line in access}
+    assert len({line["process"] for line in access}) in (1, 2)

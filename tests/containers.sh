@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export COMPOSE_PROJECT_NAME=convd-test DOCKER_BUILDKIT=1
 folder=$(mktemp -d)
+chmod 755 "$folder"
 trap 'docker compose logs --no-color >"$folder/log" 2>&1; docker compose down --volumes --timeout 5 >/dev/null 2>&1; [[ -n ${passed:-} ]] && rm -rf "$folder" || echo "failed; logs are in $folder/log" >&2' EXIT
 
 step() { printf '\n# %s\n' "$*"; }

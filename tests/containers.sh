@@ -22,6 +22,9 @@ wait_for() {  # wait_for SECONDS COMMAND...
 query() { curl --silent --fail --get --data-urlencode "query=$1" http://127.0.0.1:9090/api/v1/query; }
 has_samples() { query "$1" | grep --quiet '"value"'; }
 
+docker info >/dev/null 2>&1 || fail 'no Docker engine answers: start one, or set DOCKER_HOST'
+docker compose version >/dev/null 2>&1 || fail 'docker compose (version 2) is missing'
+
 step 'build'
 docker compose build --quiet demo server
 

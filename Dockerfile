@@ -11,6 +11,9 @@ ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_CONSTRAINT=/build/constraints.txt \
     PIP_FIND_LINKS=/build/wheels
+# Bytecode that carries no times, so that two builds give the same files.
+ENV COMPILE="/opt/convd/bin/python -m compileall -fq --invalidation-mode unchecked-hash /opt/convd/lib" \
+    NOT_OURS="site-packages/(?!artifact|bench|commands|convd|export|models|protos|runtime|service)"
 WORKDIR /build
 # The brackets make the folder optional.
 COPY constraints.txt whee[l]s /build/wheels/
@@ -18,29 +21,32 @@ RUN mv wheels/constraints.txt . && python -m venv --without-pip /opt/convd
 
 # What the images are made of changes seldom, what is in them often: so dependencies come first.
 FROM build AS serve-build
-COPY pyproject.toml README.md ./
+COPY pyproject.toml ./
 COPY deploy/containers/dependencies.py ./
 RUN python dependencies.py serve > requirements.txt && \
-    pip --python /opt/convd/bin/python install --no-compile --requirement requirements.txt
+    pip --python /opt/convd/bin/python install --no-compile --requirement requirements.txt && \
+    $COMPILE
 COPY . /build/source
 RUN pip --python /opt/convd/bin/python install --no-compile --no-deps /build/source && \
-    /opt/convd/bin/python -m compileall -fq --invalidation-mode unchecked-hash /opt/convd/lib
+    $COMPILE -x "$NOT_OURS"
 
 FROM serve-build AS cuda-build
 # Their versions stand in constraints.txt with the others.
 # hadolint ignore=DL3013
 RUN pip --python /opt/convd/bin/python uninstall --yes onnxruntime && \
     pip --python /opt/convd/bin/python install --no-compile 'onnxruntime-gpu[cuda,cudnn]' nvidia-ml-py && \
-    /opt/convd/bin/python -m compileall -fq --invalidation-mode unchecked-hash /opt/convd/lib
+    $COMPILE
 
 FROM build AS export-build
-COPY pyproject.toml README.md ./
+COPY pyproject.toml ./
 COPY deploy/containers/dependencies.py ./
+# Among PyTorch's own tests are files for later Pythons.
 RUN python dependencies.py serve export > requirements.txt && \
-    pip --python /opt/convd/bin/python install --no-compile --requirement requirements.txt
+    pip --python /opt/convd/bin/python install --no-compile --requirement requirements.txt && \
+    $COMPILE -x torch/testing
 COPY . /build/source
 RUN pip --python /opt/convd/bin/python install --no-compile --no-deps /build/source && \
-    /opt/convd/bin/python -m compileall -fq -x torch/testing --invalidation-mode unchecked-hash /opt/convd/lib
+    $COMPILE -x "$NOT_OURS"
 
 # What every image shares: a user without rights, and a place for models that belongs to it.
 FROM python:3.11-slim AS runtime

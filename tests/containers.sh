@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export COMPOSE_PROJECT_NAME=convd-test DOCKER_BUILDKIT=1
 folder=$(mktemp -d)
+chmod 755 "$folder"
 trap 'docker compose logs --no-color >"$folder/log" 2>&1; docker compose down --volumes --timeout 5 >/dev/null 2>&1; [[ -n ${passed:-} ]] && rm -rf "$folder" || echo "failed; logs are in $folder/log" >&2' EXIT
 
 step() { printf '\n# %s\n' "$*"; }
@@ -20,6 +21,9 @@ wait_for() {  # wait_for SECONDS COMMAND...
 }
 query() { curl --silent --fail --get --data-urlencode "query=$1" http://127.0.0.1:9090/api/v1/query; }
 has_samples() { query "$1" | grep --quiet '"value"'; }
+
+docker info >/dev/null 2>&1 || fail 'no Docker engine answers: start one, or set DOCKER_HOST'
+docker compose version >/dev/null 2>&1 || fail 'docker compose (version 2) is missing'
 
 step 'build'
 docker compose build --quiet demo server

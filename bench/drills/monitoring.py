@@ -80,6 +80,10 @@ class Drills:
         self._mix = [png(splits.held_out.picture(i)) for i in range(len(splits.held_out))]
         every = [(splits.train, i) for i in range(len(splits.train))]
         every += [(splits.held_out, i) for i in range(len(splits.held_out))]
+        # All digits, not only those that the baseline was made of.
+        generator = np.random.default_rng(0)
+        chosen = [every[i] for i in generator.permutation(len(every))[:PREDICTIONS]]
+        self._natural_mix = [png(split.picture(i)) for split, i in chosen]
         self._one_class = [
             png(split.picture(i)) for split, i in every if split.target(i) == ONE_CLASS
         ]
@@ -147,14 +151,12 @@ class Drills:
 
     def _drift(self) -> None:
         """The natural mix stays below the threshold; one class alone passes it; the mix heals."""
-        generator = np.random.default_rng(0)
-        mix = [self._mix[i] for i in generator.permutation(len(self._mix))]
-        self._send(mix, "the natural mix")
+        self._send(self._natural_mix, "the natural mix")
         if "ConvdDrift" in self._prometheus.firing():
             raise SystemExit("ConvdDrift fires for the natural mix")
         self._send(self._one_class, f"digits of class {ONE_CLASS} only")
         self._fires("ConvdDrift", f"{PREDICTIONS} digits of class {ONE_CLASS} only")
-        self._send(mix, "the natural mix again")
+        self._send(self._natural_mix, "the natural mix again")
         self._is_silent("ConvdDrift")
 
     def _send(self, images: list[bytes], what: str) -> None:

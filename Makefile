@@ -59,7 +59,7 @@ test-console: setup  ## the console in headless Chromium (apt install chromium);
 	$(BIN)/python -m pytest tests/browser/check_console.py
 
 drills: setup  ## versions that change and break, and workers that die, under load; writes docs/drills.md
-	$(BIN)/python -m bench.drills
+	$(BIN)/python -m bench.drills.lifecycle
 
 test-install: demo  ## install the serving extra alone, and serve from it
 	tests/install.sh $(PYTHON) $(CURDIR)/runs/demo/repository $(CURDIR)/runs/demo/digit.png

@@ -12,7 +12,7 @@ from artifact.repository import ModelRepository
 from runtime.cores import CoreBudget, available_cores
 from service.inference import InferenceService
 from service.lifecycle.catalog import Catalog, VersionStatus
-from service.lifecycle.manager import ServableManager
+from service.lifecycle.manager import Everywhere, ServableManager
 from service.metrics import Metrics
 from service.recorder import CallRecorder
 from service.response_cache import ResponseCache
@@ -36,6 +36,7 @@ class Application:
         cores: Cores that inference may keep busy; None for all that there are.
         is_worker: Whether it is one of several that share the gRPC port, and leaves HTTP to their
             supervisor.
+        everywhere: Has every worker load or unload a model; None where there are no others.
 
     Attributes:
         cores: What its models share the cores with.
@@ -55,6 +56,7 @@ class Application:
         *,
         cores: int | None = None,
         is_worker: bool = False,
+        everywhere: Everywhere | None = None,
     ) -> None:
         self._settings = settings
         self._tracer = tracer or open_tracer(settings.traces_endpoint)
@@ -74,6 +76,7 @@ class Application:
             poll_seconds=settings.poll_seconds,
             on_change=self._version_changed,
             on_look=self._looked,
+            everywhere=everywhere,
         )
         inference = InferenceService(
             self._catalog,
@@ -111,6 +114,11 @@ class Application:
     def registry(self) -> CollectorRegistry:
         """What it counts."""
         return self._metrics.registry
+
+    @property
+    def manager(self) -> ServableManager:
+        """Loads and unloads its models."""
+        return self._manager
 
     def start(self) -> None:
         """Begin to answer; the models are loaded in the background and readiness follows them."""

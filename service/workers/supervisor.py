@@ -18,6 +18,7 @@ from service.rpc.server import BindError
 from service.settings import ServerSettings
 from service.web.opening import open_http
 from service.workers.aggregation import add_up
+from service.workers.control import SharedControl
 from service.workers.slot import ANSWER_SECONDS, WorkerSlot
 
 logger = logging.getLogger(__name__)
@@ -57,8 +58,9 @@ class Supervisor:
         # Without the console: no model is loaded in this process.
         self._http = open_http(settings, registry, self.unready_reason)
         shared = _settings_of_workers(settings, self.grpc_port)
+        control = SharedControl()
         self._slots = [
-            WorkerSlot(number, shared, cores)
+            WorkerSlot(number, shared, cores, control)
             for number, cores in enumerate(divide(available_cores(), settings.workers), start=1)
         ]
 

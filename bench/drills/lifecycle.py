@@ -16,9 +16,11 @@ import signal
 import sys
 import tempfile
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 
 import grpc
@@ -33,7 +35,7 @@ from artifact.manifest import Normalization
 from artifact.preprocessing import prepare_image
 from artifact.repository import ModelRepository
 from bench.closed_loop import Call, ClosedLoop, percentile
-from bench.served import Served, served
+from bench.server import RunningServer, serving
 from bench.variants import sign, write_variant
 from export.publication import publish
 from export.sources.checkpoint import network_from_checkpoint
@@ -104,7 +106,7 @@ def reloads(stage: Stage, seconds: float, versions: int) -> list[str]:
     drop(stage.prepare(1), repository, 1)
     prepared = {version: stage.prepare(version) for version in range(2, versions + 2)}
     log = stage.folder / "reloads.log"
-    with served(repository, log, *FLAGS) as server, _loop(stage, server) as loop:
+    with serving(repository, log, *FLAGS) as server, _loop(stage, server) as loop:
         time.sleep(3.0)
         quiet_from = time.monotonic()
         time.sleep(seconds)
@@ -145,7 +147,7 @@ def broken_versions(stage: Stage, seconds: float) -> list[str]:
     ]
     lines = ["| version | what is wrong | reason given |", "| --- | --- | --- |"]
     log = stage.folder / "broken.log"
-    with served(repository, log, *FLAGS) as server, _loop(stage, server) as loop:
+    with serving(repository, log, *FLAGS) as server, _loop(stage, server) as loop:
         time.sleep(seconds / 4)
         for version, what, spoil, reason in plans:
             path = stage.prepare(version)
@@ -155,7 +157,7 @@ def broken_versions(stage: Stage, seconds: float) -> list[str]:
             given = _listed(server, version).reason
             state = f'convd_version_state{{model="{MODEL}",state="failed",version="{version}"}} 1.0'
             _demand(reason in given, f"version {version}: {given}")
-            _demand(state in server.get("/metrics")[1], f"no metric says that {version} failed")
+            _demand(state in server.metrics(), f"no metric says that {version} failed")
             _demand(f"refused {MODEL} version {version}: {given}" in log.read_text(), "not logged")
             lines.append(f"| {version} | {what} | {given} |")
             time.sleep(seconds / 4)
@@ -184,7 +186,7 @@ def killed_worker(stage: Stage, seconds: float) -> list[str]:
     log = stage.folder / "killed.log"
     flags = (*FLAGS, "--workers", 2, "--max-connection-age-seconds", 2)
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(served(repository, log, *flags))
+        server = stack.enter_context(serving(repository, log, *flags))
         patient = stack.enter_context(_loop(stage, server, callers=16, retry=True))
         hasty = stack.enter_context(_loop(stage, server, callers=16))
         time.sleep(2 * seconds)
@@ -192,8 +194,8 @@ def killed_worker(stage: Stage, seconds: float) -> list[str]:
         counted = _counted(server)
         killed_at = time.monotonic()
         os.kill(victim, signal.SIGKILL)
-        _wait_until(lambda: not server.is_ready())
-        _wait_until(server.is_ready)
+        _wait_until(lambda: not _is_ready(server))
+        _wait_until(lambda: _is_ready(server))
         ready_at = time.monotonic()
         counted_after = _counted(server)
         time.sleep(seconds + 5.0)
@@ -281,7 +283,9 @@ def _set_up(folder: Path) -> Stage:
     return Stage(folder, image, inputs, {})
 
 
-def _loop(stage: Stage, server: Served, *, callers: int = 32, retry: bool = False) -> ClosedLoop:
+def _loop(
+    stage: Stage, server: RunningServer, *, callers: int = 32, retry: bool = False
+) -> ClosedLoop:
     return ClosedLoop(
         server.grpc_port,
         stage.request(),
@@ -312,12 +316,12 @@ def _claim_size(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _stub(server: Served) -> Iterator[ClassificationServiceStub]:
+def _stub(server: RunningServer) -> Iterator[ClassificationServiceStub]:
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
         yield ClassificationServiceStub(channel)
 
 
-def _listed(server: Served, version: int) -> pb.ModelVersion:
+def _listed(server: RunningServer, version: int) -> pb.ModelVersion:
     with _stub(server) as stub:
         models = stub.ListModels(pb.ListModelsRequest(), timeout=10).models
     return next((one for one in models if one.version == version), pb.ModelVersion())
@@ -327,13 +331,18 @@ def _worker(log: Path, number: int) -> int:
     return int(re.findall(rf"worker {number} is process (\d+)", log.read_text())[-1])
 
 
-def _counted(server: Served) -> float:
-    lines = server.get("/metrics")[1].splitlines()
-    return sum(
-        float(line.rpartition(" ")[2])
-        for line in lines
-        if line.startswith("convd_requests_total{") and 'code="OK"' in line and "/Classify" in line
-    )
+def _counted(server: RunningServer) -> float:
+    counts = server.counted("convd_requests_total")
+    return sum(counts[one] for one in counts if 'code="OK"' in one and "/Classify" in one)
+
+
+def _is_ready(server: RunningServer) -> bool:
+    with (
+        contextlib.suppress(OSError),
+        urllib.request.urlopen(f"http://127.0.0.1:{server.http_port}/readyz", timeout=10) as answer,
+    ):
+        return bool(answer.status == HTTPStatus.OK)
+    return False
 
 
 def _rate(calls: list[Call], start: float, end: float) -> float:

@@ -59,6 +59,8 @@ class Application:
         everywhere: Everywhere | None = None,
     ) -> None:
         self._settings = settings
+        self._is_worker = is_worker
+        self._joined = False
         self._tracer = tracer or open_tracer(settings.traces_endpoint)
         self._metrics = metrics or Metrics()
         self._catalog = Catalog()
@@ -124,12 +126,15 @@ class Application:
         """Begin to answer; the models are loaded in the background and readiness follows them."""
         if self._http:
             self._http.start()
-        self._grpc.start()
+        # A worker that joins others takes no call before its models are loaded.
+        if not self._is_worker:
+            self._grpc.start()
         self._manager.start()
 
     def unready_reason(self) -> str:
         """Why the server is not ready; empty when it is."""
-        return self._manager.unready_reason()
+        reason = self._manager.unready_reason()
+        return reason or ("not listening yet" if self._is_worker and not self._joined else "")
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain."""
@@ -169,6 +174,9 @@ class Application:
         self._grpc.set_serving(status.name, serving=self._catalog.newest(status.name) is not None)
 
     def _looked(self) -> None:
+        if self._is_worker and not self._joined and self._manager.unready_reason() != "draining":
+            self._grpc.start()
+            self._joined = True
         self._metrics.repository_read(
             problem=bool(self._manager.repository_problem),
             refused_configurations=self._manager.refused_configurations,

@@ -171,8 +171,8 @@ def killed_worker(stage: Stage, seconds: float) -> list[str]:
         "| --- | --- |",
         *(f"| {span} | {rate:.0f} |" for span, rate in rates),
         "",
-        f"Median over {seconds:.0f} s: {before:.0f} per second before, {after:.0f} from 5 s after the "
-        "kill on. Connections are renewed every 2 s here, which is how the new worker gets its "
+        f"Median over {seconds:.0f} s: {before:.0f} per second before, {after:.0f} from 5 s after "
+        "the kill on. Connections are renewed every 2 s here, which is how the new worker gets its "
         "share.",
     ]
 

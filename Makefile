@@ -62,7 +62,7 @@ screenshots:  ## renew docs/screenshots on the way through test-console
 	CONSOLE_SCREENSHOTS=docs/screenshots $(MAKE) test-console
 
 drills: setup  ## versions that change and break, and workers that die, under load; writes docs/drills.md
-	$(BIN)/python -m bench.drills
+	$(BIN)/python -m bench.drills.lifecycle
 
 test-install: demo  ## install the serving extra alone, and serve from it
 	tests/install.sh $(PYTHON) $(CURDIR)/runs/demo/repository $(CURDIR)/runs/demo/digit.png

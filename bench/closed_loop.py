@@ -13,9 +13,14 @@ from protos.convd.v1 import classification_pb2 as pb
 from protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 
 RETRY_POLICY = """{"methodConfig": [{"name": [{"service": "convd.v1.ClassificationService"}],
+  "waitForReady": true,
   "retryPolicy": {"maxAttempts": 5, "initialBackoff": "0.05s", "maxBackoff": "1s",
                   "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE"]}}]}"""
 """What a client needs so that nobody notices the death of a worker."""
+
+NO_RETRIES = """{"methodConfig": [{"name": [{"service": "convd.v1.ClassificationService"}],
+  "waitForReady": true}]}"""
+"""Calls wait for a connection, and what is lost on one is lost."""
 
 _TOLERANCE = 1e-4
 
@@ -63,10 +68,11 @@ class ClosedLoop:
         self._request = request
         self._expected = expected
         self._stop = threading.Event()
-        options: list[tuple[str, str | int]] = [("grpc.use_local_subchannel_pool", 1)]
-        options += (
-            [("grpc.service_config", RETRY_POLICY)] if retry else [("grpc.enable_retries", 0)]
-        )
+        options: list[tuple[str, str | int]] = [
+            # Else all connections to one address would be one.
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.service_config", RETRY_POLICY if retry else NO_RETRIES),
+        ]
         self._channels = [
             grpc.insecure_channel(f"127.0.0.1:{port}", options=options) for _ in range(connections)
         ]

@@ -12,7 +12,7 @@ from artifact.repository import ModelRepository
 from runtime.cores import CoreBudget, available_cores
 from service.inference import InferenceService
 from service.lifecycle.catalog import Catalog, VersionStatus
-from service.lifecycle.manager import ServableManager
+from service.lifecycle.manager import Everywhere, ServableManager
 from service.metrics import Metrics
 from service.recorder import CallRecorder
 from service.response_cache import ResponseCache
@@ -36,6 +36,7 @@ class Application:
         cores: Cores that inference may keep busy; None for all that there are.
         is_worker: Whether it is one of several that share the gRPC port, and leaves HTTP to their
             supervisor.
+        everywhere: Has every worker load or unload a model; None where there are no others.
 
     Attributes:
         console: Answers what the console's page asks for.
@@ -56,8 +57,11 @@ class Application:
         *,
         cores: int | None = None,
         is_worker: bool = False,
+        everywhere: Everywhere | None = None,
     ) -> None:
         self._settings = settings
+        self._is_worker = is_worker
+        self._joined = False
         self._tracer = tracer or open_tracer(settings.traces_endpoint)
         self._metrics = metrics or Metrics()
         self._catalog = Catalog()
@@ -75,6 +79,7 @@ class Application:
             poll_seconds=settings.poll_seconds,
             on_change=self._version_changed,
             on_look=self._looked,
+            everywhere=everywhere,
         )
         inference = InferenceService(
             self._catalog,
@@ -115,16 +120,24 @@ class Application:
         """What it counts."""
         return self._metrics.registry
 
+    @property
+    def manager(self) -> ServableManager:
+        """Loads and unloads its models."""
+        return self._manager
+
     def start(self) -> None:
         """Begin to answer; the models are loaded in the background and readiness follows them."""
         if self._http:
             self._http.start()
-        self._grpc.start()
+        # A worker that joins others takes no call before its models are loaded.
+        if not self._is_worker:
+            self._grpc.start()
         self._manager.start()
 
     def unready_reason(self) -> str:
         """Why the server is not ready; empty when it is."""
-        return self._manager.unready_reason()
+        reason = self._manager.unready_reason()
+        return reason or ("not listening yet" if self._is_worker and not self._joined else "")
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain."""
@@ -164,6 +177,9 @@ class Application:
         self._grpc.set_serving(status.name, serving=self._catalog.newest(status.name) is not None)
 
     def _looked(self) -> None:
+        if self._is_worker and not self._joined and self._manager.unready_reason() != "draining":
+            self._grpc.start()
+            self._joined = True
         self._metrics.repository_read(
             problem=bool(self._manager.repository_problem),
             refused_configurations=self._manager.refused_configurations,

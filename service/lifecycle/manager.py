@@ -4,7 +4,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from artifact.errors import RepositoryError
 from artifact.repository import ModelRepository
@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 60.0
 
+Everywhere = Callable[[str, str], None]
+"""Has every worker "load" or "unload" a model, and raises what one of them raises."""
+
 
 class ServableManager:
     """Polls the repository and lets every model follow it, one step after another.
@@ -35,6 +38,7 @@ class ServableManager:
         poll_seconds: Time between two looks at the repository.
         on_change: Called after every change of a version's status, by one thread at a time.
         on_look: Called after every look at the repository.
+        everywhere: Has every worker load or unload a model; None where there are no others.
         clock: A monotonic clock, in seconds, by which failed loads are tried again.
     """
 
@@ -47,6 +51,7 @@ class ServableManager:
         poll_seconds: float,
         on_change: Callable[[VersionStatus], None],
         on_look: Callable[[], None],
+        everywhere: Everywhere | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._repository = repository
@@ -55,6 +60,7 @@ class ServableManager:
         self._poll_seconds = poll_seconds
         self._on_change = on_change
         self._on_look = on_look
+        self._everywhere = everywhere
         self._clock = clock
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="servable-manager", daemon=True)
@@ -136,10 +142,37 @@ class ServableManager:
     def load_model(self, name: str) -> None:
         """Load a model that was unloaded or has failed, or its new versions, at once.
 
+        Every worker does so, where there are several.
+
         Raises:
             ModelNotFoundError: The repository has no such model.
             UnavailableError: It was tried, and no version of it can serve.
         """
+        if self._everywhere is None:
+            self.load_here(name)
+        else:
+            self._everywhere("load", name)
+
+    def unload_model(self, name: str) -> None:
+        """Unload every version of a model; it stays unloaded until it is asked for again.
+
+        Every worker does so, where there are several.
+
+        Raises:
+            ModelNotFoundError: There is no such model.
+        """
+        if self._everywhere is None:
+            self.unload_here(name)
+        else:
+            self._everywhere("unload", name)
+
+    def hold_back(self, names: Iterable[str]) -> None:
+        """Leave models unloaded that were unloaded before this process began."""
+        for name in names:
+            self._model(name).held_back = True
+
+    def load_here(self, name: str) -> None:
+        """Load a model in this process, as `load_model` does."""
         with self._changing:
             if name not in self._repository.models() or not self._repository.versions(name):
                 raise ModelNotFoundError(f"the repository has no model {quote(name)}")
@@ -165,12 +198,8 @@ class ServableManager:
         configuration = model.configuration if model is not None else None
         return configuration.version_policy if configuration is not None else None
 
-    def unload_model(self, name: str) -> None:
-        """Unload every version of a model; it stays unloaded until it is asked for again.
-
-        Raises:
-            ModelNotFoundError: There is no such model.
-        """
+    def unload_here(self, name: str) -> None:
+        """Unload a model in this process, as `unload_model` does."""
         with self._changing:
             if not self._catalog.statuses(name):
                 raise ModelNotFoundError(f"there is no model {quote(name)}")

@@ -15,7 +15,8 @@ from service.lifecycle.configuration import (
     ModelConfiguration,
 )
 from service.lifecycle.draining import Drains
-from service.lifecycle.policy import Action, SpecificVersions, State, move_labels, plan
+from service.lifecycle.policy import Action, State, move_labels, plan
+from service.lifecycle.problems import contract_differences, unmet_wishes
 from service.lifecycle.retries import Attempt, FailedLoads, fingerprint
 from service.servable import Servable
 
@@ -229,20 +230,15 @@ class ModelLifecycle:
         answering = self._catalog.newest(self.name)
         if answering is None or answering.version == servable.version:
             return
-        old, new = answering.manifest, servable.manifest
-        changes = []
-        if old.preprocessing.output_shape != new.preprocessing.output_shape:
-            changes.append(f"its input is {list(new.preprocessing.output_shape)}")
-        if old.labels != new.labels:
-            changes.append(f"it has {len(new.labels)} classes, not all of them the same")
-        if changes:
+        differences = contract_differences(answering.manifest, servable.manifest)
+        if differences:
             logger.warning(
                 "%s version %d differs from version %d: %s; clients that send prepared images or "
                 "count on the order of classes should name a version or a label",
                 self.name,
                 servable.version,
                 answering.version,
-                " and ".join(changes),
+                " and ".join(differences),
             )
 
     def _resolve_labels(self, configuration: ModelConfiguration) -> None:
@@ -255,19 +251,9 @@ class ModelLifecycle:
                 logger.info("label %s of %s points to version %d", label, self.name, labels[label])
 
     def _problem(self, on_disk: set[int], configuration: ModelConfiguration) -> str:
-        """What the configuration asks for and does not get; empty if nothing."""
-        problems = [self._file.problem] if self._file.problem else []
-        if isinstance(configuration.version_policy, SpecificVersions):
-            missing = sorted(configuration.version_policy.specific - on_disk)
-            if missing:
-                versions = ", ".join(map(str, missing))
-                problems.append(f"not in the repository, though configured: version {versions}")
-        labels = self._catalog.labels(self.name)
-        for label, version in configuration.labels.items():
-            if labels.get(label) != version:
-                stays = f"stays at version {labels[label]}" if label in labels else "is unusable"
-                problems.append(f"label {label} {stays}, since version {version} is not available")
-        problem = "; ".join(problems)
+        """What is wrong with the configuration, or is not as it wants it; empty for nothing."""
+        unmet = unmet_wishes(configuration, on_disk, self._catalog.labels(self.name))
+        problem = "; ".join(filter(None, [self._file.problem, *unmet]))
         if problem and problem != self._catalog.problem(self.name):
             logger.warning("%s: %s", self.name, problem)
         return problem

@@ -92,14 +92,9 @@ class GrpcServer:
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(SERVICE_NAMES, self._server)
-        address = f"{settings.host}:{settings.grpc_port}"
-        try:
-            self.port = self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise BindError(
-                f"cannot listen on {address}: the port is taken or not allowed; choose another "
-                "with --grpc-port"
-            ) from error
+        self._address = f"{settings.host}:{settings.grpc_port}"
+        # A worker takes its share of the connections from the moment that it is bound.
+        self.port = 0 if shares_port else self._bind()
 
     def waiting_calls(self) -> int:
         """Accepted unary calls that wait for a thread."""
@@ -107,8 +102,22 @@ class GrpcServer:
         return self._threads._work_queue.qsize()
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Begin to answer.
+
+        Raises:
+            BindError: The port is taken or not allowed.
+        """
+        self.port = self.port or self._bind()
         self._server.start()
+
+    def _bind(self) -> int:
+        try:
+            return self._server.add_insecure_port(self._address)
+        except RuntimeError as error:
+            raise BindError(
+                f"cannot listen on {self._address}: the port is taken or not allowed; choose "
+                "another with --grpc-port"
+            ) from error
 
     def set_serving(self, service: str, *, serving: bool) -> None:
         """Tell health checks and watchers of a service, a model, or "" for the whole server."""

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import pickle
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -101,7 +102,7 @@ class Line:
             answer = self._answers[question](argument)
         except Exception as error:
             logger.debug("the question %s failed", question, exc_info=True)
-            self._send("error", number, error)
+            self._send("error", number, _portable(error))
         else:
             self._send("answer", number, answer)
 
@@ -114,3 +115,12 @@ class Line:
         for number, answer in asked.items():
             answer.set_exception(LineClosedError(f"question {number} was not answered"))
         self._on_close()
+
+
+def _portable(error: Exception) -> Exception:
+    """The error as it can travel: not every exception survives being pickled."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - what this process has just written
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

@@ -13,7 +13,8 @@ from service.settings import ServerSettings
 from service.web.request import Request
 from service.web.response import Response
 from service.workers.aggregation import add_up, only_counts
-from service.workers.line import Line, LineClosedError
+from service.workers.control import SharedControl
+from service.workers.line import Answer, Line, LineClosedError
 from service.workers.worker import CANNOT_START, Report, run_worker
 
 logger = logging.getLogger(__name__)
@@ -35,18 +36,22 @@ class WorkerSlot:
         number: Which worker this is, from 1.
         settings: What it is started with.
         cores: Cores that its sessions may keep busy.
+        control: Has every worker load or unload a model when one of them is asked to.
 
     Attributes:
         restarts: How often another was started.
         gave_up: Whether the first could not use its settings, so that no other would.
     """
 
-    def __init__(self, number: int, settings: ServerSettings, cores: int) -> None:
+    def __init__(
+        self, number: int, settings: ServerSettings, cores: int, control: SharedControl
+    ) -> None:
         self.number = number
         self.restarts = 0
         self.gave_up = False
         self._settings = settings
         self._cores = cores
+        self._control = control
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._line: Line | None = None
@@ -152,22 +157,28 @@ class WorkerSlot:
         ours, theirs = _PROCESSES.Pipe()
         process = _PROCESSES.Process(
             target=run_worker,
-            args=(self._settings, theirs, self._cores),
+            args=(self._settings, theirs, self._cores, self._control.held_back),
             name=f"worker-{self.number}",
             daemon=True,
         )
         process.start()
         # Else the pipe would stay open when the worker dies.
         theirs.close()
-        line = Line(ours, {"farewell": lambda report: self._take(line, report)})
+        answers: dict[str, Answer] = {
+            "farewell": lambda report: self._take(line, report),
+            "everywhere": lambda order: self._control.carry_out(*order),
+        }
+        line = Line(ours, answers)
         line.start()
         with self._lock:
             self._process, self._line = process, line
+        self._control.add(line)
         logger.info("worker %d is process %d", self.number, process.pid)
         if self._stop.is_set():
             line.ask("drain")
         process.join()
         line.wait_closed()
+        self._control.remove(line)
         with self._lock:
             if self._report is not None:
                 self._departed = add_up([self._departed, only_counts(self._report.metrics)])

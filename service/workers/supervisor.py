@@ -22,6 +22,7 @@ from service.web.opening import open_http
 from service.web.request import Request
 from service.web.response import Response, error_response
 from service.workers.aggregation import add_up
+from service.workers.control import SharedControl
 from service.workers.line import LineClosedError
 from service.workers.slot import ANSWER_SECONDS, WorkerSlot
 
@@ -64,8 +65,9 @@ class Supervisor:
         registry.register(self)
         self._http = open_http(settings, registry, self.unready_reason, self._ask_console)
         shared = _settings_of_workers(settings, self.grpc_port)
+        control = SharedControl()
         self._slots = [
-            WorkerSlot(number, shared, cores)
+            WorkerSlot(number, shared, cores, control)
             for number, cores in enumerate(divide(available_cores(), settings.workers), start=1)
         ]
 

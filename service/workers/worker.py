@@ -15,7 +15,7 @@ from service.application import Application
 from service.log_format import configure_logging
 from service.rpc.server import BindError
 from service.settings import ServerSettings, SettingsError
-from service.workers.line import Line
+from service.workers.line import Answer, Line
 
 CANNOT_START = 78
 """Exit code of a worker whose settings cannot be used, as sysexits.h has it."""
@@ -36,21 +36,28 @@ class Report:
     metrics: list[Metric]
 
 
-def run_worker(settings: ServerSettings, connection: Connection, cores: int) -> None:
+def run_worker(
+    settings: ServerSettings, connection: Connection, cores: int, held_back: frozenset[str]
+) -> None:
     """Serve until the supervisor says so, or has gone.
 
     Args:
         settings: The server's settings, with the port that all share.
         connection: To the supervisor.
         cores: Cores that its sessions may keep busy.
+        held_back: Models that were unloaded on request and stay so.
     """
     configure_logging(settings.log_format)
     stop = threading.Event()
     # Ctrl-C reaches the whole group; the supervisor tells each worker when to drain.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
+
+    def everywhere(action: str, name: str) -> None:
+        line.ask("everywhere", (action, name)).result()
+
     try:
-        application = Application(settings, cores=cores, is_worker=True)
+        application = Application(settings, cores=cores, is_worker=True, everywhere=everywhere)
     except (ArtifactError, BindError, SettingsError) as error:
         logger.error("cannot start: %s", error)
         sys.exit(CANNOT_START)
@@ -58,9 +65,13 @@ def run_worker(settings: ServerSettings, connection: Connection, cores: int) -> 
     def report(_argument: object) -> Report:
         return Report(application.unready_reason(), list(application.registry.collect()))
 
-    answers = {
+    manager = application.manager
+    manager.hold_back(held_back)
+    answers: dict[str, Answer] = {
         "report": report,
         "drain": lambda _argument: stop.set(),
+        "load": manager.load_here,
+        "unload": manager.unload_here,
         "console": application.console.answer,
     }
     line = Line(connection, answers, on_close=stop.set)

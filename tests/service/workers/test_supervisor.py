@@ -13,6 +13,7 @@ from pathlib import Path
 import grpc
 import psutil
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -20,6 +21,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from protos.convd.v1 import classification_pb2 as pb
 from protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
+from protos.inference import grpc_service_pb2 as open_inference_pb
+from protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from service.rpc.server import BindError
 from service.settings import load_settings
 from service.workers.supervisor import Supervisor, divide
@@ -122,17 +125,9 @@ def test_two_workers_share_the_port_survive_a_kill_and_drain(
     assert not psutil.pid_exists(second)
 
 
-def test_workers_end_when_their_supervisor_is_killed(repository: Path, tmp_path: Path) -> None:
-    flags = ("--workers", "2", "--provider", "cpu")
-    with server_process(repository, tmp_path / "log", *flags) as server:
-        processes = [psutil.Process(pid) for pid in workers(server)]
-        server.process.kill()
-        server.process.wait()
-        gone, alive = psutil.wait_procs(processes, timeout=60)
-        assert (len(gone), alive) == (2, [])
-
-
-def test_readiness_says_which_worker_is_missing(repository: Path, tmp_path: Path) -> None:
+def test_readiness_names_a_worker_that_hangs_and_none_outlives_its_supervisor(
+    repository: Path, tmp_path: Path
+) -> None:
     flags = ("--workers", "2", "--provider", "cpu")
     with server_process(repository, tmp_path / "log", *flags) as server:
         stopped = psutil.Process(workers(server)[1])
@@ -141,6 +136,63 @@ def test_readiness_says_which_worker_is_missing(repository: Path, tmp_path: Path
         assert "worker 2: has not answered" in http_get(server.http_port, "/readyz")[1]
         stopped.resume()
         wait_until(lambda: http_get(server.http_port, "/readyz")[0] == 200)
+        processes = [psutil.Process(pid) for pid in workers(server)]
+        server.process.kill()
+        server.process.wait()
+        gone, alive = psutil.wait_procs(processes, timeout=60)
+        assert (len(gone), alive) == (2, [])
+
+
+def test_a_model_is_unloaded_by_every_worker_and_by_those_that_come_later(
+    repository: Path, tmp_path: Path
+) -> None:
+    publish_tiny(repository, "other")
+
+    def served_by_all(server: ServerProcess) -> set[bool]:
+        """Whether it is answered, over connections enough to meet every worker."""
+        outcomes = set()
+        for _ in range(12):
+            with channel(server) as connection:
+                health = health_pb2_grpc.HealthStub(connection)
+                request = health_pb2.HealthCheckRequest(service="pets")
+                outcomes.add(health.Check(request, timeout=10).status == 1)
+        return outcomes
+
+    flags = ("--workers", "2", "--provider", "cpu", "--allow-repository-control")
+    with server_process(repository, tmp_path / "log", *flags) as server:
+        with channel(server) as connection:
+            stub = GRPCInferenceServiceStub(connection)
+            assert served_by_all(server) == {True}
+            stub.RepositoryModelUnload(
+                open_inference_pb.RepositoryModelUnloadRequest(model_name="pets"), timeout=60
+            )
+        assert served_by_all(server) == {False}
+        os.kill(workers(server)[1], signal.SIGKILL)
+        wait_until(lambda: metric(server, "convd_worker_restarts_total") == 1)
+        wait_until(lambda: http_get(server.http_port, "/readyz")[0] == 200)
+        assert True not in {
+            one.state == pb.ModelVersion.STATE_AVAILABLE
+            for _ in range(12)
+            for one in listed(server)
+            if one.name == "pets"
+        }
+        with channel(server) as connection:
+            stub = GRPCInferenceServiceStub(connection)
+            stub.RepositoryModelLoad(
+                open_inference_pb.RepositoryModelLoadRequest(model_name="pets"), timeout=60
+            )
+        assert served_by_all(server) == {True}
+        with channel(server) as connection, pytest.raises(grpc.RpcError) as caught:
+            GRPCInferenceServiceStub(connection).RepositoryModelLoad(
+                open_inference_pb.RepositoryModelLoadRequest(model_name="nobody"), timeout=60
+            )
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def listed(server: ServerProcess) -> list[pb.ModelVersion]:
+    with channel(server) as connection:
+        stub = ClassificationServiceStub(connection)
+        return list(stub.ListModels(pb.ListModelsRequest(), timeout=10).models)
 
 
 def test_a_port_that_is_taken_is_refused_though_workers_could_share_it(repository: Path) -> None:

@@ -11,86 +11,29 @@ import datetime
 import os
 import platform
 import re
-import shutil
 import signal
+import statistics
 import sys
 import tempfile
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 
 import grpc
-import numpy as np
 import onnxruntime as ort
-import torch
-from numpy.typing import NDArray
 
-from artifact.bundle import MODEL_FILE, Artifact
-from artifact.decoding import decode_image
-from artifact.manifest import Normalization
-from artifact.preprocessing import prepare_image
-from artifact.repository import ModelRepository
 from bench.closed_loop import Call, ClosedLoop, percentile
-from bench.served import Served, served
-from bench.variants import sign, write_variant
-from export.publication import publish
-from export.sources.checkpoint import network_from_checkpoint
-from models import create_model
-from models.checkpoint import CheckpointDescription, save_checkpoint
-from models.data import load_dataset
+from bench.drills.stage import MODEL, Stage, claim_size, flip_byte, set_up, swap_network
+from bench.server import RunningServer, serving
 from protos.convd.v1 import classification_pb2 as pb
 from protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 
-MODEL = "digits"
 REPORT = Path("docs/drills.md")
 FLAGS = ("--provider", "cpu", "--intra-op-threads", "1", "--poll-seconds", "0.2")
 PATIENCE_SECONDS = 60.0
-
-
-@dataclass
-class Stage:
-    """What the drills are played with.
-
-    Attributes:
-        folder: Where everything is written.
-        image: An encoded picture.
-        inputs: Input size, in pixels, to an artifact with such an input.
-        expected: Probabilities of the picture, by version; filled as versions are published.
-    """
-
-    folder: Path
-    image: bytes
-    inputs: dict[int, Path]
-    expected: dict[int, NDArray[np.float32]]
-
-    def repository(self, name: str) -> Path:
-        """An empty repository."""
-        self.expected.clear()
-        root = self.folder / name
-        (root / MODEL).mkdir(parents=True)
-        return root
-
-    def prepare(self, version: int, *, size: int = 32) -> Path:
-        """Write a version with weights of its own, and note what it will answer."""
-        path = self.folder / "prepared" / str(version)
-        shutil.rmtree(path, ignore_errors=True)
-        write_variant(self.inputs[size], path, seed=version)
-        artifact = Artifact.open(path)
-        prepared = prepare_image(decode_image(self.image), artifact.manifest.preprocessing)
-        session = ort.InferenceSession(path / MODEL_FILE, providers=["CPUExecutionProvider"])
-        (probabilities,) = session.run(["probabilities"], {"image": prepared[np.newaxis]})
-        for other, answer in self.expected.items():
-            if np.abs(answer - probabilities[0]).max() < 0.01:
-                raise SystemExit(f"versions {other} and {version} answer alike: nothing is proved")
-        self.expected[version] = probabilities[0]
-        return path
-
-    def request(self) -> pb.ClassifyRequest:
-        """What callers ask: every class of one picture."""
-        images = [pb.Image(encoded=self.image)]
-        return pb.ClassifyRequest(model=pb.ModelSpec(name=MODEL), images=images, top_k=0)
 
 
 def drop(prepared: Path, repository: Path, version: int) -> None:
@@ -104,7 +47,7 @@ def reloads(stage: Stage, seconds: float, versions: int) -> list[str]:
     drop(stage.prepare(1), repository, 1)
     prepared = {version: stage.prepare(version) for version in range(2, versions + 2)}
     log = stage.folder / "reloads.log"
-    with served(repository, log, *FLAGS) as server, _loop(stage, server) as loop:
+    with serving(repository, log, *FLAGS) as server, _loop(stage, server) as loop:
         time.sleep(3.0)
         quiet_from = time.monotonic()
         time.sleep(seconds)
@@ -139,13 +82,18 @@ def broken_versions(stage: Stage, seconds: float) -> list[str]:
     repository = stage.repository("broken")
     drop(stage.prepare(1), repository, 1)
     plans: list[tuple[int, str, Callable[[Path], None], str]] = [
-        (2, "a byte of the network is flipped", _flip, "model.onnx does not match its checksum"),
-        (3, "the golden answers are another network's", _swap_network, "golden probabilities"),
-        (4, "the manifest names another input size", _claim_size, ""),
+        (
+            2,
+            "a byte of the network is flipped",
+            flip_byte,
+            "model.onnx does not match its checksum",
+        ),
+        (3, "the golden answers are another network's", swap_network, "golden probabilities"),
+        (4, "the manifest names another input size", claim_size, ""),
     ]
     lines = ["| version | what is wrong | reason given |", "| --- | --- | --- |"]
     log = stage.folder / "broken.log"
-    with served(repository, log, *FLAGS) as server, _loop(stage, server) as loop:
+    with serving(repository, log, *FLAGS) as server, _loop(stage, server) as loop:
         time.sleep(seconds / 4)
         for version, what, spoil, reason in plans:
             path = stage.prepare(version)
@@ -155,7 +103,7 @@ def broken_versions(stage: Stage, seconds: float) -> list[str]:
             given = _listed(server, version).reason
             state = f'convd_version_state{{model="{MODEL}",state="failed",version="{version}"}} 1.0'
             _demand(reason in given, f"version {version}: {given}")
-            _demand(state in server.get("/metrics")[1], f"no metric says that {version} failed")
+            _demand(state in server.metrics(), f"no metric says that {version} failed")
             _demand(f"refused {MODEL} version {version}: {given}" in log.read_text(), "not logged")
             lines.append(f"| {version} | {what} | {given} |")
             time.sleep(seconds / 4)
@@ -184,7 +132,7 @@ def killed_worker(stage: Stage, seconds: float) -> list[str]:
     log = stage.folder / "killed.log"
     flags = (*FLAGS, "--workers", 2, "--max-connection-age-seconds", 2)
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(served(repository, log, *flags))
+        server = stack.enter_context(serving(repository, log, *flags))
         patient = stack.enter_context(_loop(stage, server, callers=16, retry=True))
         hasty = stack.enter_context(_loop(stage, server, callers=16))
         time.sleep(2 * seconds)
@@ -192,8 +140,8 @@ def killed_worker(stage: Stage, seconds: float) -> list[str]:
         counted = _counted(server)
         killed_at = time.monotonic()
         os.kill(victim, signal.SIGKILL)
-        _wait_until(lambda: not server.is_ready())
-        _wait_until(server.is_ready)
+        _wait_until(lambda: not _is_ready(server))
+        _wait_until(lambda: _is_ready(server))
         ready_at = time.monotonic()
         counted_after = _counted(server)
         time.sleep(seconds + 5.0)
@@ -203,8 +151,9 @@ def killed_worker(stage: Stage, seconds: float) -> list[str]:
         (span, _rate(calls, killed_at + start, killed_at + start + 1.0))
         for span, start in [("before", -1.0), *((f"second {n}", n - 1.0) for n in range(1, 6))]
     ]
-    before = _rate(calls, killed_at - seconds, killed_at)
-    after = _rate(calls, killed_at + 5.0, killed_at + 5.0 + seconds)
+    # Medians, since connections are dealt out by chance, and anew every two seconds.
+    before = _median_rate(calls, killed_at - seconds, killed_at)
+    after = _median_rate(calls, killed_at + 5.0, killed_at + 5.0 + seconds)
     _demand(not _problems(patient.calls), f"with retries: {_problems(patient.calls)}")
     _demand(all(one.startswith("UNAVAILABLE") for one in lost), f"without retries: {lost}")
     _demand(sum(lost.values()) <= 32, f"more calls failed than were in flight: {lost}")
@@ -222,8 +171,8 @@ def killed_worker(stage: Stage, seconds: float) -> list[str]:
         "| --- | --- |",
         *(f"| {span} | {rate:.0f} |" for span, rate in rates),
         "",
-        f"Over {seconds:.0f} s: {before:.0f} per second before, {after:.0f} from 5 s after the "
-        "kill on. Connections are renewed every 2 s here, which is how the new worker gets its "
+        f"Median over {seconds:.0f} s: {before:.0f} per second before, {after:.0f} from 5 s after "
+        "the kill on. Connections are renewed every 2 s here, which is how the new worker gets its "
         "share.",
     ]
 
@@ -238,7 +187,7 @@ def main() -> None:
     arguments = parser.parse_args()
     seconds = arguments.seconds
     with tempfile.TemporaryDirectory(prefix="convd-drills-") as folder:
-        stage = _set_up(Path(folder))
+        stage = set_up(Path(folder))
         drills: dict[str, tuple[str, Callable[[], list[str]]]] = {
             "reloads": ("Reloads", lambda: reloads(stage, seconds, arguments.versions)),
             "broken": ("Broken versions", lambda: broken_versions(stage, seconds)),
@@ -255,33 +204,9 @@ def main() -> None:
         arguments.report.write_text("\n".join([*_heading(), *lines]).rstrip() + "\n")
 
 
-def _set_up(folder: Path) -> Stage:
-    """Publish a network per input size; how good it is does not matter here."""
-    splits = load_dataset("digits")
-    inputs = {}
-    for size, architecture in ((32, "lenet5"), (40, "resnet18")):
-        torch.manual_seed(size)
-        network = create_model(architecture, num_classes=10, in_channels=1)
-        description = CheckpointDescription(
-            architecture=architecture,
-            num_classes=10,
-            in_channels=1,
-            labels=splits.labels,
-            preprocessing=splits.preprocessing(size),
-            normalization=Normalization(mean=(0.3,), std=(0.35,)),
-            data="digits",
-        )
-        checkpoint = folder / f"checkpoint-{size}"
-        save_checkpoint(checkpoint, network, description)
-        published = publish(
-            network_from_checkpoint(checkpoint), ModelRepository(folder / f"origin-{size}"), MODEL
-        )
-        inputs[size] = published.path
-    image = next((inputs[32] / "golden").glob("*.png")).read_bytes()
-    return Stage(folder, image, inputs, {})
-
-
-def _loop(stage: Stage, server: Served, *, callers: int = 32, retry: bool = False) -> ClosedLoop:
+def _loop(
+    stage: Stage, server: RunningServer, *, callers: int = 32, retry: bool = False
+) -> ClosedLoop:
     return ClosedLoop(
         server.grpc_port,
         stage.request(),
@@ -291,33 +216,13 @@ def _loop(stage: Stage, server: Served, *, callers: int = 32, retry: bool = Fals
     )
 
 
-def _flip(path: Path) -> None:
-    data = bytearray((path / MODEL_FILE).read_bytes())
-    data[len(data) // 2] ^= 1
-    (path / MODEL_FILE).write_bytes(data)
-
-
-def _swap_network(path: Path) -> None:
-    other = path.with_name("other")
-    write_variant(path, other, seed=99)
-    shutil.copy(other / MODEL_FILE, path / MODEL_FILE)
-    shutil.rmtree(other)
-    sign(path)
-
-
-def _claim_size(path: Path) -> None:
-    manifest = Artifact.open(path).manifest
-    resize = manifest.preprocessing.resize.model_copy(update={"height": 48, "width": 48})
-    sign(path, preprocessing=manifest.preprocessing.model_copy(update={"resize": resize}))
-
-
 @contextlib.contextmanager
-def _stub(server: Served) -> Iterator[ClassificationServiceStub]:
+def _stub(server: RunningServer) -> Iterator[ClassificationServiceStub]:
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
         yield ClassificationServiceStub(channel)
 
 
-def _listed(server: Served, version: int) -> pb.ModelVersion:
+def _listed(server: RunningServer, version: int) -> pb.ModelVersion:
     with _stub(server) as stub:
         models = stub.ListModels(pb.ListModelsRequest(), timeout=10).models
     return next((one for one in models if one.version == version), pb.ModelVersion())
@@ -327,18 +232,30 @@ def _worker(log: Path, number: int) -> int:
     return int(re.findall(rf"worker {number} is process (\d+)", log.read_text())[-1])
 
 
-def _counted(server: Served) -> float:
-    lines = server.get("/metrics")[1].splitlines()
-    return sum(
-        float(line.rpartition(" ")[2])
-        for line in lines
-        if line.startswith("convd_requests_total{") and 'code="OK"' in line and "/Classify" in line
-    )
+def _counted(server: RunningServer) -> float:
+    counts = server.counted("convd_requests_total")
+    return sum(counts[one] for one in counts if 'code="OK"' in one and "/Classify" in one)
+
+
+def _is_ready(server: RunningServer) -> bool:
+    with (
+        contextlib.suppress(OSError),
+        urllib.request.urlopen(f"http://127.0.0.1:{server.http_port}/readyz", timeout=10) as answer,
+    ):
+        return bool(answer.status == HTTPStatus.OK)
+    return False
 
 
 def _rate(calls: list[Call], start: float, end: float) -> float:
     good = sum(start <= call.ended_at < end and not call.problem for call in calls)
     return good / (end - start)
+
+
+def _median_rate(calls: list[Call], start: float, end: float) -> float:
+    """Median over the seconds of a span."""
+    return statistics.median(
+        _rate(calls, start + second, start + second + 1.0) for second in range(int(end - start))
+    )
 
 
 def _row(name: str, calls: list[Call]) -> str:

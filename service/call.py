@@ -70,6 +70,10 @@ class Call:
             self.request_id = secrets.token_hex(8)
         return self.request_id
 
+    def is_late(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.deadline is not None and self.deadline <= time.monotonic()
+
     def check_wanted(self) -> None:
         """Stop working for a caller who no longer waits.
 

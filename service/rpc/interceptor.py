@@ -36,6 +36,9 @@ RESPONSE_COMPRESSION_KEY = "x-response-compression"
 
 def error_status(error: Exception, call: Call) -> Status:
     """Map an error to what the client is told, and log what it is not told."""
+    # gRPC tells of a deadline that passes as of a caller who goes away.
+    if isinstance(error, CallerGoneError) and call.is_late():
+        error = DeadlineExceededError("the deadline passed before the answer")
     status = status_of(error, call.identify())
     if status.code is grpc.StatusCode.INTERNAL:
         logger.error("request %s to %s failed", call.request_id, call.method, exc_info=error)

@@ -36,6 +36,7 @@ from runtime.session import Session
 REPORT = Path("docs/export-sweep.md")
 REPOSITORY = ModelRepository(Path("runs/export-sweep"))
 BATCH_SIZES = (1, 2, 3, 7, 16, 33, 64)
+_LARGEST_LOGIT = 10.0
 NETWORKS = (
     "lenet5",
     "alexnet",
@@ -167,15 +168,17 @@ def _settle(source: TrainedNetwork, pictures: Sequence[ImageArray]) -> None:
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     graph = ServingGraph(network, source.normalization).train()
-    # Random pictures among them: what was never seen would be amplified beyond float32's digits.
-    mixed = _batch(pictures, 2 * len(pictures))
+    # Kinds of pictures that were not among them would be amplified beyond float32's digits.
+    shape = pictures[0].shape
+    constant = [np.full(shape, level, np.uint8) for level in (0, 64, 128, 192, 255)]
+    mixed = np.concatenate([_batch(pictures, 2 * len(pictures)), np.stack(constant)])
     with torch.no_grad():
         network(graph.normalize(torch.from_numpy(mixed)))
     network.eval()
     _, logits = run_reference(graph, mixed)
     last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
     with torch.no_grad():
-        last.weight.mul_(2 / float(logits.std()))
+        last.weight.mul_(_LARGEST_LOGIT / float(np.abs(logits).max()))
 
 
 def _batch(pictures: Sequence[ImageArray], size: int) -> ImageArray:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from artifact.precision import Precision
 from export.conversion import Conversion
@@ -126,12 +126,13 @@ def _values(
 def _floating_values(model: onnx.ModelProto, names: set[str]) -> Iterator[onnx.ValueInfoProto]:
     """Values inside the graph that can be made outputs of it."""
     inferred = onnx.shape_inference.infer_shapes(model)
-    outputs = {value.name for value in model.graph.output}
+    made = {name for node in model.graph.node for name in node.output}
+    inside = names & made - {value.name for value in model.graph.output}
     floating = {TensorProto.FLOAT, TensorProto.FLOAT16}
     for value in inferred.graph.value_info:
         element_type = value.type.tensor_type.elem_type
-        if value.name in names - outputs and element_type in floating:
-            yield helper.make_tensor_value_info(value.name, element_type, None)
+        if value.name in inside and element_type in floating:
+            yield value
 
 
 def _relative_difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:

@@ -9,7 +9,7 @@ import onnx
 from tests.export.test_onnx_source import foreign_model
 from tests.support import ROOT, environment
 
-KILLS = 12
+KILLS = 8
 
 
 def test_a_killed_export_leaves_nothing_half_done_and_the_next_one_succeeds(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ class Call:
         """
         if self.cancellation.cancelled:
             raise CallerGoneError("the caller has gone")
-        if self.deadline is not None and self.deadline <= time.monotonic():
+        if self.is_late():
             raise DeadlineExceededError("the deadline passed before the images were prepared")
 
 

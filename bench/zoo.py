@@ -41,8 +41,8 @@ class Recipe:
 
 RECIPES = {
     "lenet5": Recipe(30),
-    "alexnet": Recipe(24, ("--option", "dropout=0.2")),
-    "zfnet": Recipe(24, ("--option", "dropout=0.2")),
+    "alexnet": Recipe(16, ("--option", "dropout=0.2")),
+    "zfnet": Recipe(12, ("--option", "dropout=0.2")),
     "googlenet": Recipe(14),
     "vgg11_bn": Recipe(6),
     "resnet18": Recipe(8),

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import NonNegativeInt, ValidationError
+import torch
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -31,6 +32,7 @@ class RunProgress(FrozenModel):
         best_epoch: The epoch that gave it, from 1.
         loss_scale: Of mixed precision with float16; None where it is not used.
         loss_scale_steps: Steps since that last changed.
+        threads: PyTorch's threads. Sums over other parts would be rounded otherwise.
     """
 
     settings: TrainingSettings
@@ -42,6 +44,7 @@ class RunProgress(FrozenModel):
     best_epoch: NonNegativeInt = 0
     loss_scale: float | None = None
     loss_scale_steps: NonNegativeInt = 0
+    threads: PositiveInt = Field(default_factory=torch.get_num_threads)
 
 
 class ResumePoint(NamedTuple):

@@ -4,6 +4,7 @@ import signal
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from rich.console import Console
 from torch import nn
 
@@ -65,6 +66,8 @@ def train(
         ModelsError: The settings do not fit together, the data cannot be used, or training fails.
     """
     point = _beginning(settings, output, overwrite=overwrite, resume=resume)
+    if point is not None:
+        torch.set_num_threads(point.progress.threads)
     with console.status("") as status:
         run = prepare_run(settings, status.update)
     for problem in run.data.broken_files:

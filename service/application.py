@@ -4,6 +4,7 @@ import logging
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 from prometheus_client import CollectorRegistry
@@ -19,6 +20,7 @@ from service.response_cache import ResponseCache
 from service.rpc.server import GrpcServer
 from service.servable import ServableLoader
 from service.settings import ServerSettings
+from service.statistics import StatisticsByVersion
 from service.tracing import Tracer, open_tracer
 from service.web.console import Console
 from service.web.opening import open_http
@@ -37,6 +39,7 @@ class Application:
         is_worker: Whether it is one of several that share the gRPC port, and leaves HTTP to their
             supervisor.
         everywhere: Has every worker load or unload a model; None where there are no others.
+        statistics: What all workers have counted; None where there are no others.
 
     Attributes:
         console: Answers what the console's page asks for.
@@ -58,6 +61,7 @@ class Application:
         cores: int | None = None,
         is_worker: bool = False,
         everywhere: Everywhere | None = None,
+        statistics: Callable[[], StatisticsByVersion] | None = None,
     ) -> None:
         self._settings = settings
         self._is_worker = is_worker
@@ -89,7 +93,14 @@ class Application:
         recorder = CallRecorder(
             self._metrics, self._tracer, access_log_sample_rate=settings.access_log_sample_rate
         )
-        self._grpc = GrpcServer(inference, self._manager, recorder, settings, shares_port=is_worker)
+        self._grpc = GrpcServer(
+            inference,
+            self._manager,
+            recorder,
+            settings,
+            shares_port=is_worker,
+            statistics=statistics,
+        )
         self.console = Console(inference, repository, recorder)
         self._http = None
         if not is_worker:
@@ -124,6 +135,10 @@ class Application:
     def manager(self) -> ServableManager:
         """Loads and unloads its models."""
         return self._manager
+
+    def statistics(self) -> StatisticsByVersion:
+        """What every loaded version has counted in this process."""
+        return self._catalog.statistics()
 
     def start(self) -> None:
         """Begin to answer; the models are loaded in the background and readiness follows them."""

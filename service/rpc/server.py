@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -21,6 +22,7 @@ from service.rpc.health import HealthServicer
 from service.rpc.interceptor import CallInterceptor
 from service.rpc.open_inference.servicer import OpenInferenceServicer
 from service.settings import ServerSettings
+from service.statistics import StatisticsByVersion
 
 SERVICE_NAMES = (
     pb.DESCRIPTOR.services_by_name["ClassificationService"].full_name,
@@ -49,6 +51,7 @@ class GrpcServer:
         recorder: Is told of every call.
         settings: Address, limits and bounds.
         shares_port: Whether other workers listen on the same port.
+        statistics: What all workers have counted; None where there are no others.
 
     Raises:
         BindError: The port is taken or not allowed.
@@ -62,6 +65,7 @@ class GrpcServer:
         settings: ServerSettings,
         *,
         shares_port: bool = False,
+        statistics: Callable[[], StatisticsByVersion] | None = None,
     ) -> None:
         self._gate = CallGate()
         self._threads = ThreadPoolExecutor(settings.unary_threads, thread_name_prefix="unary")
@@ -88,7 +92,7 @@ class GrpcServer:
             ClassificationServicer(inference), self._server
         )
         open_inference_pb_grpc.add_GRPCInferenceServiceServicer_to_server(
-            OpenInferenceServicer(inference, manager, settings), self._server
+            OpenInferenceServicer(inference, manager, settings, statistics), self._server
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(SERVICE_NAMES, self._server)

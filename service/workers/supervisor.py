@@ -18,6 +18,7 @@ from service.errors import UnavailableError
 from service.metrics import Metrics
 from service.rpc.server import BindError
 from service.settings import ServerSettings
+from service.statistics import StatisticsByVersion, add_up_statistics
 from service.web.opening import open_http
 from service.web.request import Request
 from service.web.response import Response, error_response
@@ -67,7 +68,7 @@ class Supervisor:
         shared = _settings_of_workers(settings, self.grpc_port)
         control = SharedControl()
         self._slots = [
-            WorkerSlot(number, shared, cores, control)
+            WorkerSlot(number, shared, cores, control, self.statistics)
             for number, cores in enumerate(divide(available_cores(), settings.workers), start=1)
         ]
 
@@ -135,6 +136,11 @@ class Supervisor:
             "Workers that died and were started again.",
             sum(slot.restarts for slot in self._slots),
         )
+
+    def statistics(self) -> StatisticsByVersion:
+        """What the versions have counted in all workers, living and dead."""
+        self._ask_for_reports()
+        return add_up_statistics(part for slot in self._slots for part in slot.statistics())
 
     def _ask_console(self, request: Request) -> Response:
         """Let the first worker that is ready answer; all of them serve the same."""

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from artifact.repository import ModelRepository
 from runtime.cores import CoreBudget, available_cores
+from service.address import join_address
 from service.inference import InferenceService
 from service.lifecycle.catalog import Catalog, VersionStatus
 from service.lifecycle.manager import Everywhere, ServableManager
@@ -160,11 +161,9 @@ class Application:
             signal.signal(number, self._on_signal)
         self.start()
         logger.info(
-            "serving gRPC on %s:%d; metrics and health on http://%s:%d",
-            self._settings.host,
-            self.grpc_port,
-            self._settings.host,
-            self.http_port,
+            "serving gRPC on %s; metrics and health on http://%s",
+            join_address(self._settings.host, self.grpc_port),
+            join_address(self._settings.host, self.http_port),
         )
         self._stop.wait()
         self.drain()

@@ -13,6 +13,7 @@ from protos.convd.v1 import classification_pb2 as pb
 from protos.convd.v1 import classification_pb2_grpc as pb_grpc
 from protos.inference import grpc_service_pb2 as open_inference_pb
 from protos.inference import grpc_service_pb2_grpc as open_inference_pb_grpc
+from service.address import join_address
 from service.inference import InferenceService
 from service.lifecycle.manager import ServableManager
 from service.recorder import CallRecorder
@@ -96,7 +97,7 @@ class GrpcServer:
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(SERVICE_NAMES, self._server)
-        self._address = f"{settings.host}:{settings.grpc_port}"
+        self._address = join_address(settings.host, settings.grpc_port)
         # A worker takes its share of the connections from the moment that it is bound.
         self.port = 0 if shares_port else self._bind()
 

@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from artifact.repository import ModelRepository
 from runtime.cores import available_cores
+from service.address import join_address
 from service.errors import UnavailableError
 from service.metrics import Metrics
 from service.rpc.server import BindError
@@ -90,12 +91,10 @@ class Supervisor:
         for slot in self._slots:
             slot.start()
         logger.info(
-            "serving gRPC on %s:%d; %d workers; metrics and health on http://%s:%d",
-            self._settings.host,
-            self.grpc_port,
+            "serving gRPC on %s; %d workers; metrics and health on http://%s",
+            join_address(self._settings.host, self.grpc_port),
             self._settings.workers,
-            self._settings.host,
-            self._http.port,
+            join_address(self._settings.host, self._http.port),
         )
         ready_before = False
         while not self._stop.wait(_POLL_SECONDS):
@@ -209,6 +208,7 @@ def _hold_port(host: str, port: int) -> socket.socket:
         holder.bind(address)
     except OSError as error:
         raise BindError(
-            f"cannot listen on {host}:{port}: {error.strerror}; choose another with --grpc-port"
+            f"cannot listen on {join_address(host, port)}: {error.strerror}; choose another with "
+            "--grpc-port"
         ) from error
     return holder

@@ -4,12 +4,14 @@ import logging
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 from prometheus_client import CollectorRegistry
 
 from artifact.repository import ModelRepository
 from runtime.cores import CoreBudget, available_cores
+from service.address import join_address
 from service.inference import InferenceService
 from service.lifecycle.catalog import Catalog, VersionStatus
 from service.lifecycle.manager import Everywhere, ServableManager
@@ -19,6 +21,7 @@ from service.response_cache import ResponseCache
 from service.rpc.server import GrpcServer
 from service.servable import ServableLoader
 from service.settings import ServerSettings
+from service.statistics import StatisticsByVersion
 from service.tracing import Tracer, open_tracer
 from service.web.console import Console
 from service.web.opening import open_http
@@ -37,6 +40,7 @@ class Application:
         is_worker: Whether it is one of several that share the gRPC port, and leaves HTTP to their
             supervisor.
         everywhere: Has every worker load or unload a model; None where there are no others.
+        statistics: What all workers have counted; None where there are no others.
 
     Attributes:
         console: Answers what the console's page asks for.
@@ -58,6 +62,7 @@ class Application:
         cores: int | None = None,
         is_worker: bool = False,
         everywhere: Everywhere | None = None,
+        statistics: Callable[[], StatisticsByVersion] | None = None,
     ) -> None:
         self._settings = settings
         self._is_worker = is_worker
@@ -89,7 +94,14 @@ class Application:
         recorder = CallRecorder(
             self._metrics, self._tracer, access_log_sample_rate=settings.access_log_sample_rate
         )
-        self._grpc = GrpcServer(inference, self._manager, recorder, settings, shares_port=is_worker)
+        self._grpc = GrpcServer(
+            inference,
+            self._manager,
+            recorder,
+            settings,
+            shares_port=is_worker,
+            statistics=statistics,
+        )
         self.console = Console(inference, repository, recorder)
         self._http = None
         if not is_worker:
@@ -125,6 +137,10 @@ class Application:
         """Loads and unloads its models."""
         return self._manager
 
+    def statistics(self) -> StatisticsByVersion:
+        """What every loaded version has counted in this process."""
+        return self._catalog.statistics()
+
     def start(self) -> None:
         """Begin to answer; the models are loaded in the background and readiness follows them."""
         if self._http:
@@ -145,11 +161,9 @@ class Application:
             signal.signal(number, self._on_signal)
         self.start()
         logger.info(
-            "serving gRPC on %s:%d; metrics and health on http://%s:%d",
-            self._settings.host,
-            self.grpc_port,
-            self._settings.host,
-            self.http_port,
+            "serving gRPC on %s; metrics and health on http://%s",
+            join_address(self._settings.host, self.grpc_port),
+            join_address(self._settings.host, self.http_port),
         )
         self._stop.wait()
         self.drain()

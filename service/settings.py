@@ -13,6 +13,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import (
@@ -50,7 +51,10 @@ class ServerSettings(BaseSettings):
         None,
         description="Ed25519 public key (PEM); models that its owner has not signed never serve.",
     )
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
+    host: str = Field(
+        "127.0.0.1",
+        description="Address to listen on; 0.0.0.0 for every interface, :: for IPv6 too.",
+    )
     grpc_port: int = Field(8001, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
     http_port: int = Field(
         8002,
@@ -146,6 +150,11 @@ class ServerSettings(BaseSettings):
     allow_repository_control: bool = Field(
         False, description="Let clients load and unload models and set the log level."
     )
+
+    @field_validator("host")
+    @classmethod
+    def _without_the_brackets_of_a_url(cls, host: str) -> str:
+        return host.removeprefix("[").removesuffix("]")
 
     @model_validator(mode="after")
     def _a_request_fits_the_queue(self) -> Self:

@@ -6,7 +6,7 @@ Metrics show the same from outside, over time; this is what a client can ask for
 import copy
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -27,6 +27,11 @@ class Duration:
         self.count += 1
         self.nanoseconds += nanoseconds
 
+    def include(self, other: "Duration") -> None:
+        """Count what was counted elsewhere too."""
+        self.count += other.count
+        self.nanoseconds += other.nanoseconds
+
 
 @dataclass(slots=True)
 class Stages:
@@ -41,6 +46,12 @@ class Stages:
     input: Duration = field(default_factory=Duration)
     inference: Duration = field(default_factory=Duration)
     output: Duration = field(default_factory=Duration)
+
+    def include(self, other: "Stages") -> None:
+        """Count what was counted elsewhere too."""
+        self.input.include(other.input)
+        self.inference.include(other.inference)
+        self.output.include(other.output)
 
 
 @dataclass(slots=True)
@@ -69,6 +80,38 @@ class Statistics:
     queue: Duration = field(default_factory=Duration)
     stages: Stages = field(default_factory=Stages)
     by_batch_size: dict[int, Stages] = field(default_factory=dict)
+
+    def include(self, other: "Statistics") -> None:
+        """Count what was counted elsewhere too."""
+        self.last_answer_unix_milliseconds = max(
+            self.last_answer_unix_milliseconds, other.last_answer_unix_milliseconds
+        )
+        self.rows += other.rows
+        self.batches += other.batches
+        self.success.include(other.success)
+        self.failure.include(other.failure)
+        self.cancelled.include(other.cancelled)
+        self.queue.include(other.queue)
+        self.stages.include(other.stages)
+        for size, stages in other.by_batch_size.items():
+            self.by_batch_size.setdefault(size, Stages()).include(stages)
+
+
+StatisticsByVersion = dict[tuple[str, int], Statistics]
+"""The statistics of each model's versions."""
+
+
+def add_up_statistics(parts: Iterable[Mapping[tuple[str, int], Statistics]]) -> StatisticsByVersion:
+    """Statistics of several processes as those of one that did it all.
+
+    Args:
+        parts: What each process has counted, by model and version. They stay as they are.
+    """
+    total: StatisticsByVersion = {}
+    for part in parts:
+        for version, counted in part.items():
+            total.setdefault(version, Statistics()).include(counted)
+    return total
 
 
 class RequestTimes:

@@ -9,6 +9,7 @@ from service.errors import ModelNotFoundError, UnavailableError, VersionNotFound
 from service.lifecycle.policy import State
 from service.quoting import quote
 from service.servable import Servable
+from service.statistics import StatisticsByVersion
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,14 @@ class Catalog:
                 for model in (self._models[one] for one in names if one in self._models)
                 for version in sorted(model.versions)
             ]
+
+    def statistics(self) -> StatisticsByVersion:
+        """What every loaded version has counted in this process."""
+        return {
+            (one.name, one.version): one.servable.metrics.statistics.snapshot()
+            for one in self.statuses()
+            if one.servable is not None
+        }
 
     def status(
         self, name: str, version: int | None = None, *, label: str | None = None

@@ -6,15 +6,16 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from artifact.errors import RepositoryError
 from artifact.repository import ModelRepository
 from service.errors import ModelNotFoundError, UnavailableError
 from service.lifecycle.catalog import Catalog, VersionStatus
 from service.lifecycle.draining import Drains
-from service.lifecycle.model import Load, ModelLifecycle
+from service.lifecycle.look import RepositoryLook
+from service.lifecycle.model import ModelLifecycle
 from service.lifecycle.policy import State, VersionPolicy
-from service.lifecycle.readiness import missing_models
+from service.lifecycle.readiness import Readiness
 from service.lifecycle.retries import FailedLoads
+from service.lifecycle.transitions import Load
 from service.quoting import quote
 
 logger = logging.getLogger(__name__)
@@ -28,8 +29,7 @@ Everywhere = Callable[[str, str], None]
 class ServableManager:
     """Polls the repository and lets every model follow it, one step after another.
 
-    Polling also works on network volumes, where notifications of changes do not arrive. A volume
-    that cannot be read, or is no longer mounted, takes nothing out of service.
+    Polling also works on network volumes, where notifications of changes do not arrive.
 
     Args:
         repository: What should be served.
@@ -69,10 +69,9 @@ class ServableManager:
         self._reporting = threading.Lock()
         self._models: dict[str, ModelLifecycle] = {}
         self._drains = Drains()
-        self._device: int | None = None
-        self._problems: dict[str, str] = {}
+        self._look = RepositoryLook(repository)
         self._first_look_done = False
-        self._was_ready = False
+        self._readiness = Readiness()
 
     @property
     def refused_configurations(self) -> dict[str, bool]:
@@ -84,7 +83,7 @@ class ServableManager:
     @property
     def repository_problem(self) -> str:
         """Why the last look at the repository was incomplete; empty if it was not."""
-        return "; ".join(self._problems.values())
+        return self._look.problem
 
     def start(self) -> None:
         """Load what there is and keep in step with it, in the background."""
@@ -103,11 +102,7 @@ class ServableManager:
         self._drains.wait(max(deadline - time.monotonic(), 0.0))
 
     def unready_reason(self) -> str:
-        """Why the server is not ready; empty when it is.
-
-        Until every model of the repository has an available version the server is not ready; once
-        it was, a model that arrives broken does not take the others out of service.
-        """
+        """Why the server is not ready; empty when it is."""
         if self._stop.is_set():
             return "draining"
         statuses = self._catalog.statuses()
@@ -115,29 +110,25 @@ class ServableManager:
         configured = [model.name for model in models if model.configured]
         problems = {name: self._catalog.problem(name) for name in configured}
         problems |= {model.name: model.configuration_problem for model in models}
-        missing = missing_models(configured, statuses, problems)
-        text = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
-        if not self._first_look_done:
-            return f"loading; {text}" if text else "loading"
-        if not any(status.state is State.AVAILABLE for status in statuses):
-            reasons = [self.repository_problem, text]
-            return "; ".join(["no model is available", *filter(None, reasons)])
-        if missing and not self._was_ready:
-            return text
-        self._was_ready = True
-        return ""
+        return self._readiness.unready_reason(
+            configured,
+            statuses,
+            problems,
+            first_look_done=self._first_look_done,
+            repository_problem=self.repository_problem,
+        )
 
     def reconcile(self) -> None:
         """Bring what is loaded in step with the repository, until nothing is left to do.
 
         A model that cannot be read stays as it is, and the others go on.
         """
-        if not self._try("", self._find_models):
+        if not self._look.attempt("", self._find_models):
             return
         for name in sorted(self._models):
             if not self._stop.is_set():
                 with self._changing:
-                    self._try(name, functools.partial(self._reconcile, name))
+                    self._look.attempt(name, functools.partial(self._reconcile, name))
 
     def load_model(self, name: str) -> None:
         """Load a model that was unloaded or has failed, or its new versions, at once.
@@ -192,12 +183,6 @@ class ServableManager:
             )
             raise UnavailableError(f"model {name} cannot be loaded: {reasons}")
 
-    def version_policy(self, name: str) -> VersionPolicy | None:
-        """Which versions of a model should be available; None if that is not known."""
-        model = self._models.get(name)
-        configuration = model.configuration if model is not None else None
-        return configuration.version_policy if configuration is not None else None
-
     def unload_here(self, name: str) -> None:
         """Unload a model in this process, as `unload_model` does."""
         with self._changing:
@@ -207,6 +192,12 @@ class ServableManager:
             self._reconcile(name)
         self._on_look()
 
+    def version_policy(self, name: str) -> VersionPolicy | None:
+        """Which versions of a model should be available; None if that is not known."""
+        model = self._models.get(name)
+        configuration = model.configuration if model is not None else None
+        return configuration.version_policy if configuration is not None else None
+
     def _wait_for_drains(self, name: str) -> None:
         """Wait while versions of a model drain, which cannot be loaded anew before they end."""
         deadline = time.monotonic() + _DRAIN_SECONDS
@@ -215,16 +206,7 @@ class ServableManager:
                 return
 
     def _find_models(self) -> None:
-        self._repository.check_readable()
-        names = self._repository.models()
-        device = self._repository.root.stat().st_dev
-        if not names and self._models and self._device not in (None, device):
-            raise RepositoryError(
-                f"the repository {self._repository.root} is empty and on another device than "
-                "before: it seems to be no longer mounted"
-            )
-        self._device = device
-        for name in names:
+        for name in self._look.models(had_models=bool(self._models)):
             self._model(name)
 
     def _model(self, name: str) -> ModelLifecycle:
@@ -249,26 +231,6 @@ class ServableManager:
         # Servables end in threads of their own.
         with self._reporting:
             self._on_change(status)
-
-    def _try(self, name: str, step: Callable[[], None]) -> bool:
-        """Take one step of a look; what goes wrong with it leaves everything as it is."""
-        try:
-            step()
-        # The manager must outlive anything that one look at the repository brings.
-        except Exception as error:
-            expected = isinstance(error, RepositoryError | OSError)
-            problem = f"{name}: {error}" if name else str(error)
-            if self._problems.get(name) != problem:
-                logger.error(
-                    "cannot be read, so what is loaded stays loaded: %s",
-                    problem,
-                    exc_info=None if expected else error,
-                )
-            self._problems[name] = problem
-            return False
-        if self._problems.pop(name, None) is not None:
-            logger.info("can be read again: %s", name or self._repository.root)
-        return True
 
     def _poll(self) -> None:
         while not self._stop.is_set():

@@ -6,6 +6,47 @@ from service.lifecycle.catalog import VersionStatus
 from service.lifecycle.policy import State
 
 
+class Readiness:
+    """Whether every model is available, or was once.
+
+    Until every model of the repository has an available version the server is not ready; once it
+    was, a model that arrives broken does not take the others out of service.
+    """
+
+    def __init__(self) -> None:
+        self._was_ready = False
+
+    def unready_reason(
+        self,
+        configured: Iterable[str],
+        statuses: Sequence[VersionStatus],
+        problems: Mapping[str, str],
+        *,
+        first_look_done: bool,
+        repository_problem: str,
+    ) -> str:
+        """Why the server is not ready; empty when it is.
+
+        Args:
+            configured: Names of the models that should be available.
+            statuses: Statuses of all versions.
+            problems: What is wrong with the configurations, by model.
+            first_look_done: Whether every model was tried once.
+            repository_problem: Why the last look at the repository was incomplete.
+        """
+        missing = missing_models(configured, statuses, problems)
+        text = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+        if not first_look_done:
+            return f"loading; {text}" if text else "loading"
+        if not any(status.state is State.AVAILABLE for status in statuses):
+            reasons = [repository_problem, text]
+            return "; ".join(["no model is available", *filter(None, reasons)])
+        if missing and not self._was_ready:
+            return text
+        self._was_ready = True
+        return ""
+
+
 def missing_models(
     configured: Iterable[str],
     statuses: Sequence[VersionStatus],

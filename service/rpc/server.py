@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -12,6 +13,7 @@ from protos.convd.v1 import classification_pb2 as pb
 from protos.convd.v1 import classification_pb2_grpc as pb_grpc
 from protos.inference import grpc_service_pb2 as open_inference_pb
 from protos.inference import grpc_service_pb2_grpc as open_inference_pb_grpc
+from service.address import join_address
 from service.inference import InferenceService
 from service.lifecycle.manager import ServableManager
 from service.recorder import CallRecorder
@@ -21,6 +23,7 @@ from service.rpc.health import HealthServicer
 from service.rpc.interceptor import CallInterceptor
 from service.rpc.open_inference.servicer import OpenInferenceServicer
 from service.settings import ServerSettings
+from service.statistics import StatisticsByVersion
 
 SERVICE_NAMES = (
     pb.DESCRIPTOR.services_by_name["ClassificationService"].full_name,
@@ -49,6 +52,7 @@ class GrpcServer:
         recorder: Is told of every call.
         settings: Address, limits and bounds.
         shares_port: Whether other workers listen on the same port.
+        statistics: What all workers have counted; None where there are no others.
 
     Raises:
         BindError: The port is taken or not allowed.
@@ -62,6 +66,7 @@ class GrpcServer:
         settings: ServerSettings,
         *,
         shares_port: bool = False,
+        statistics: Callable[[], StatisticsByVersion] | None = None,
     ) -> None:
         self._gate = CallGate()
         self._threads = ThreadPoolExecutor(settings.unary_threads, thread_name_prefix="unary")
@@ -88,11 +93,11 @@ class GrpcServer:
             ClassificationServicer(inference), self._server
         )
         open_inference_pb_grpc.add_GRPCInferenceServiceServicer_to_server(
-            OpenInferenceServicer(inference, manager, settings), self._server
+            OpenInferenceServicer(inference, manager, settings, statistics), self._server
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(SERVICE_NAMES, self._server)
-        self._address = f"{settings.host}:{settings.grpc_port}"
+        self._address = join_address(settings.host, settings.grpc_port)
         # A worker takes its share of the connections from the moment that it is bound.
         self.port = 0 if shares_port else self._bind()
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry
 
+from service.address import join_address
 from service.rpc.server import BindError
 from service.settings import ServerSettings
 from service.web.gate import Gate
@@ -35,7 +36,7 @@ def open_http(
     try:
         return HttpServer(settings.host, settings.http_port, site, max_body_bytes=max_body_bytes)
     except OSError as error:
+        address = join_address(settings.host, settings.http_port)
         raise BindError(
-            f"cannot listen on {settings.host}:{settings.http_port}: {error.strerror}; "
-            "choose another port with --http-port"
+            f"cannot listen on {address}: {error.strerror}; choose another port with --http-port"
         ) from error

@@ -38,8 +38,13 @@ class HttpServer:
     def __init__(
         self, host: str, port: int, application: "WSGIApplication", *, max_body_bytes: int
     ) -> None:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.create_server((host, port), family=family)
+        is_ipv6 = ":" in host
+        listening = socket.create_server(
+            (host, port),
+            family=socket.AF_INET6 if is_ipv6 else socket.AF_INET,
+            # As gRPC does: whoever listens on :: is reached by IPv4 too.
+            dualstack_ipv6=is_ipv6 and socket.has_dualstack_ipv6(),
+        )
         self.port: int = listening.getsockname()[1]
         self._sockets: dict[int, object] = {}
         self._server = create_server(

@@ -4,12 +4,14 @@ import logging
 import multiprocessing
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
 from prometheus_client import Metric
 
 from service.settings import ServerSettings
+from service.statistics import StatisticsByVersion, add_up_statistics
 from service.web.request import Request
 from service.web.response import Response
 from service.workers.aggregation import add_up, only_counts
@@ -37,6 +39,7 @@ class WorkerSlot:
         settings: What it is started with.
         cores: Cores that its sessions may keep busy.
         control: Has every worker load or unload a model when one of them is asked to.
+        everyones_statistics: What the versions have counted in all workers together.
 
     Attributes:
         restarts: How often another was started.
@@ -44,7 +47,12 @@ class WorkerSlot:
     """
 
     def __init__(
-        self, number: int, settings: ServerSettings, cores: int, control: SharedControl
+        self,
+        number: int,
+        settings: ServerSettings,
+        cores: int,
+        control: SharedControl,
+        everyones_statistics: Callable[[], StatisticsByVersion],
     ) -> None:
         self.number = number
         self.restarts = 0
@@ -52,11 +60,13 @@ class WorkerSlot:
         self._settings = settings
         self._cores = cores
         self._control = control
+        self._everyones_statistics = everyones_statistics
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._line: Line | None = None
         self._report: Report | None = None
         self._departed: list[Metric] = []
+        self._departed_statistics: StatisticsByVersion = {}
         self._asked: Future[None] | None = None
         self._asked_at = 0.0
         self._died = ""
@@ -98,6 +108,14 @@ class WorkerSlot:
         """What its workers have counted: those that ended, and the one that lives."""
         with self._lock:
             return [self._departed, *([self._report.metrics] if self._report else [])]
+
+    def statistics(self) -> list[StatisticsByVersion]:
+        """What the versions have counted, in the same workers."""
+        with self._lock:
+            return [
+                self._departed_statistics,
+                *([self._report.statistics] if self._report else []),
+            ]
 
     def ask_console(self, request: Request) -> "Future[Response]":
         """Let the worker answer what the console's page asks for.
@@ -167,6 +185,7 @@ class WorkerSlot:
         answers: dict[str, Answer] = {
             "farewell": lambda report: self._take(line, report),
             "everywhere": lambda order: self._control.carry_out(*order),
+            "statistics": lambda _argument: self._everyones_statistics(),
         }
         line = Line(ours, answers)
         line.start()
@@ -182,6 +201,9 @@ class WorkerSlot:
         with self._lock:
             if self._report is not None:
                 self._departed = add_up([self._departed, only_counts(self._report.metrics)])
+                self._departed_statistics = add_up_statistics(
+                    [self._departed_statistics, self._report.statistics]
+                )
             self._line = self._report = self._asked = None
         return process.exitcode
 

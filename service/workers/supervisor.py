@@ -14,10 +14,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from artifact.repository import ModelRepository
 from runtime.cores import available_cores
+from service.address import join_address
 from service.errors import UnavailableError
 from service.metrics import Metrics
 from service.rpc.server import BindError
 from service.settings import ServerSettings
+from service.statistics import StatisticsByVersion, add_up_statistics
 from service.web.opening import open_http
 from service.web.request import Request
 from service.web.response import Response, error_response
@@ -67,7 +69,7 @@ class Supervisor:
         shared = _settings_of_workers(settings, self.grpc_port)
         control = SharedControl()
         self._slots = [
-            WorkerSlot(number, shared, cores, control)
+            WorkerSlot(number, shared, cores, control, self.statistics)
             for number, cores in enumerate(divide(available_cores(), settings.workers), start=1)
         ]
 
@@ -89,12 +91,10 @@ class Supervisor:
         for slot in self._slots:
             slot.start()
         logger.info(
-            "serving gRPC on %s:%d; %d workers; metrics and health on http://%s:%d",
-            self._settings.host,
-            self.grpc_port,
+            "serving gRPC on %s; %d workers; metrics and health on http://%s",
+            join_address(self._settings.host, self.grpc_port),
             self._settings.workers,
-            self._settings.host,
-            self._http.port,
+            join_address(self._settings.host, self._http.port),
         )
         ready_before = False
         while not self._stop.wait(_POLL_SECONDS):
@@ -135,6 +135,11 @@ class Supervisor:
             "Workers that died and were started again.",
             sum(slot.restarts for slot in self._slots),
         )
+
+    def statistics(self) -> StatisticsByVersion:
+        """What the versions have counted in all workers, living and dead."""
+        self._ask_for_reports()
+        return add_up_statistics(part for slot in self._slots for part in slot.statistics())
 
     def _ask_console(self, request: Request) -> Response:
         """Let the first worker that is ready answer; all of them serve the same."""
@@ -203,6 +208,7 @@ def _hold_port(host: str, port: int) -> socket.socket:
         holder.bind(address)
     except OSError as error:
         raise BindError(
-            f"cannot listen on {host}:{port}: {error.strerror}; choose another with --grpc-port"
+            f"cannot listen on {join_address(host, port)}: {error.strerror}; choose another with "
+            "--grpc-port"
         ) from error
     return holder

@@ -7,15 +7,18 @@ import signal
 import sys
 import threading
 from multiprocessing.connection import Connection
+from typing import Any
 
 from prometheus_client import Metric
 
 from artifact.errors import ArtifactError
 from service.application import Application
+from service.errors import UnavailableError
 from service.log_format import configure_logging
 from service.rpc.server import BindError
 from service.settings import ServerSettings, SettingsError
-from service.workers.line import Answer, Line
+from service.statistics import StatisticsByVersion
+from service.workers.line import Answer, Line, LineClosedError
 
 CANNOT_START = 78
 """Exit code of a worker whose settings cannot be used, as sysexits.h has it."""
@@ -30,10 +33,12 @@ class Report:
     Attributes:
         unready_reason: Why it is not ready; empty when it is.
         metrics: What it has counted.
+        statistics: What every version that it has loaded has counted.
     """
 
     unready_reason: str
     metrics: list[Metric]
+    statistics: StatisticsByVersion
 
 
 def run_worker(
@@ -53,17 +58,33 @@ def run_worker(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
 
+    def ask(question: str, argument: object = None) -> Any:  # noqa: ANN401
+        try:
+            return line.ask(question, argument).result()
+        except LineClosedError as error:
+            raise UnavailableError("the server ends: its supervisor has gone") from error
+
     def everywhere(action: str, name: str) -> None:
-        line.ask("everywhere", (action, name)).result()
+        ask("everywhere", (action, name))
+
+    def statistics() -> StatisticsByVersion:
+        counted: StatisticsByVersion = ask("statistics")
+        return counted
 
     try:
-        application = Application(settings, cores=cores, is_worker=True, everywhere=everywhere)
+        application = Application(
+            settings, cores=cores, is_worker=True, everywhere=everywhere, statistics=statistics
+        )
     except (ArtifactError, BindError, SettingsError) as error:
         logger.error("cannot start: %s", error)
         sys.exit(CANNOT_START)
 
     def report(_argument: object) -> Report:
-        return Report(application.unready_reason(), list(application.registry.collect()))
+        return Report(
+            application.unready_reason(),
+            list(application.registry.collect()),
+            application.statistics(),
+        )
 
     manager = application.manager
     manager.hold_back(held_back)

@@ -1,7 +1,7 @@
 """Answers `inference.GRPCInferenceService`: converts messages and delegates."""
 
 import importlib.metadata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grpc
 import numpy as np
@@ -30,6 +30,7 @@ from service.rpc.open_inference.signature import (
 from service.rpc.open_inference.statistics import statistics_message
 from service.servable import Servable
 from service.settings import ServerSettings
+from service.statistics import Statistics, StatisticsByVersion
 
 EXTENSIONS = (
     "classification",
@@ -50,10 +51,15 @@ class OpenInferenceServicer(AdministrationServicer):
         inference: The use case behind every method.
         manager: Loads and unloads models, and knows whether the server is ready.
         settings: The server's settings.
+        statistics: What all workers have counted; None where there are no others.
     """
 
     def __init__(
-        self, inference: InferenceService, manager: ServableManager, settings: ServerSettings
+        self,
+        inference: InferenceService,
+        manager: ServableManager,
+        settings: ServerSettings,
+        statistics: Callable[[], StatisticsByVersion] | None = None,
     ) -> None:
         super().__init__(
             inference.catalog, manager, allow_control=settings.allow_repository_control
@@ -61,6 +67,7 @@ class OpenInferenceServicer(AdministrationServicer):
         self._inference = inference
         self._manager = manager
         self._settings = settings
+        self._statistics = statistics or inference.catalog.statistics
 
     def ServerLive(  # noqa: N802
         self,
@@ -149,11 +156,12 @@ class OpenInferenceServicer(AdministrationServicer):
         else:
             status = catalog.status(request.name, choice.version, label=choice.label)
             statuses = [status] if request.version else catalog.statuses(request.name)
+        loaded = [(one.name, one.version) for one in statuses if one.servable is not None]
+        counted = self._statistics()
         return pb.ModelStatisticsResponse(
             model_stats=[
-                statistics_message(status.servable)
-                for status in statuses
-                if status.servable is not None
+                statistics_message(*version, counted.get(version, Statistics()))
+                for version in loaded
             ]
         )
 

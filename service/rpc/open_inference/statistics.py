@@ -1,17 +1,15 @@
-"""The statistics of a servable in the protocol's terms."""
+"""The statistics of a version in the protocol's terms."""
 
 from protos.inference import grpc_service_pb2 as pb
-from service.servable import Servable
-from service.statistics import Duration
+from service.statistics import Duration, Statistics
 
 
-def statistics_message(servable: Servable) -> pb.ModelStatistics:
-    """What a servable has counted so far."""
-    counted = servable.metrics.statistics.snapshot()
+def statistics_message(name: str, version: int, counted: Statistics) -> pb.ModelStatistics:
+    """What was counted of a model's version so far."""
     stages = counted.stages
     return pb.ModelStatistics(
-        name=servable.name,
-        version=str(servable.version),
+        name=name,
+        version=str(version),
         last_inference=counted.last_answer_unix_milliseconds,
         inference_count=counted.rows,
         execution_count=counted.batches,

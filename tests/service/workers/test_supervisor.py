@@ -125,6 +125,46 @@ def test_two_workers_share_the_port_survive_a_kill_and_drain(
     assert not psutil.pid_exists(second)
 
 
+def test_statistics_are_those_of_all_workers_living_and_dead(
+    repository: Path, tmp_path: Path
+) -> None:
+    def counted(connection: grpc.Channel) -> open_inference_pb.ModelStatistics:
+        request = open_inference_pb.ModelStatisticsRequest(name="pets")
+        stub = GRPCInferenceServiceStub(connection)
+        (only,) = stub.ModelStatistics(request, timeout=30, wait_for_ready=True).model_stats
+        return only
+
+    def ask(server: ServerProcess, connections: int) -> None:
+        for _ in range(connections):
+            with channel(server) as connection:
+                classify(ClassificationServiceStub(connection))
+
+    def answered(server: ServerProcess) -> int:
+        with channel(server) as connection:
+            return counted(connection).inference_count
+
+    flags = ("--workers", "2", "--provider", "cpu")
+    with server_process(repository, tmp_path / "log", *flags) as server:
+        ask(server, 24)
+        wait_until(lambda: answered(server) == 24)
+        # Each connection meets one worker, and whichever it is gives the same answer.
+        assert {answered(server) for _ in range(12)} == {24}
+        first, second = workers(server)
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: metric(server, "convd_worker_restarts_total") == 1)
+        wait_until(lambda: http_get(server.http_port, "/readyz")[0] == 200)
+        assert {answered(server) for _ in range(12)} == {24}
+        os.kill(second, signal.SIGKILL)
+        wait_until(lambda: metric(server, "convd_worker_restarts_total") == 2)
+        wait_until(lambda: http_get(server.http_port, "/readyz")[0] == 200)
+        ask(server, 6)
+        wait_until(lambda: answered(server) == 30)
+        with channel(server) as connection:
+            stats = counted(connection).inference_stats
+        assert (stats.success.count, stats.queue.count, stats.fail.count) == (30, 30, 0)
+        assert server.terminate() == 0, server.log.read_text()
+
+
 def test_readiness_names_a_worker_that_hangs_and_none_outlives_its_supervisor(
     repository: Path, tmp_path: Path
 ) -> None:

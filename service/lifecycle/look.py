@@ -1,0 +1,77 @@
+"""Looks at the repository: what goes wrong with one takes nothing out of service."""
+
+import logging
+from collections.abc import Callable
+
+from artifact.errors import RepositoryError
+from artifact.repository import ModelRepository
+
+logger = logging.getLogger(__name__)
+
+
+class RepositoryLook:
+    """Finds the models, and takes the steps of a look so that an error ends one of them only.
+
+    A volume that cannot be read, or is no longer mounted, takes nothing out of service.
+
+    Args:
+        repository: What is looked at.
+    """
+
+    def __init__(self, repository: ModelRepository) -> None:
+        self._repository = repository
+        self._device: int | None = None
+        self._problems: dict[str, str] = {}
+
+    @property
+    def problem(self) -> str:
+        """Why the last look was incomplete; empty if it was not."""
+        return "; ".join(self._problems.values())
+
+    def models(self, *, had_models: bool) -> list[str]:
+        """Names of the models that there are.
+
+        Args:
+            had_models: Whether there were any before.
+
+        Raises:
+            RepositoryError: The repository cannot be read, or seems to be no longer mounted.
+        """
+        self._repository.check_readable()
+        names = self._repository.models()
+        device = self._repository.root.stat().st_dev
+        if not names and had_models and self._device not in (None, device):
+            raise RepositoryError(
+                f"the repository {self._repository.root} is empty and on another device than "
+                "before: it seems to be no longer mounted"
+            )
+        self._device = device
+        return names
+
+    def attempt(self, name: str, step: Callable[[], None]) -> bool:
+        """Take one step of a look; what goes wrong with it leaves everything as it is.
+
+        Args:
+            name: The model that the step is about; empty for the repository.
+            step: What to do.
+
+        Returns:
+            Whether it went well.
+        """
+        try:
+            step()
+        # The manager must outlive anything that one look at the repository brings.
+        except Exception as error:
+            expected = isinstance(error, RepositoryError | OSError)
+            problem = f"{name}: {error}" if name else str(error)
+            if self._problems.get(name) != problem:
+                logger.error(
+                    "cannot be read, so what is loaded stays loaded: %s",
+                    problem,
+                    exc_info=None if expected else error,
+                )
+            self._problems[name] = problem
+            return False
+        if self._problems.pop(name, None) is not None:
+            logger.info("can be read again: %s", name or self._repository.root)
+        return True

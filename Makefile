@@ -16,8 +16,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[serve,export,traces]' --group dev
-	# An oracle for the tests; its own dependencies would bring a second torch.
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps torchvision
+	# Oracles for the tests; their own dependencies would bring a second torch.
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps torchvision timm
 	@touch $@
 
 demo: setup  ## train, export, serve, classify, and read the metrics back
@@ -30,7 +30,6 @@ pooling: setup  ## compare max, average and sum pooling; write docs/pooling.md
 	$(BIN)/python -m bench.pooling
 
 export-sweep: setup  ## prove every network on every provider at batches of 1 to 64; write docs/export-sweep.md
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps timm
 	$(BIN)/python -m bench.export_sweep
 
 quantization: setup  ## train ResNet-18, publish it in float32 and int8, compare; write docs/quantization.md

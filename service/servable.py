@@ -89,7 +89,8 @@ class Servable:
         accuracy = self.manifest.accuracy
         proof = f"golden difference {self.golden_difference:.1e}"
         quality = f", accuracy {accuracy.top1:.2%}" if accuracy else ""
-        threads = f", {self.session.threads} threads" if self.session.threads else ""
+        count = self.session.threads
+        threads = f", {count} thread{'s' if count > 1 else ''}" if count else ""
         lines = [
             f"{self.name} version {self.version} on {self.session.provider}{threads} "
             f"({len(self.manifest.labels)} classes, {proof}{quality})"

@@ -198,8 +198,8 @@ def _report(where: str, rows: Sequence[Row]) -> str:
     lines = [
         "# Every network on every provider",
         "",
-        "Made by `make export-sweep`. Each network has random weights, logits of up to 5 "
-        "and 1,000 classes. It was exported, which proves it on each provider, and then "
+        "Made by `make export-sweep`. Each network has random weights, 1,000 "
+        "classes and logits of up to 5. It was exported, which proves it on each provider, then "
         f"compared with PyTorch at batches of {', '.join(map(str, BATCH_SIZES))} real and random "
         "pictures. Limits for a probability: 1e-05 on the CPU provider, 1e-04 on others in "
         "float32, 0.1 in bfloat16.",

@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -59,11 +60,14 @@ def profile_server(server: RunningServer, path: Path, seconds: float) -> Iterato
         seconds: For how long to sample.
     """
     profile = Profile()
-    if shutil.which("py-spy") is None:
+    # It lies beside the interpreter, which need not be on the path.
+    beside = Path(sys.executable).parent / "py-spy"
+    py_spy = str(beside) if beside.exists() else shutil.which("py-spy")
+    if py_spy is None:
         profile.problem = "py-spy is not installed"
         yield profile
         return
-    command = ["py-spy", "record", "--pid", server.pid, "--duration", int(seconds)]
+    command = [py_spy, "record", "--pid", server.pid, "--duration", int(seconds)]
     command += ["--rate", _SAMPLES_PER_SECOND, "--format", "raw", "--output", path, "--nonblocking"]
     path.unlink(missing_ok=True)
     spy = subprocess.Popen(

@@ -26,7 +26,7 @@ class CallTrace(EntryTrace, Protocol):
         """Record the stages of rows that were submitted then: their queue and their batches."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Call:
     """One call of a client, whatever protocol it came by.
 
@@ -37,7 +37,7 @@ class Call:
         cancellation: Tells when the caller has gone.
         model: The model that it was resolved to; empty until then.
         version: The version that it was resolved to; empty until then.
-        times: Where the time of the request goes that it brought last.
+        times: Where the time of the request goes that it brought last; None before it has one.
         code: Name of the gRPC status code that it ended with.
         started_at: When it began, in seconds of `time.monotonic`.
         protocol: How it came.
@@ -51,7 +51,7 @@ class Call:
     cancellation: Cancellation = field(default_factory=Cancellation)
     model: str = ""
     version: str = ""
-    times: RequestTimes = field(default_factory=RequestTimes)
+    times: RequestTimes | None = None
     code: str = "OK"
     started_at: float = field(default_factory=time.monotonic)
     protocol: str = "grpc"

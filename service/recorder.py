@@ -3,7 +3,7 @@
 import logging
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Protocol
 
 from service.call import Call, set_current_call
@@ -13,7 +13,7 @@ TRACEPARENT_KEY = "traceparent"
 
 access_logger = logging.getLogger("convd.access")
 
-Metadata = Iterable[tuple[str, str | bytes]]
+Metadata = Mapping[str, str | bytes]
 
 
 class CallTracer(Protocol):
@@ -57,9 +57,8 @@ class CallRecorder:
             metadata: What came with it: keys in lower case, with their values.
         """
         set_current_call(call)
-        for key, value in metadata:
-            if key == TRACEPARENT_KEY:
-                call.follow(str(value))
+        if TRACEPARENT_KEY in metadata:
+            call.follow(str(metadata[TRACEPARENT_KEY]))
         if self._tracer is not None:
             self._tracer.begin(call, metadata)
 

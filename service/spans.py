@@ -81,7 +81,7 @@ class SpanTracer:
 
     def begin(self, call: Call, metadata: Metadata) -> None:
         """Begin the server span of a call, in the trace that its metadata names."""
-        carrier = {key: value for key, value in metadata if isinstance(value, str)}
+        carrier = {key: value for key, value in metadata.items() if isinstance(value, str)}
         span = self._tracer.start_span(
             call.method.removeprefix("/"),
             context=propagate.extract(carrier),

@@ -6,13 +6,15 @@ Metrics show the same from outside, over time; this is what a client can ask for
 import copy
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from service.errors import CallerGoneError
 
 NANOSECONDS = 1_000_000_000
+
+_MOST_KEPT = 256
 
 
 @dataclass(slots=True)
@@ -117,11 +119,20 @@ def add_up_statistics(parts: Iterable[Mapping[tuple[str, int], Statistics]]) -> 
 class RequestTimes:
     """The stopwatch of one request, in nanoseconds of `time.perf_counter_ns`."""
 
-    __slots__ = ("answered_at", "batch_sizes", "inference", "queue", "rows", "submitted_at")
+    __slots__ = (
+        "answered_at",
+        "batch_sizes",
+        "ended_at",
+        "inference",
+        "queue",
+        "rows",
+        "started_at",
+        "submitted_at",
+    )
 
     def __init__(self) -> None:
-        self.submitted_at = 0
-        self.answered_at = 0
+        self.started_at = time.perf_counter_ns()
+        self.submitted_at = self.answered_at = self.ended_at = self.started_at
         self.queue = 0
         self.inference = 0
         self.rows = 0
@@ -134,7 +145,6 @@ class RequestTimes:
     def answered(
         self,
         rows: int,
-        *,
         queue_seconds: float,
         inference_seconds: float,
         batch_sizes: tuple[int, ...],
@@ -146,60 +156,78 @@ class RequestTimes:
         self.inference = round(inference_seconds * NANOSECONDS)
         self.batch_sizes = batch_sizes
 
+    def ended(self) -> None:
+        """Note that the request has ended, well or badly."""
+        self.ended_at = time.perf_counter_ns()
+
 
 class ServableStatistics:
-    """Counts the requests and batches of one servable; safe for threads."""
+    """Counts the requests and batches of one servable; safe for threads.
+
+    What is told to it is only kept; many are counted together, when enough have come and whenever
+    somebody asks.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counted = Statistics()
+        # Deques, because appending to them and taking from them need no lock.
+        self._answers: deque[RequestTimes] = deque()
+        self._batches: deque[tuple[int, float]] = deque()
 
-    @contextmanager
-    def request(self) -> Iterator[RequestTimes]:
-        """Count what happens inside as one request."""
-        times = RequestTimes()
-        started_at = time.perf_counter_ns()
-        try:
-            yield times
-        except CallerGoneError:
-            with self._lock:
-                self._counted.cancelled.add(time.perf_counter_ns() - started_at)
-            raise
-        except Exception:
-            with self._lock:
-                self._counted.failure.add(time.perf_counter_ns() - started_at)
-            raise
-        self._count_answer(times, started_at)
+    def answered(self, times: RequestTimes) -> None:
+        """Count a request that was answered; its times must not be changed afterwards."""
+        self._answers.append(times)
+        if len(self._answers) >= _MOST_KEPT:
+            self._count_kept()
+
+    def failed(self, times: RequestTimes, error: BaseException) -> None:
+        """Count a request that ended in an error."""
+        with self._lock:
+            counted = self._counted
+            of_its_kind = (
+                counted.cancelled if isinstance(error, CallerGoneError) else counted.failure
+            )
+            of_its_kind.add(times.ended_at - times.started_at)
 
     def batch_executed(self, rows: int, inference_seconds: float) -> None:
         """Count one batch that was run."""
-        with self._lock:
-            self._counted.batches += 1
-            self._of_size(rows).inference.add(round(inference_seconds * NANOSECONDS))
+        self._batches.append((rows, inference_seconds))
+        if len(self._batches) >= _MOST_KEPT:
+            self._count_kept()
 
     def snapshot(self) -> Statistics:
         """Copy what was counted so far."""
+        self._count_kept()
         with self._lock:
             return copy.deepcopy(self._counted)
 
-    def _count_answer(self, times: RequestTimes, started_at: int) -> None:
-        ended_at = time.perf_counter_ns()
-        input_time = times.submitted_at - started_at
-        output_time = ended_at - times.answered_at
-        share = len(times.batch_sizes)
+    def _count_kept(self) -> None:
         with self._lock:
-            counted = self._counted
-            counted.last_answer_unix_milliseconds = time.time_ns() // 1_000_000
-            counted.rows += times.rows
-            counted.success.add(ended_at - started_at)
-            counted.queue.add(times.queue)
-            counted.stages.input.add(input_time)
-            counted.stages.inference.add(times.inference)
-            counted.stages.output.add(output_time)
-            for size in times.batch_sizes:
-                stages = self._of_size(size)
-                stages.input.add(input_time // share)
-                stages.output.add(output_time // share)
+            for _ in range(len(self._batches)):
+                rows, inference_seconds = self._batches.popleft()
+                self._counted.batches += 1
+                self._of_size(rows).inference.add(round(inference_seconds * NANOSECONDS))
+            for _ in range(len(self._answers)):
+                self._count_answer(self._answers.popleft())
+
+    def _count_answer(self, times: RequestTimes) -> None:
+        input_time = times.submitted_at - times.started_at
+        output_time = times.ended_at - times.answered_at
+        share = len(times.batch_sizes)
+        counted = self._counted
+        age = time.perf_counter_ns() - times.ended_at
+        counted.last_answer_unix_milliseconds = (time.time_ns() - age) // 1_000_000
+        counted.rows += times.rows
+        counted.success.add(times.ended_at - times.started_at)
+        counted.queue.add(times.queue)
+        counted.stages.input.add(input_time)
+        counted.stages.inference.add(times.inference)
+        counted.stages.output.add(output_time)
+        for size in times.batch_sizes:
+            stages = self._of_size(size)
+            stages.input.add(input_time // share)
+            stages.output.add(output_time // share)
 
     def _of_size(self, rows: int) -> Stages:
         stages = self._counted.by_batch_size.get(rows)

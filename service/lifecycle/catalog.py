@@ -40,6 +40,9 @@ class _Model:
     problem: str = ""
 
 
+_UNKNOWN = _Model()
+
+
 class Catalog:
     """A table of versions that many threads read and the lifecycle writes."""
 
@@ -140,11 +143,8 @@ class Catalog:
             f"model {quote(name)} has no version {version}; it has: {versions}"
         )
 
-    @contextlib.contextmanager
-    def acquire(
-        self, name: str, version: int | None = None, *, label: str | None = None
-    ) -> Iterator[Servable]:
-        """Hold a servable; it is not unloaded before it is let go.
+    def hold(self, name: str, version: int | None = None, *, label: str | None = None) -> Servable:
+        """Find a servable that is not unloaded before somebody calls its `release`.
 
         Args:
             name: The model.
@@ -156,15 +156,8 @@ class Catalog:
             VersionNotFoundError: The model has no such version or label.
             UnavailableError: The version is loading, draining, unloaded or has failed.
         """
-        servable = self._find(name, version, label)
-        try:
-            yield servable
-        finally:
-            servable.release()
-
-    def _find(self, name: str, version: int | None, label: str | None) -> Servable:
         with self._lock:
-            model = self._models.get(name, _Model())
+            model = self._models.get(name, _UNKNOWN)
             if label is not None:
                 # A label that points to nothing must not mean the newest version.
                 version = model.labels.get(label, 0)
@@ -182,6 +175,17 @@ class Catalog:
         raise UnavailableError(
             f"version {status.version} of model {quote(name)} is {status.state.value}{reason}"
         )
+
+    @contextlib.contextmanager
+    def acquire(
+        self, name: str, version: int | None = None, *, label: str | None = None
+    ) -> Iterator[Servable]:
+        """Hold a servable while the block runs; arguments and errors are those of `hold`."""
+        servable = self.hold(name, version, label=label)
+        try:
+            yield servable
+        finally:
+            servable.release()
 
     def _labelled(self, name: str, label: str) -> int:
         with self._lock:

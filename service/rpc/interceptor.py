@@ -4,8 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
@@ -17,7 +16,7 @@ from service.errors import (
     UnavailableError,
 )
 from service.quoting import quote
-from service.recorder import CallRecorder
+from service.recorder import CallRecorder, Metadata
 from service.rpc.call_gate import DRAINING, CallGate
 from service.rpc.status import Status, status_of
 
@@ -116,8 +115,14 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         self, behavior: Callable[..., Any], method: str, *, accepted: bool
     ) -> Callable[..., Any]:
         def answer(request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401
-            with self._call(context, method, accepted=accepted):
+            call = self._begin(context, method, accepted=accepted)
+            try:
+                self._check(call, accepted=accepted)
                 return behavior(request, context)
+            except Exception as error:
+                _refuse(error, call, context)
+            finally:
+                self._end(call, accepted=accepted)
 
         return answer
 
@@ -125,7 +130,9 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         self, behavior: Callable[..., Any], method: str, *, accepted: bool
     ) -> Callable[..., Any]:
         def answer(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: ANN401
-            with self._call(context, method, accepted=accepted):
+            call = self._begin(context, method, accepted=accepted)
+            try:
+                self._check(call, accepted=accepted)
                 if not self._free_streams.acquire(blocking=False):
                     raise QueueFullError(
                         f"{self._max_streams} streams are open already: close one, share one, or "
@@ -135,42 +142,49 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
                     yield from behavior(request, context)
                 finally:
                     self._free_streams.release()
+            except Exception as error:
+                _refuse(error, call, context)
+            finally:
+                self._end(call, accepted=accepted)
 
         answer.experimental_thread_pool = self._stream_threads  # type: ignore[attr-defined]
         return answer
 
-    @contextmanager
-    def _call(
-        self, context: grpc.ServicerContext, method: str, *, accepted: bool
-    ) -> Iterator[None]:
+    def _begin(self, context: grpc.ServicerContext, method: str, *, accepted: bool) -> Call:
         if accepted:
             self._gate.enter()
-        call = _call_of(context, method)
-        self._recorder.begin(call, context.invocation_metadata())
-        try:
-            if not accepted:
-                self._gate.refuse()
-                raise UnavailableError(DRAINING)
-            # Whoever waited for a thread until it was too late must not cost any work.
-            if call.deadline is not None and call.deadline <= call.started_at:
-                raise DeadlineExceededError("the deadline passed before the call was begun")
-            if call.cancellation.cancelled:
-                raise CallerGoneError("the caller has gone")
-            yield
-        except Exception as error:
-            # A method that aborted by itself, as the health service does, has set its code.
-            aborted = context.code()  # type: ignore[attr-defined]
-            if isinstance(aborted, grpc.StatusCode) and aborted is not grpc.StatusCode.OK:
-                call.code = aborted.name
-                raise
-            status = error_status(error, call)
-            call.code = status.code.name
-            context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
-            context.abort(status.code, status.message)
-        finally:
-            if accepted:
-                self._gate.leave()
-            self._recorder.end(call)
+        metadata = dict(context.invocation_metadata())
+        call = _call_of(context, method, metadata)
+        self._recorder.begin(call, metadata)
+        return call
+
+    def _check(self, call: Call, *, accepted: bool) -> None:
+        if not accepted:
+            self._gate.refuse()
+            raise UnavailableError(DRAINING)
+        # Whoever waited for a thread until it was too late must not cost any work.
+        if call.deadline is not None and call.deadline <= call.started_at:
+            raise DeadlineExceededError("the deadline passed before the call was begun")
+        if call.cancellation.cancelled:
+            raise CallerGoneError("the caller has gone")
+
+    def _end(self, call: Call, *, accepted: bool) -> None:
+        if accepted:
+            self._gate.leave()
+        self._recorder.end(call)
+
+
+def _refuse(error: Exception, call: Call, context: grpc.ServicerContext) -> NoReturn:
+    """End a call with the status of an error; gRPC wants an exception for that."""
+    # A method that aborted by itself, as the health service does, has set its code.
+    aborted = context.code()  # type: ignore[attr-defined]
+    if isinstance(aborted, grpc.StatusCode) and aborted is not grpc.StatusCode.OK:
+        call.code = aborted.name
+        raise error
+    status = error_status(error, call)
+    call.code = status.code.name
+    context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
+    context.abort(status.code, status.message)
 
 
 def _needs_no_thread(handler: "_MethodHandler") -> bool:
@@ -178,17 +192,16 @@ def _needs_no_thread(handler: "_MethodHandler") -> bool:
     return bool(getattr(handler.unary_stream, "experimental_non_blocking", False))
 
 
-def _call_of(context: grpc.ServicerContext, method: str) -> Call:
+def _call_of(context: grpc.ServicerContext, method: str, metadata: Metadata) -> Call:
     call = Call(method=method)
     remaining_seconds = context.time_remaining()
     if remaining_seconds is not None:
         call.deadline = call.started_at + remaining_seconds
     if not context.add_callback(call.cancellation.cancel):
         call.cancellation.cancel()
-    for key, value in context.invocation_metadata():
-        if key == REQUEST_ID_KEY:
-            call.request_id = quote(str(value))
-            context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
-        elif key == RESPONSE_COMPRESSION_KEY and value == "gzip":
-            context.set_compression(grpc.Compression.Gzip)
+    if REQUEST_ID_KEY in metadata:
+        call.request_id = quote(str(metadata[REQUEST_ID_KEY]))
+        context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
+    if metadata.get(RESPONSE_COMPRESSION_KEY) == "gzip":
+        context.set_compression(grpc.Compression.Gzip)
     return call

@@ -51,7 +51,7 @@ class Trial:
         call = Call(method=METHOD, protocol="http")
         call.deadline = call.started_at + _PATIENCE_SECONDS
         call.request_id = quote(request.headers.get("x-request-id", ""))
-        self._recorder.begin(call, request.headers.items())
+        self._recorder.begin(call, request.headers)
         try:
             return json_response(self._classify(request, call))
         # Whatever went wrong, one table says what the client is told.

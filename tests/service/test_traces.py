@@ -152,7 +152,7 @@ def test_refusals_are_traced_and_only_failures_of_the_server_are_errors(
 
 def test_an_engine_that_fails_is_seen_in_the_batch_and_in_the_call(spans: Spans) -> None:
     call = Call(method="/service/Method")
-    spans.tracer.begin(call, ())
+    spans.tracer.begin(call, {})
     assert call.trace is not None
 
     def fail() -> None:

@@ -1,7 +1,7 @@
 """Sessions: a network loaded into ONNX Runtime on one execution provider."""
 
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from runtime import cuda, openvino
 from runtime.buckets import batch_buckets
-from runtime.cores import CoreBudget, available_cores
+from runtime.cores import CoreBudget, CoreShare, available_cores
 from runtime.errors import SessionError
 from runtime.lanes import Lanes, Outputs
 from runtime.providers import CUDA_NAME, OPENVINO_NAME, ExecutionProvider, why_missing
@@ -41,6 +41,8 @@ class Session:
     Attributes:
         provider: Where it runs.
         threads: Cores that one inference keeps busy; 0 where it runs on a device of its own.
+        cores: What one inference takes from the shared cores, before `run`; None where it takes
+            none.
         max_concurrent_executions: Batches that may run at the same time.
         buckets: The batch sizes to warm up.
 
@@ -61,7 +63,7 @@ class Session:
     ) -> None:
         self.provider = provider
         self.buckets = batch_buckets(max_batch_size)
-        self._cores = cores
+        self.cores: CoreShare | None = None
         self._lanes: Lanes | None = None
         if provider.name == CUDA_NAME:
             self.max_concurrent_executions = max_concurrent_executions or cuda.LANES
@@ -83,12 +85,14 @@ class Session:
         all_cores = cores.cores if cores else available_cores()
         self.threads = intra_op_threads or max(1, all_cores // self.max_concurrent_executions)
         self._session = open_session(model, provider, intra_op_threads=self.threads)
+        self.cores = CoreShare(cores, self.threads) if cores else None
         if not intra_op_threads and self.threads > 1 and self._is_small():
             self.threads = 1
             self._session = open_session(model, provider, intra_op_threads=1)
+            self.cores = CoreShare(cores, 1) if cores else None
 
     def run(self, images: NDArray[np.uint8]) -> Outputs:
-        """Run the network, once the cores for it are free.
+        """Run the network; who shares the cores has them already, or is in `turn`.
 
         Args:
             images: uint8 `[batch, height, width, channels]`.
@@ -98,21 +102,26 @@ class Session:
         """
         if self._lanes is not None:
             return self._lanes.run(images)
-        with self._cores.take(self.threads) if self._cores else nullcontext():
-            probabilities, logits = self._session.run(
-                ["probabilities", "logits"], {"image": images}
-            )
+        probabilities, logits = self._session.run(["probabilities", "logits"], {"image": images})
         return probabilities, logits
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Wait for the cores of one inference, and keep them while in the context."""
+        if self.cores is None:
+            return nullcontext()
+        return self.cores.budget.take(self.cores.threads)
 
     def _is_small(self) -> bool:
         shape = self._session.get_inputs()[0].shape[1:]
         try:
             picture = np.zeros((1, *shape), np.uint8)
-            self.run(picture)
-            for _ in range(3):
-                started = time.perf_counter()
-                self.run(picture)
-                if time.perf_counter() - started < SMALL_INFERENCE_SECONDS:
+            for attempt in range(4):
+                with self.turn():
+                    started = time.perf_counter()
+                    self.run(picture)
+                    seconds = time.perf_counter() - started
+                # The first run is a cold one.
+                if attempt and seconds < SMALL_INFERENCE_SECONDS:
                     return True
         # What is wrong with a network that does not run is for those to say who test it.
         except Exception:

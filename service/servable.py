@@ -174,6 +174,7 @@ class ServableLoader:
             max_concurrent_executions=session.max_concurrent_executions,
             observer=version_metrics,
             costs=seeded_costs(costs),
+            cores=session.cores,
         )
         return Servable(
             name, version, artifact.manifest, proven, costs, batcher, version_metrics, settings

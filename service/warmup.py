@@ -59,12 +59,14 @@ def seeded_costs(costs: tuple[BatchCost, ...]) -> BatchCosts:
 
 def _durations(session: Session, images: np.ndarray) -> Iterator[float]:
     """Durations of a few runs after the cold one, which must not hold up a start for long."""
-    session.run(images)
+    with session.turn():
+        session.run(images)
     began = time.perf_counter()
     for _ in range(_RUNS):
-        started = time.perf_counter()
-        session.run(images)
-        now = time.perf_counter()
+        with session.turn():
+            started = time.perf_counter()
+            session.run(images)
+            now = time.perf_counter()
         yield now - started
         if now - began > _LONGEST_MEASUREMENT_SECONDS:
             return

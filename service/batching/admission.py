@@ -11,13 +11,71 @@ has too much, for a deadline that stays too short.
 
 Estimates never shut an idle engine. An entry that need not wait is not asked; costs that have not
 been measured are none; and a batch is never expected to cost more than its rows one by one. So one
-lone request measures the engine anew, and the estimates of all sizes follow it down.
+lone request measures the engine anew, and the estimates of all sizes follow it down. The same holds
+where the engine has to wait for cores: whoever would be alone to wait for them is let in, so that
+somebody is there when they come.
 """
 
 from collections.abc import Iterable
 
+from service.batching.costs import BatchCosts
+from service.batching.entry import Priority
 from service.batching.planning import BatchPlan, ExpectedSeconds, Waiting, efficient_rows
+from service.batching.slots import Slots
+from service.batching.waiting_queue import WaitingQueue
 from service.errors import DeadlineExceededError
+
+
+class Admission:
+    """Says whether an entry that would have to wait can be answered in time.
+
+    A planned batch begins when its slot asks for cores, and takes as long as slots wait for theirs
+    on average, and then what it costs.
+
+    Args:
+        queue: Those who wait.
+        slots: When they can run; none is idle during a check.
+        costs: Measured cost by batch size.
+        max_batch_size: Most rows of one batch.
+    """
+
+    def __init__(
+        self, queue: WaitingQueue, slots: Slots, costs: BatchCosts, max_batch_size: int
+    ) -> None:
+        self._queue = queue
+        self._slots = slots
+        self._costs = costs
+        self._max_batch_size = max_batch_size
+
+    def check(self, size: int, now: float, deadline: float, priority: Priority) -> None:
+        """Refuse an arriving entry that cannot be answered before its deadline.
+
+        Args:
+            size: Its rows.
+            now: The time, in seconds of the monotonic clock.
+            deadline: Its deadline, on the same clock.
+            priority: Its level of priority.
+
+        Raises:
+            DeadlineExceededError: It would be answered after its deadline.
+        """
+        asks_at = self._slots.asks_at(now, self._costs.expected_seconds)
+        rows = self._queue.rows_ahead(priority) + size
+        batches = -(-rows // self._max_batch_size)
+        ends_at = asks_at + batches * self._turn_seconds(min(rows, self._max_batch_size))
+        if ends_at <= min(deadline, self._queue.earliest_deadline):
+            return
+        check_deadline(
+            now,
+            (deadline, size),
+            self._queue.waiting_before(priority),
+            BatchPlan(asks_at, self._max_batch_size, self._slots.count, self._turn_seconds),
+            self._max_batch_size,
+            self._turn_seconds,
+        )
+
+    def _turn_seconds(self, rows: int) -> float:
+        return self._slots.wait_seconds + self._costs.expected_seconds(rows)
 
 
 def check_deadline(
@@ -41,8 +99,11 @@ def check_deadline(
     Raises:
         DeadlineExceededError: It would be answered after its deadline.
     """
+    first_ends_at = plan.last_starts_at + expected_seconds(1)
     for deadline, size in waiting:
-        plan.add(deadline, size)
+        # Whoever is too late for the first batch will have left before it.
+        if deadline >= first_ends_at:
+            plan.add(deadline, size)
     last_starts_at = plan.last_starts_at
     deadline, size = arriving
     plan.add(deadline, size)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from runtime.cores import CoreShare
 from service.batching.cancellation import Cancellation
 from service.batching.combiner import Combiner
 from service.batching.costs import BatchCosts
@@ -41,6 +42,7 @@ class Batcher:
         clock: A monotonic clock, in seconds.
         observer: Hears what happens, for metrics.
         costs: What is known already of the cost by batch size, as from warm-up.
+        cores: What each batch takes from the cores that engines share; None where it takes none.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Batcher:
         clock: Callable[[], float] = time.monotonic,
         observer: BatchObserver | None = None,
         costs: BatchCosts | None = None,
+        cores: CoreShare | None = None,
     ) -> None:
         if min(max_batch_size, max_concurrent_executions) < 1:
             raise ValueError("max_batch_size and max_concurrent_executions have to be 1 or more")
@@ -68,6 +71,7 @@ class Batcher:
             max_concurrent_executions=max_concurrent_executions,
             max_queue_delay_seconds=max_queue_delay_seconds,
             costs=costs or BatchCosts(),
+            cores=cores,
         )
         self._queue = schedule.queue
         self._combiner = Combiner(

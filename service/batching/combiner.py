@@ -14,9 +14,11 @@ from contextlib import nullcontext
 
 import numpy as np
 
-from service.batching.entry import FAILED, Entry, EntryState, Outputs, Priority, Rows, Slot
+from runtime.cores import CoreShare
+from service.batching.entry import FAILED, Entry, EntryState, Outputs, Priority, Rows
 from service.batching.observer import BatchObserver, EntryTrace
 from service.batching.schedule import Schedule
+from service.batching.slots import Slot
 from service.errors import InferenceFailedError
 
 _UNTRACED = nullcontext()
@@ -50,6 +52,7 @@ class Combiner:
         # The lock guards the schedule, and with it every entry.
         self._lock = threading.Lock()
         self._schedule = schedule
+        schedule.slots.connect(self._take_grant)
 
     def arrive(
         self,
@@ -85,7 +88,9 @@ class Combiner:
         with self._lock:
             now = self._clock()
             self._schedule.finish_alone(slot, outcome, now)
-            self._note_quiet()
+            surplus = self._conclude()
+        if surplus is not None:
+            surplus.release()
         if isinstance(outcome, BaseException):
             if isinstance(outcome, Exception):
                 raise InferenceFailedError(FAILED) from outcome
@@ -107,12 +112,15 @@ class Combiner:
                             self._schedule.queue.drop(entry, EntryState.EXPIRED, now)
                             # A slot may have come with the deadline: it has to be passed on.
                             slot = entry.slot
+                            self._note_quiet()
                 if slot is not None:
                     self._lead(entry, slot)
         except BaseException:
             with self._lock:
                 self._schedule.abandon(entry, self._clock())
-                self._note_quiet()
+                surplus = self._conclude()
+            if surplus is not None:
+                surplus.release()
             raise
 
     def cancel(self, entry: Entry) -> None:
@@ -141,7 +149,18 @@ class Combiner:
             now = self._clock()
             for entry in list(self._schedule.queue.in_order()):
                 self._schedule.drop(entry, EntryState.REFUSED, now)
+            # Nobody will ask for cores. This also breaks the cycle of references, so that the
+            # engine's memory is free as soon as nobody holds the batcher.
+            self._schedule.slots.connect(None)
             self._note_quiet()
+
+    def _take_grant(self) -> None:
+        """Let a slot run whose cores have come. Called in any thread, without the lock."""
+        with self._lock:
+            self._schedule.grant(self._clock())
+            surplus = self._conclude()
+        if surplus is not None:
+            surplus.release()
 
     def _lead(self, entry: Entry, slot: Slot) -> None:
         """Run batches in a slot for as long as it stays with this thread."""
@@ -152,14 +171,18 @@ class Combiner:
             with self._lock:
                 started_at = self._clock()
                 batch = self._schedule.start(entry, slot, started_at)
-                self._note_quiet()
+                surplus = self._conclude()
+            if surplus is not None:
+                surplus.release()
             if batch is None:
                 return
             outcome = self._execute(batch.arrays, batch.rows, batch.traces)
             with self._lock:
                 ended_at = self._clock()
                 leading = self._schedule.finish(entry, slot, batch, outcome, ended_at)
-                self._note_quiet()
+                surplus = self._conclude()
+            if surplus is not None:
+                surplus.release()
             if not isinstance(outcome, BaseException):
                 self._observer.batch_executed(batch.rows, ended_at - started_at)
             elif not isinstance(outcome, Exception):
@@ -192,6 +215,14 @@ class Combiner:
         if entry.deadline == math.inf:
             return -1
         return min(max(entry.deadline - self._clock(), 0.0), threading.TIMEOUT_MAX)
+
+    def _conclude(self) -> CoreShare | None:
+        """End a use of the schedule; cores that it returns are to be released without the lock.
+
+        Releasing calls the combiners whose turn has come, each of which takes its own lock.
+        """
+        self._note_quiet()
+        return self._schedule.slots.take_surplus()
 
     def _note_quiet(self) -> None:
         if self._schedule.quiet:

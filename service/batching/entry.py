@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.batching.observer import EntryTrace
+from service.batching.slots import Slot
 from service.errors import (
     CallerGoneError,
     DeadlineExceededError,
@@ -40,21 +41,6 @@ class EntryState(enum.Enum):
     CANCELLED = "cancelled"
     EXPIRED = "expired"
     REFUSED = "refused"
-
-
-class Slot:
-    """The right to run one batch at a time.
-
-    Attributes:
-        rows: Rows of the batch that runs.
-        started_at: When it started, in seconds of the monotonic clock; minus infinity between two.
-    """
-
-    __slots__ = ("rows", "started_at")
-
-    def __init__(self) -> None:
-        self.rows = 1
-        self.started_at = -math.inf
 
 
 class Batch:

@@ -1,16 +1,17 @@
 """The schedule: who runs a batch, who waits, and who is woken when.
 
 It is as pure as the queue: it has no thread, no lock and no clock, and it never blocks. All that it
-does to the threads outside is to release the `wake` of an entry.
+does to the threads outside is to release the `wake` of an entry, and to ask for cores.
 """
 
 import math
 
-from service.batching.admission import check_deadline
+from runtime.cores import CoreShare
+from service.batching.admission import Admission
 from service.batching.costs import BatchCosts
-from service.batching.entry import Batch, Entry, EntryState, Outputs, Priority, Rows, Slot
+from service.batching.entry import Batch, Entry, EntryState, Outputs, Priority, Rows
 from service.batching.observer import EntryTrace
-from service.batching.planning import BatchPlan
+from service.batching.slots import Slot, Slots
 from service.batching.waiting_queue import WaitingQueue
 from service.errors import UnavailableError
 
@@ -18,9 +19,9 @@ from service.errors import UnavailableError
 class Schedule:
     """Gives slots to entries.
 
-    While rows wait, every slot is busy, or each waiting entry has a slot: so someone always comes
-    to collect them. An entry's `wake` is released once for each slot that it is given, and once
-    when it is settled while it has none.
+    While rows wait, every slot is busy, or one is in line for cores, or each waiting entry has a
+    slot: so someone always comes to collect them. An entry's `wake` is released once for each slot
+    that it is given, and once when it is settled while it has none.
 
     Args:
         max_batch_size: Most rows of one batch.
@@ -28,6 +29,7 @@ class Schedule:
         max_concurrent_executions: Number of slots.
         max_queue_delay_seconds: How long rows may wait for others to join them.
         costs: Measured cost by batch size.
+        cores: What each batch takes from the shared cores; None where it takes none.
     """
 
     def __init__(
@@ -38,20 +40,21 @@ class Schedule:
         max_concurrent_executions: int,
         max_queue_delay_seconds: float,
         costs: BatchCosts,
+        cores: CoreShare | None = None,
     ) -> None:
         self.queue = WaitingQueue(max_queue_size)
         self.accepting = True
         self._max_batch_size = max_batch_size
         self._max_queue_delay_seconds = max_queue_delay_seconds
         self._costs = costs
-        self._idle = [Slot() for _ in range(max_concurrent_executions)]
-        self._busy: list[Slot] = []
+        self.slots = Slots(max_concurrent_executions, cores)
+        self._admission = Admission(self.queue, self.slots, costs, max_batch_size)
         self._gathering: Entry | None = None
 
     @property
     def quiet(self) -> bool:
         """Whether nothing waits or runs, and nothing will."""
-        return not (self.accepting or self._busy or self.queue.waiting_rows)
+        return not (self.accepting or self.slots.busy or self.queue.waiting_rows)
 
     def arrive(
         self,
@@ -74,26 +77,33 @@ class Schedule:
         size = len(rows)
         if not self.accepting:
             raise UnavailableError("the model is about to be unloaded: try again")
-        if self._idle:
+        slots = self.slots
+        needs_slot = bool(slots.idle)
+        if needs_slot:
             if (
                 not self.queue.waiting_rows
                 and not self._max_queue_delay_seconds
                 and size <= self._max_batch_size
             ):
-                slot = self._take_slot()
-                slot.started_at = now
-                slot.rows = size
-                return slot
-        elif deadline != math.inf:
-            self._check_deadline(size, now, deadline, priority)
+                slot = slots.take()
+                if slots.ask(slot, now):
+                    slot.started_at = now
+                    slot.rows = size
+                    return slot
+                needs_slot = False
+        # Somebody has to be there when the cores come, or a wrong estimate would stand for ever.
+        elif deadline != math.inf and (self.queue.waiting_rows or not slots.in_line):
+            self._admission.check(size, now, deadline, priority)
         entry = Entry(rows, now, deadline, priority, trace)
         self.queue.push(entry)
         if self._gathering is not None:
             if self.queue.waiting_rows >= self._max_batch_size:
                 self.stop_gathering()
-        elif self._idle:
-            entry.slot = self._take_slot()
-            entry.wake.release()
+        elif needs_slot:
+            slot = slots.take()
+            # Nobody computes while rows gather: their thread asks for the cores when it starts.
+            if self._max_queue_delay_seconds or slots.ask(slot, now):
+                self._give(slot)
         return entry
 
     def start(self, entry: Entry, slot: Slot, now: float) -> Batch | None:
@@ -101,11 +111,14 @@ class Schedule:
 
         Returns:
             The batch; None if the slot has been handed over, because there is nothing to run or the
-            entry ended while its thread woke up.
+            entry ended while its thread woke up, or if the slot has to wait for its cores.
         """
         if entry.deadline <= now:
             self.queue.drop(entry, EntryState.EXPIRED, now)
         if entry.state is EntryState.WAITING:
+            if not slot.has_cores and not self.slots.ask(slot, now):
+                entry.slot = None
+                return None
             batch, expired = self.queue.collect(
                 self._max_batch_size, now, self._costs.expected_seconds
             )
@@ -116,7 +129,7 @@ class Schedule:
                 slot.rows = batch.rows
                 return batch
         entry.slot = None
-        self._hand_over(slot)
+        self._hand_over(slot, now)
         return None
 
     def finish(
@@ -139,7 +152,7 @@ class Schedule:
             self._costs.observe(batch.rows, seconds)
             settled = self.queue.deliver(batch, outcome, seconds, now)
         entry.slot = None
-        stays = self._hand_over(slot, entry)
+        stays = self._hand_over(slot, now, entry)
         for other in settled:
             if other is not entry:
                 self._wake(other)
@@ -149,7 +162,11 @@ class Schedule:
         """Hand over the slot of a request that ran without waiting."""
         if not isinstance(outcome, BaseException):
             self._costs.observe(slot.rows, now - slot.started_at)
-        self._hand_over(slot)
+        self._hand_over(slot, now)
+
+    def grant(self, now: float) -> None:
+        """Let the slot run whose cores have come."""
+        self._give(self.slots.grant(now))
 
     def drop(self, entry: Entry, state: EntryState, now: float) -> None:
         """Take an entry out and wake its thread; does nothing once it is settled."""
@@ -161,7 +178,7 @@ class Schedule:
         self.queue.drop(entry, EntryState.CANCELLED, now)
         if entry.slot is not None:
             slot, entry.slot = entry.slot, None
-            self._hand_over(slot)
+            self._hand_over(slot, now)
 
     def start_gathering(self, entry: Entry, now: float) -> float:
         """Return for how many seconds an entry's thread shall let other rows join those that wait.
@@ -172,7 +189,8 @@ class Schedule:
         ends_at = self.queue.oldest_arrival() + self._max_queue_delay_seconds
         seconds = min(ends_at, entry.deadline) - now
         full = self.queue.waiting_rows >= self._max_batch_size
-        if seconds <= 0 or full or self._gathering is not None or not self.accepting:
+        has_cores = entry.slot is not None and entry.slot.has_cores
+        if seconds <= 0 or full or has_cores or self._gathering is not None or not self.accepting:
             return 0.0
         self._gathering = entry
         return seconds
@@ -191,43 +209,33 @@ class Schedule:
             self._gathering.wake.release()
             self._gathering = None
 
-    def _check_deadline(self, size: int, now: float, deadline: float, priority: Priority) -> None:
-        expected_seconds = self._costs.expected_seconds
-        ready_at = max(
-            now, min([slot.started_at + expected_seconds(slot.rows) for slot in self._busy])
-        )
-        rows = self.queue.rows_ahead(priority) + size
-        batches = -(-rows // self._max_batch_size)
-        ends_at = ready_at + batches * expected_seconds(min(rows, self._max_batch_size))
-        if ends_at <= min(deadline, self.queue.earliest_deadline):
-            return
-        check_deadline(
-            now,
-            (deadline, size),
-            self.queue.waiting_before(priority),
-            BatchPlan(ready_at, self._max_batch_size, len(self._busy), expected_seconds),
-            self._max_batch_size,
-            expected_seconds,
-        )
+    def _hand_over(self, slot: Slot, now: float, leader: Entry | None = None) -> bool:
+        """Pass a slot on, with its cores where nobody else wants them; return whether to `leader`.
 
-    def _take_slot(self) -> Slot:
-        slot = self._idle.pop()
-        self._busy.append(slot)
-        return slot
-
-    def _hand_over(self, slot: Slot, leader: Entry | None = None) -> bool:
-        """Give a slot to the first waiting entry without one; return whether that is `leader`."""
+        Others that share the cores get them first, and the slot gets in line behind them.
+        """
         slot.started_at = -math.inf
-        for heir in self.queue.in_order():
-            if heir.slot is None:
-                heir.slot = slot
-                if heir is leader:
-                    return True
-                heir.wake.release()
-                return False
-        self._busy.remove(slot)
-        self._idle.append(slot)
+        if self._max_queue_delay_seconds:
+            self.slots.surrender(slot)
+        elif self._heir() is not None and not self.slots.renew(slot, now):
+            return False
+        return self._give(slot, leader)
+
+    def _give(self, slot: Slot, leader: Entry | None = None) -> bool:
+        """Give a slot to its heir; return whether that is `leader`, who need not be woken."""
+        heir = self._heir()
+        if heir is None:
+            self.slots.free(slot)
+            return False
+        heir.slot = slot
+        if heir is leader:
+            return True
+        heir.wake.release()
         return False
+
+    def _heir(self) -> Entry | None:
+        """Return the first waiting entry without a slot."""
+        return next((entry for entry in self.queue.in_order() if entry.slot is None), None)
 
     def _wake(self, entry: Entry) -> None:
         """Wake the thread of an entry that has just been settled, unless it is running a batch."""

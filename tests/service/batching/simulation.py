@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from service.batching.entry import Batch, Entry, EntryState, Outputs, Priority, Rows, Slot
+from runtime.cores import CoreShare
+from service.batching.entry import Batch, Entry, EntryState, Outputs, Priority, Rows
 from service.batching.schedule import Schedule
+from service.batching.slots import Slot
 
 
 def rows_of(ids: Sequence[int]) -> Rows:
@@ -60,6 +62,10 @@ class Simulation:
         self.now = 0.0
         self.requests: list[Request] = []
         self.rows_run = 0
+        # What the threads do without the combiner's lock comes when the test says so.
+        self.grants = 0
+        self.surplus: list[CoreShare] = []
+        schedule.slots.connect(self._granted)
 
     def arrive(
         self, ids: list[int], deadline: float, priority: Priority = Priority.NORMAL
@@ -67,6 +73,7 @@ class Simulation:
         """Raises what the schedule raises."""
         request = Request(ids, deadline, self.now)
         arrival = self.schedule.arrive(rows_of(ids), self.now, deadline, priority)
+        assert self.schedule.slots.take_surplus() is None
         if isinstance(arrival, Entry):
             request.entry = arrival
         else:
@@ -76,6 +83,16 @@ class Simulation:
             self.rows_run += len(ids)
         self.requests.append(request)
         return request
+
+    def take_grant(self) -> None:
+        """Let a slot have the cores that have come for it."""
+        self.grants -= 1
+        self.schedule.grant(self.now)
+        self._conclude()
+
+    def release_surplus(self) -> None:
+        """Release cores that no slot has any more."""
+        self.surplus.pop().release()
 
     def running(self) -> list[Request]:
         return [r for r in self.requests if r.phase in (Phase.RUNNING, Phase.RUNNING_ALONE)]
@@ -95,6 +112,7 @@ class Simulation:
         else:
             assert request.slot is not None
             batch = self.schedule.start(entry, request.slot, self.now)
+            self._conclude()
             if batch is None:
                 self._after_leading(request, entry)
             else:
@@ -113,26 +131,43 @@ class Simulation:
             self.schedule.finish_alone(
                 request.slot, failure or engine(rows_of(request.ids)), self.now
             )
+            self._conclude()
             self._end(request, answered=failure is None and self.now < request.deadline)
             return
         assert request.entry is not None
         assert request.batch is not None
         batch, request.batch = request.batch, None
         outcome = failure or engine(np.concatenate(batch.arrays))
-        if self.schedule.finish(request.entry, request.slot, batch, outcome, self.now):
+        stays = self.schedule.finish(request.entry, request.slot, batch, outcome, self.now)
+        self._conclude()
+        if stays:
             request.phase = Phase.WOKEN
         else:
             self._after_leading(request, request.entry)
 
     def settle_threads(self) -> None:
         """Step every thread that can, until none can."""
-        while ready := [request for request in self.requests if self.can_step(request)]:
-            for request in ready:
-                if self.can_step(request):
-                    self.step(request)
+        while True:
+            ready = [request for request in self.requests if self.can_step(request)]
+            if self.surplus:
+                self.release_surplus()
+            elif self.grants:
+                self.take_grant()
+            elif ready:
+                self.step(ready[0])
+            else:
+                return
 
     def forget_done(self) -> None:
         self.requests = [r for r in self.requests if r.phase is not Phase.DONE]
+
+    def _granted(self) -> None:
+        self.grants += 1
+
+    def _conclude(self) -> None:
+        surplus = self.schedule.slots.take_surplus()
+        if surplus is not None:
+            self.surplus.append(surplus)
 
     def _wake(self, request: Request, entry: Entry) -> None:
         if not entry.wake.acquire(blocking=False):

@@ -1,6 +1,7 @@
 """Any interleaving of threads, deadlines, cancellations and failures, with a fake clock."""
 
 import math
+from functools import partial
 from itertools import count
 
 import pytest
@@ -8,11 +9,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from runtime.cores import CoreBudget, CoreShare
 from service.batching.costs import BatchCosts
-from service.batching.entry import Entry, EntryState, Priority, Slot
+from service.batching.entry import Entry, EntryState, Priority
 from service.batching.schedule import Schedule
+from service.batching.slots import Slot
 from service.errors import DeadlineExceededError, QueueFullError
-from tests.service.batching.simulation import Phase, Simulation, engine, rows_of
+from tests.service.batching.simulation import Phase, Request, Simulation, engine, rows_of
 
 MAX_BATCH_SIZE = 4
 MAX_QUEUE_SIZE = 12
@@ -23,103 +26,188 @@ class EngineFailedError(Exception):
 
 
 class Interleavings(RuleBasedStateMachine):
-    """Every thread takes its steps in any order; nothing may be lost, doubled or stuck."""
+    """Every thread takes its steps in any order; nothing may be lost, doubled or stuck.
 
-    @initialize(slots=st.integers(1, 3))
-    def start(self, slots: int) -> None:
+    Two engines share a few cores with others, and cores are released and granted late.
+    """
+
+    @initialize(
+        cores=st.integers(1, 3),
+        slots=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+        threads=st.tuples(st.integers(0, 3), st.integers(1, 4)),
+        gathers=st.booleans(),
+    )
+    def start(
+        self, cores: int, slots: tuple[int, int], threads: tuple[int, int], gathers: bool
+    ) -> None:
+        self.budget = CoreBudget(cores)
+        self.others: list[int] = []
+        self.others_granted: list[int] = []
         self.slots = slots
-        self.schedule = Schedule(
-            max_batch_size=MAX_BATCH_SIZE,
-            max_queue_size=MAX_QUEUE_SIZE,
-            max_concurrent_executions=slots,
-            max_queue_delay_seconds=0.0,
-            costs=BatchCosts(),
-        )
-        self.simulation = Simulation(self.schedule)
+        self.threads = threads
+        self.simulations = [
+            Simulation(
+                Schedule(
+                    max_batch_size=MAX_BATCH_SIZE,
+                    max_queue_size=MAX_QUEUE_SIZE,
+                    max_concurrent_executions=slots[index],
+                    # Whoever gathers has no cores yet. The simulated threads do so for no time.
+                    max_queue_delay_seconds=float(gathers and not index),
+                    costs=BatchCosts(),
+                    # No thread stands for an engine that takes no cores.
+                    cores=CoreShare(self.budget, threads[index]) if threads[index] else None,
+                )
+            )
+            for index in range(2)
+        ]
         self.ids = count()
 
     @rule(
+        index=st.integers(0, 1),
         size=st.integers(1, MAX_QUEUE_SIZE),
         timeout=st.one_of(st.just(math.inf), st.integers(1, 20)),
         priority=st.sampled_from(Priority),
     )
-    def arrive(self, size: int, timeout: float, priority: Priority) -> None:
-        before = self.schedule.queue.waiting_rows
+    def arrive(self, index: int, size: int, timeout: float, priority: Priority) -> None:
+        simulation = self.simulations[index]
+        schedule = simulation.schedule
+        before = schedule.queue.waiting_rows
+        was_idle = bool(schedule.slots.idle)
+        was_in_line = bool(schedule.slots.in_line)
         ids = [next(self.ids) for _ in range(size)]
         try:
-            self.simulation.arrive(ids, self.simulation.now + timeout, priority)
+            simulation.arrive(ids, simulation.now + timeout, priority)
         except QueueFullError:
             assert before + size > MAX_QUEUE_SIZE
-            assert self.schedule.queue.waiting_rows == before
+            assert schedule.queue.waiting_rows == before
         except DeadlineExceededError:
             assert timeout < math.inf
-            assert self.simulation.running() or self.can_step()
-            assert self.schedule.queue.waiting_rows == before
+            assert not was_idle
+            assert before or not was_in_line
+            assert schedule.queue.waiting_rows == before
 
-    def can_step(self) -> list[int]:
-        return [i for i, r in enumerate(self.simulation.requests) if self.simulation.can_step(r)]
+    def can_step(self) -> list[tuple[Simulation, Request]]:
+        return [(s, r) for s in self.simulations for r in s.requests if s.can_step(r)]
 
     @precondition(lambda self: self.can_step())
     @rule(data=st.data())
     def step(self, data: st.DataObject) -> None:
-        index = data.draw(st.sampled_from(self.can_step()))
-        self.simulation.step(self.simulation.requests[index])
+        steps = self.can_step()
+        simulation, request = steps[data.draw(st.integers(0, len(steps) - 1))]
+        simulation.step(request)
 
-    @precondition(lambda self: self.simulation.running())
+    def running(self) -> list[tuple[Simulation, Request]]:
+        return [(s, r) for s in self.simulations for r in s.running()]
+
+    @precondition(lambda self: self.running())
     @rule(data=st.data(), fails=st.sampled_from([False, False, False, True]))
     def end_batch(self, data: st.DataObject, fails: bool) -> None:
-        running = self.simulation.running()
-        request = running[data.draw(st.integers(0, len(running) - 1))]
-        self.simulation.finish(request, EngineFailedError() if fails else None)
+        running = self.running()
+        simulation, request = running[data.draw(st.integers(0, len(running) - 1))]
+        simulation.finish(request, EngineFailedError() if fails else None)
+
+    def waiting(self) -> list[tuple[Simulation, Entry]]:
+        return [(s, r.entry) for s in self.simulations for r in s.requests if r.entry is not None]
 
     @precondition(lambda self: self.waiting())
     @rule(data=st.data(), state=st.sampled_from([EntryState.CANCELLED, EntryState.REFUSED]))
     def drop(self, data: st.DataObject, state: EntryState) -> None:
         waiting = self.waiting()
-        entry = self.simulation.requests[data.draw(st.sampled_from(waiting))].entry
-        assert entry is not None
-        self.schedule.drop(entry, state, self.simulation.now)
+        simulation, entry = waiting[data.draw(st.integers(0, len(waiting) - 1))]
+        simulation.schedule.drop(entry, state, simulation.now)
 
-    def waiting(self) -> list[int]:
-        return [i for i, r in enumerate(self.simulation.requests) if r.entry is not None]
+    @precondition(lambda self: any(simulation.surplus for simulation in self.simulations))
+    @rule(last=st.booleans())
+    def release_surplus(self, last: bool) -> None:
+        simulations = [simulation for simulation in self.simulations if simulation.surplus]
+        simulations[-last].release_surplus()
+
+    @precondition(lambda self: any(simulation.grants for simulation in self.simulations))
+    @rule(last=st.booleans())
+    def take_grant(self, last: bool) -> None:
+        simulations = [simulation for simulation in self.simulations if simulation.grants]
+        simulations[-last].take_grant()
+
+    @rule(threads=st.integers(1, 3))
+    def others_request(self, threads: int) -> None:
+        self.others.append(threads)
+        if self.budget.request(threads, partial(self.others_granted.append, threads)):
+            self.others_granted.append(threads)
+
+    @precondition(lambda self: self.others_granted)
+    @rule()
+    def others_release(self) -> None:
+        threads = self.others_granted.pop()
+        self.others.remove(threads)
+        self.budget.release(threads)
 
     @rule(seconds=st.integers(1, 5))
     def pass_time(self, seconds: int) -> None:
-        self.simulation.now += seconds
+        for simulation in self.simulations:
+            simulation.now += seconds
 
     @invariant()
     def someone_comes_for_every_row(self) -> None:
-        queue = self.schedule.queue
-        entries = list(queue.in_order())
-        assert len(self.schedule._idle) + len(self.schedule._busy) == self.slots
-        assert sum(e.size - e.collected for e in entries) == queue.waiting_rows <= MAX_QUEUE_SIZE
-        assert all(e.state is EntryState.WAITING for e in entries)
-        assert not self.schedule._idle or all(e.slot is not None for e in entries)
-        at_work = (Phase.RUNNING, Phase.RUNNING_ALONE, Phase.WOKEN)
-        given = [
-            r
-            for r in self.simulation.requests
-            if r.phase in at_work or (r.entry is not None and r.entry.slot is not None)
-        ]
-        assert len(given) == len(self.schedule._busy)
+        for simulation, count_of_slots in zip(self.simulations, self.slots, strict=True):
+            queue, slots = simulation.schedule.queue, simulation.schedule.slots
+            entries = list(queue.in_order())
+            assert len(slots.idle) + len(slots.in_line) + len(slots.busy) == count_of_slots
+            assert sum(e.size - e.collected for e in entries) == queue.waiting_rows
+            assert queue.waiting_rows <= MAX_QUEUE_SIZE
+            assert all(e.state is EntryState.WAITING for e in entries)
+            assert not slots.idle or slots.in_line or all(e.slot is not None for e in entries)
+            at_work = (Phase.RUNNING, Phase.RUNNING_ALONE, Phase.WOKEN)
+            given = [
+                r
+                for r in simulation.requests
+                if r.phase in at_work or (r.entry is not None and r.entry.slot is not None)
+            ]
+            assert len(given) == len(slots.busy)
+
+    @invariant()
+    def every_core_is_accounted_for(self) -> None:
+        held = sum(min(threads, self.budget.cores) for threads in self.others_granted)
+        computing = held
+        in_line = len(self.others) - len(self.others_granted)
+        for simulation, threads in zip(self.simulations, self.threads, strict=True):
+            slots, cores = simulation.schedule.slots, min(threads, self.budget.cores)
+            assert not any(slot.has_cores for slot in [*slots.idle, *slots.in_line])
+            assert all(r.slot is not None and r.slot.has_cores for r in simulation.running())
+            having = sum(slot.has_cores for slot in slots.busy)
+            held += cores * (having + simulation.grants + len(simulation.surplus))
+            computing += cores * len(simulation.running())
+            in_line += len(slots.in_line) - simulation.grants
+        assert computing <= held == self.budget.busy <= self.budget.cores
+        assert in_line == len(self.budget._line)
 
     def teardown(self) -> None:
-        """Whatever happened, once the engine goes on everybody gets an answer."""
-        if not hasattr(self, "simulation"):
+        """Whatever happened, once the engines go on everybody is answered, and all cores free."""
+        if not hasattr(self, "simulations"):
             return
-        self.simulation.settle_threads()
-        while running := self.simulation.running():
-            self.simulation.finish(running[0])
-            self.simulation.settle_threads()
-        assert all(r.phase is Phase.DONE for r in self.simulation.requests)
-        assert not self.schedule.queue.waiting_rows
-        assert not self.schedule._busy
-        self.schedule.accepting = False
-        assert self.schedule.quiet
+        while True:
+            for simulation in self.simulations:
+                simulation.settle_threads()
+            if running := self.running():
+                simulation, request = running[0]
+                simulation.finish(request)
+            elif self.others_granted:
+                self.others_release()
+            elif not any(simulation.grants for simulation in self.simulations):
+                break
+        assert not self.others
+        for simulation in self.simulations:
+            schedule = simulation.schedule
+            assert all(r.phase is Phase.DONE for r in simulation.requests)
+            assert not schedule.queue.waiting_rows
+            assert not schedule.slots.busy
+            assert not schedule.slots.in_line
+            schedule.accepting = False
+            assert schedule.quiet
+        assert self.budget.busy == self.budget.running == 0
 
 
 TestInterleavings = Interleavings.TestCase
-TestInterleavings.settings = settings(max_examples=600, stateful_step_count=50, deadline=None)
+TestInterleavings.settings = settings(max_examples=800, stateful_step_count=50, deadline=None)
 
 
 def test_an_entry_whose_thread_never_comes_back_passes_its_slot_on() -> None:

@@ -4,10 +4,12 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from runtime.cores import CoreBudget, CoreShare
 from service.batching.batcher import Batcher
 from service.batching.cancellation import Cancellation
 from service.batching.entry import Outputs, Priority, Rows
@@ -19,6 +21,7 @@ from tests.service.batching.gated import (
     PATIENCE_SECONDS,
     Counts,
     assert_answers,
+    eventually,
 )
 from tests.service.batching.simulation import engine, ids_of, rows_of
 
@@ -118,3 +121,67 @@ def test_nothing_is_lost_between_many_threads(
     assert outcomes["answered"]
     assert batcher.waiting_rows == 0
     assert batcher.drain(PATIENCE_SECONDS)
+
+
+def test_many_threads_and_models_never_exceed_the_cores() -> None:
+    """Deadlines, cancellations and failures at random moments, in three models on two cores."""
+    budget = CoreBudget(2)
+    lock = threading.Lock()
+    busy, most, answered = 0, 0, 0
+
+    def engine_of(threads: int) -> Callable[[Rows], Outputs]:
+        chance = random.Random(threads)  # noqa: S311
+
+        def run(rows: Rows) -> Outputs:
+            nonlocal busy, most
+            with lock:
+                busy += threads
+                most = max(most, busy)
+            time.sleep(chance.choice([0.0, 0.0005, 0.002]))
+            with lock:
+                busy -= threads
+            if chance.random() < 0.05:
+                raise RuntimeError("failed at random")
+            return engine(rows)
+
+        return run
+
+    batchers = [
+        Batcher(
+            engine_of(threads),
+            max_batch_size=4,
+            max_queue_size=60,
+            max_concurrent_executions=executions,
+            max_queue_delay_seconds=delay,
+            cores=CoreShare(budget, threads),
+        )
+        for threads, executions, delay in ((1, 2, 0.0), (2, 1, 0.0), (1, 1, 0.001))
+    ]
+
+    def call(thread: int) -> None:
+        nonlocal answered
+        draw = random.Random(thread)  # noqa: S311
+        for index in range(60):
+            ids = [thread * 1000 + index * 10 + row for row in range(draw.choice([1, 1, 2, 7]))]
+            cancellation = Cancellation()
+            timer = threading.Timer(draw.random() * 0.01, cancellation.cancel)
+            if draw.random() < 0.2:
+                timer.start()
+            deadline = time.monotonic() + draw.random() * 0.03 if draw.random() < 0.4 else None
+            try:
+                result = draw.choice(batchers).submit(
+                    rows_of(ids), deadline=deadline, cancellation=cancellation
+                )
+            except ServiceError:
+                continue
+            assert_answers(result, ids)
+            with lock:
+                answered += 1
+
+    with ThreadPoolExecutor(12) as threads:
+        for future in [threads.submit(call, thread) for thread in range(12)]:
+            future.result(PATIENCE_SECONDS)
+    assert all(batcher.drain(PATIENCE_SECONDS) for batcher in batchers)
+    eventually(lambda: budget.busy == budget.running == 0)
+    assert answered
+    assert most <= 2

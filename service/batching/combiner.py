@@ -2,7 +2,8 @@
 
 There is no batching thread and no timer. A request that finds the engine idle runs at once in its
 own thread. Those that arrive meanwhile wait, and when the batch ends, its thread hands the engine
-to the first of them, whose thread takes all that wait, up to `max_batch_size`, and so on. The
+to the first of them, whose thread takes all that wait, up to `max_batch_size`, and so on. Where the
+cores are busy with another engine, whichever thread frees them hands this one on in that way. The
 pattern is that of Hendler, Incze, Shavit and Tzafrir, "Flat Combining and the
 Synchronization-Parallelism Tradeoff", SPAA 2010.
 """

@@ -129,7 +129,8 @@ class Schedule:
                 slot.rows = batch.rows
                 return batch
         entry.slot = None
-        self._hand_over(slot, now)
+        # A turn that was not used is not lost.
+        self._give(slot)
         return None
 
     def finish(
@@ -178,7 +179,7 @@ class Schedule:
         self.queue.drop(entry, EntryState.CANCELLED, now)
         if entry.slot is not None:
             slot, entry.slot = entry.slot, None
-            self._hand_over(slot, now)
+            self._give(slot)
 
     def start_gathering(self, entry: Entry, now: float) -> float:
         """Return for how many seconds an entry's thread shall let other rows join those that wait.
@@ -210,9 +211,9 @@ class Schedule:
             self._gathering = None
 
     def _hand_over(self, slot: Slot, now: float, leader: Entry | None = None) -> bool:
-        """Pass a slot on, with its cores where nobody else wants them; return whether to `leader`.
+        """Pass a slot on after a batch; return whether to `leader`.
 
-        Others that share the cores get them first, and the slot gets in line behind them.
+        Others who wait for cores have their turn first: the slot gets in line behind them.
         """
         slot.started_at = -math.inf
         if self._max_queue_delay_seconds:

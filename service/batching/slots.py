@@ -50,7 +50,7 @@ class Slots:
         idle: Slots that nobody needs.
         busy: Slots that threads have.
         in_line: Slots that wait for their cores, in order.
-        wait_seconds: How long a slot waits for its cores, on average; most wait for none.
+        wait_seconds: How long slots have waited for their cores, on average over the last few.
     """
 
     def __init__(self, count: int, cores: CoreShare | None) -> None:

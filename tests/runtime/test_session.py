@@ -3,6 +3,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from runtime.cores import CoreBudget, CoreShare
 from runtime.errors import SessionError
 from runtime.providers import (
     CPU,
@@ -78,3 +79,27 @@ def test_a_smaller_network_is_computed_in_its_own_precision() -> None:
 def test_bfloat16_has_fewer_digits_than_float16() -> None:
     assert OPENVINO_BFLOAT16.computes_in("float32") == "bfloat16"
     assert OPENVINO_BFLOAT16.computes_in("float16") == "bfloat16"
+
+
+def test_a_session_asks_for_as_many_cores_as_it_has_threads() -> None:
+    budget = CoreBudget(3)
+    session = Session(tiny_model(), CPU, intra_op_threads=2, cores=budget)
+    assert session.cores == CoreShare(budget, 2)
+    with session.turn():
+        assert budget.busy == 2
+    assert budget.busy == 0
+
+
+def test_a_small_network_asks_for_one_core() -> None:
+    budget = CoreBudget(3)
+    session = Session(tiny_model(), CPU, cores=budget)
+    assert session.threads == 1
+    assert session.cores == CoreShare(budget, 1)
+    assert budget.busy == 0
+
+
+def test_a_session_that_is_alone_asks_for_none() -> None:
+    session = Session(tiny_model(), CPU, intra_op_threads=2)
+    assert session.cores is None
+    with session.turn():
+        assert len(session.run(np.zeros((1, 2, 2, 3), np.uint8))[0]) == 1

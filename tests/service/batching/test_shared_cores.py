@@ -181,6 +181,20 @@ def test_who_gathers_others_keeps_no_cores_meanwhile(pool: ThreadPoolExecutor) -
         assert result.batch_sizes == (3,)
 
 
+def test_who_has_cores_does_not_gather_any_more(pool: ThreadPoolExecutor) -> None:
+    budget = CoreBudget(1)
+    batcher = one_core(budget, max_batch_size=2, max_queue_delay_seconds=10 * PATIENCE_SECONDS)
+    cancellation = Cancellation()
+    with others_busy(budget):
+        gone = submit_and_await(pool, batcher, [0], cancellation=cancellation)
+        other = submit_and_await(pool, batcher, [1])
+        eventually(lambda: len(budget._line) == 1)
+        cancellation.cancel()
+        with pytest.raises(CallerGoneError):
+            gone.result(PATIENCE_SECONDS)
+    assert_answers(other.result(PATIENCE_SECONDS), [1])
+
+
 def test_drain_waits_for_the_cores_of_those_who_wait(pool: ThreadPoolExecutor) -> None:
     budget = CoreBudget(1)
     batcher = one_core(budget)

@@ -93,3 +93,21 @@ def test_somebody_is_there_when_the_cores_come_whatever_was_expected() -> None:
     budget.release(1)
     simulation.settle_threads()
     assert last.phase is Phase.RUNNING
+
+
+def test_a_turn_is_not_lost_with_the_one_who_was_to_lead() -> None:
+    simulation, budget = beside_others()
+    assert budget.request(1, pytest.fail)
+    first, second = simulation.arrive([0], math.inf), simulation.arrive([1], math.inf)
+    others: list[str] = []
+    assert not budget.request(1, lambda: others.append("granted"))
+    budget.release(1)
+    simulation.take_grant()
+    assert first.entry is not None
+    simulation.schedule.drop(first.entry, EntryState.CANCELLED, simulation.now)
+    simulation.settle_threads()
+    assert second.phase is Phase.RUNNING
+    assert not others
+    simulation.finish(second)
+    simulation.settle_threads()
+    assert others

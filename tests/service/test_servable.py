@@ -1,0 +1,45 @@
+"""Servables as the loader makes them."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from artifact.repository import ModelRepository
+from runtime.cores import CoreBudget
+from service.errors import DeadlineExceededError
+from service.lifecycle.configuration import ModelConfiguration
+from service.metrics import Metrics
+from service.response_cache import ResponseCache
+from service.servable import ServableLoader
+from service.settings import load_settings
+from tests.support import wait_until
+
+PATIENCE_SECONDS = 30.0
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_servable_computes_on_cores_of_the_shared_budget(repository: Path, cached: bool) -> None:
+    settings = load_settings({"repository": repository, "provider": "cpu", "max_batch_size": 4})
+    budget = CoreBudget(1)
+    cache = ResponseCache(10**6) if cached else None
+    load = ServableLoader(ModelRepository(repository), settings, Metrics(), budget, cache)
+    # The self-test and the warm-up wait for their turn as well.
+    with ThreadPoolExecutor() as pool:
+        with budget.take(1):
+            loading = pool.submit(load, "digits", 1, ModelConfiguration())
+            wait_until(lambda: len(budget._line) == 1)
+        servable = loading.result(PATIENCE_SECONDS)
+        assert budget.busy == 0
+        images = np.zeros((2, *servable.image_shape), np.uint8)
+        with budget.take(1):
+            with pytest.raises(DeadlineExceededError):
+                servable.batcher.submit(images, deadline=time.monotonic() + 0.02)
+            waiting = pool.submit(servable.batcher.submit, images)
+            wait_until(lambda: servable.batcher.waiting_rows == 2)
+        assert len(waiting.result(PATIENCE_SECONDS).outputs[0]) == 2
+        assert len(servable.batcher.submit(images).outputs[0]) == 2
+    servable.close()
+    assert budget.busy == budget.running == 0

@@ -3,12 +3,14 @@
 There is no batching thread and no timer. A request that finds the engine idle runs at once in its
 own thread. Those that arrive meanwhile wait, and when the batch ends, its thread hands the engine
 to the first of them, whose thread takes all that wait, up to `max_batch_size`, and so on. Where the
-cores are busy with another engine, whichever thread frees them hands this one on in that way. The
-pattern is that of Hendler, Incze, Shavit and Tzafrir, "Flat Combining and the
+cores are busy with another engine, whichever thread frees them hands this one on in that way. While
+requests come from several sides, each batch first gives way to whoever is ready to run. The pattern
+is that of Hendler, Incze, Shavit and Tzafrir, "Flat Combining and the
 Synchronization-Parallelism Tradeoff", SPAA 2010.
 """
 
 import math
+import os
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -169,6 +171,10 @@ class Combiner:
         while leading:
             if self._gathers:
                 self._gather(entry)
+            elif self._schedule.company:
+                # Threads that are about to bring rows often wait for the core, or for the
+                # interpreter's lock, that this one holds: one turn of theirs makes a batch of many.
+                os.sched_yield()
             with self._lock:
                 started_at = self._clock()
                 batch = self._schedule.start(entry, slot, started_at)

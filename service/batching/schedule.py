@@ -30,6 +30,13 @@ class Schedule:
         max_queue_delay_seconds: How long rows may wait for others to join them.
         costs: Measured cost by batch size.
         cores: What each batch takes from the shared cores; None where it takes none.
+
+    Attributes:
+        queue: The rows that wait.
+        slots: Who runs.
+        accepting: Whether arrivals are let in.
+        company: Whether the last batch had rows of several requests, or left some waiting. Then
+            others are likely to be on their way, and a batch does well to let them come.
     """
 
     def __init__(
@@ -44,6 +51,7 @@ class Schedule:
     ) -> None:
         self.queue = WaitingQueue(max_queue_size)
         self.accepting = True
+        self.company = False
         self._max_batch_size = max_batch_size
         self._max_queue_delay_seconds = max_queue_delay_seconds
         self._costs = costs
@@ -86,11 +94,17 @@ class Schedule:
                 and size <= self._max_batch_size
             ):
                 slot = slots.take()
-                if slots.ask(slot, now):
+                if not slots.ask(slot, now):
+                    needs_slot = False
+                elif self.company and size <= self.queue.max_rows:
+                    entry = Entry(rows, now, deadline, priority, trace)
+                    self.queue.push(entry)
+                    self._give(slot)
+                    return entry
+                else:
                     slot.started_at = now
                     slot.rows = size
                     return slot
-                needs_slot = False
         # Somebody has to be there when the cores come, or a wrong estimate would stand for ever.
         elif deadline != math.inf and (self.queue.waiting_rows or not slots.in_line):
             self._admission.check(size, now, deadline, priority)
@@ -153,6 +167,7 @@ class Schedule:
             self._costs.observe(batch.rows, seconds)
             settled = self.queue.deliver(batch, outcome, seconds, now)
         entry.slot = None
+        self.company = len(batch.owners) > 1 or self.queue.waiting_rows > 0
         stays = self._hand_over(slot, now, entry)
         for other in settled:
             if other is not entry:
@@ -161,6 +176,7 @@ class Schedule:
 
     def finish_alone(self, slot: Slot, outcome: Outputs | BaseException, now: float) -> None:
         """Hand over the slot of a request that ran without waiting."""
+        self.company = self.queue.waiting_rows > 0
         if not isinstance(outcome, BaseException):
             self._costs.observe(slot.rows, now - slot.started_at)
         self._hand_over(slot, now)

@@ -187,6 +187,9 @@ class WaitingQueue:
     def _plan(
         self, max_rows: int, now: float, expected_seconds: Callable[[int], float]
     ) -> tuple[int, float]:
+        rows = min(self.waiting_rows, max_rows)
+        if now + expected_seconds(rows) <= self.earliest_deadline:
+            return rows, -math.inf
         waiting = [
             (entry.deadline, entry.size - entry.collected)
             for entry in self.in_order()

@@ -128,7 +128,8 @@ def _add_classes(
     labels = servable.manifest.labels
     add = result.classification.classes.add
     for index, probability in top_classes(probabilities, top_k):
-        add(index=index, label=labels[index], probability=probability)
+        one = add()
+        one.index, one.label, one.probability = index, labels[index], probability
 
 
 class _Choice(NamedTuple):

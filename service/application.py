@@ -12,9 +12,11 @@ from prometheus_client import CollectorRegistry
 from artifact.repository import ModelRepository
 from runtime.cores import CoreBudget, available_cores
 from service.address import join_address
+from service.garbage import collect_and_freeze, collect_rarely
 from service.inference import InferenceService
 from service.lifecycle.catalog import Catalog, VersionStatus
 from service.lifecycle.manager import Everywhere, ServableManager
+from service.lifecycle.policy import State
 from service.metrics import Metrics
 from service.recorder import CallRecorder
 from service.response_cache import ResponseCache
@@ -67,6 +69,7 @@ class Application:
         self._settings = settings
         self._is_worker = is_worker
         self._joined = False
+        self._owns_process = False
         self._tracer = tracer or open_tracer(settings.traces_endpoint)
         self._metrics = metrics or Metrics()
         self._catalog = Catalog()
@@ -141,6 +144,11 @@ class Application:
         """What every loaded version has counted in this process."""
         return self._catalog.statistics()
 
+    def own_process(self) -> None:
+        """Say that nothing else lives in this process, so that its garbage collector may be set."""
+        self._owns_process = True
+        collect_rarely()
+
     def start(self) -> None:
         """Begin to answer; the models are loaded in the background and readiness follows them."""
         if self._http:
@@ -159,6 +167,7 @@ class Application:
         """Serve until SIGTERM or SIGINT, then drain."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        self.own_process()
         self.start()
         logger.info(
             "serving gRPC on %s; metrics and health on http://%s",
@@ -189,6 +198,8 @@ class Application:
 
     def _version_changed(self, status: VersionStatus) -> None:
         self._grpc.set_serving(status.name, serving=self._catalog.newest(status.name) is not None)
+        if self._owns_process and status.state in (State.AVAILABLE, State.UNLOADED):
+            collect_and_freeze()
 
     def _looked(self) -> None:
         if self._is_worker and not self._joined and self._manager.unready_reason() != "draining":

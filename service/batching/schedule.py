@@ -168,6 +168,8 @@ class Schedule:
             settled = self.queue.deliver(batch, outcome, seconds, now)
         entry.slot = None
         self.company = len(batch.owners) > 1 or self.queue.waiting_rows > 0
+        # The entries keep the batch, for its outputs: a cycle would be left to the collector.
+        batch.owners.clear()
         stays = self._hand_over(slot, now, entry)
         for other in settled:
             if other is not entry:

@@ -86,6 +86,7 @@ def run_worker(
             application.statistics(),
         )
 
+    application.own_process()
     manager = application.manager
     manager.hold_back(held_back)
     answers: dict[str, Answer] = {

@@ -66,6 +66,9 @@ class SilentVersion(VersionMetrics):
         """Hear of a batch."""
         self.statistics.batch_executed(rows, inference_seconds)
 
+    def close(self) -> None:
+        """Hear of the end."""
+
     def rejected(self, rows: int) -> None:
         """Hear of a refusal."""
 

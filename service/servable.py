@@ -86,6 +86,7 @@ class Servable:
     def close(self) -> None:
         """Answer nobody any more: whoever still waits is refused."""
         self.batcher.close()
+        self.metrics.close()
 
     def describe(self) -> str:
         """For people: what it is, where it runs and why there, and how fast it is."""

@@ -104,12 +104,17 @@ class VersionMetrics(BatchObserver):
         recorder = PredictionRecorder(manifest)
         metrics.predictions.add(model, version, recorder)
         self.classified = recorder.note
+        self._count_answers = recorder.count_kept
 
     def batch_executed(self, rows: int, inference_seconds: float) -> None:
         """Count a batch."""
         self._batch_rows.observe(rows)
         self._batch_seconds.observe(inference_seconds)
         self.statistics.batch_executed(rows, inference_seconds)
+
+    def close(self) -> None:
+        """Let go of answers, since each keeps the memory of its session's arena."""
+        self._count_answers()
 
     def rejected(self, rows: int) -> None:
         """Count rows that were refused on arrival."""

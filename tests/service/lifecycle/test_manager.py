@@ -129,13 +129,19 @@ def test_a_request_in_flight_keeps_its_version_while_others_are_loaded(pets: Lif
 def test_an_unloaded_version_leaves_the_memory(pets: Lifecycle) -> None:
     servable = weakref.ref(pets.catalog.status("pets", 1).servable)
     session = weakref.ref(servable().session)  # type: ignore[union-attr]
+    inference = InferenceService(pets.catalog, max_image_pixels=9999, max_images_per_request=9)
+    with pets.catalog.acquire("pets") as held:
+        answer = inference.infer(held, np.zeros((1, HEIGHT, WIDTH, 3), np.uint8), Call())
+        # It is a part of the session's memory.
+        probabilities = weakref.ref(answer.probabilities)
+        del answer, held
     publish_tiny(pets.root, seed=2)
     pets.look()
     wait_until(lambda: pets.states() == {1: "unloaded", 2: "available"})
 
     def gone() -> bool:
         gc.collect()
-        return servable() is None and session() is None
+        return servable() is None and session() is None and probabilities() is None
 
     wait_until(gone, 10)
 

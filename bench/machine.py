@@ -5,12 +5,19 @@ import os
 import platform
 from pathlib import Path
 
+import onnxruntime
+
 
 def machine() -> str:
     """Processor, cores, load and versions, in a sentence each."""
     load = os.getloadavg()[1]
-    packages = ("torch", "onnxruntime", "grpcio")
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    # ONNX Runtime comes in packages of several names; the module knows which one is loaded.
+    versions = ", ".join(
+        [
+            f"onnxruntime {onnxruntime.__version__}",
+            *(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "grpcio")),
+        ]
+    )
     return (
         f"{_processor()}, {os.cpu_count()} cores; {platform.system()}, Python "
         f"{platform.python_version()}, {versions}. Load average when it began: {load:.1f}."

@@ -73,6 +73,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--seconds", type=float, default=8.0)
     options.add_argument("--only", choices=["cpu", "openvino", "lenet"])
+    options.add_argument("--report", type=Path, default=DOCUMENT)
     chosen = options.parse_args()
     check_installed()
     before = machine()
@@ -89,7 +90,7 @@ def main() -> None:
             )
     if chosen.only in (None, "lenet"):
         comparisons.append(_compare_echo(chosen.rounds, chosen.seconds))
-    _write(before, comparisons, missing, chosen.rounds, chosen.seconds)
+    _write(chosen.report, before, comparisons, missing, chosen.rounds, chosen.seconds)
     if not all(comparison.kept for comparison in comparisons):
         raise SystemExit(1)
 
@@ -210,7 +211,12 @@ def _counted(server: RunningServer) -> str:
 
 
 def _write(
-    before: str, comparisons: list[Comparison], missing: list[str], rounds: int, seconds: float
+    report: Path,
+    before: str,
+    comparisons: list[Comparison],
+    missing: list[str],
+    rounds: int,
+    seconds: float,
 ) -> None:
     rows = [
         (
@@ -231,7 +237,7 @@ def _write(
         sections += [f"## {one.what}", f"Rounds (convd / {one.against}): {each}. {one.notes}."]
         sections.append(one.profile)
     write_document(
-        DOCUMENT,
+        report,
         "Performance",
         before,
         f"`make bench`: medians of {rounds} rounds of {seconds:.0f} s, convd and what it is "

@@ -56,7 +56,7 @@ def test_200_hopeless_requests_end_in_time_and_none_runs_after_its_end(
             image = np.full((height, width, channels), index, np.uint8).tobytes()
             request = pb.ClassifyRequest(model=model, images=[pb.Image(prepared=image)])
 
-            def note_end(call: Any) -> None:  # noqa: ANN401
+            def note_end(call: Any) -> None:
                 ended_at[index] = time.monotonic()
                 codes[index] = call.code()
                 if len(codes) == REQUESTS:

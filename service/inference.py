@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from service.call import Call
 from service.errors import InvalidRequestError
 from service.lifecycle.catalog import Catalog
 from service.servable import Servable
+from service.servable_hold import ServableHold
 from service.statistics import NANOSECONDS, RequestTimes
 
 
@@ -62,40 +62,6 @@ class Answer(NamedTuple):
     batch_sizes: tuple[int, ...]
 
 
-class ServableHold(AbstractContextManager[Servable]):
-    """Holds a servable while a call asks it one thing, and counts how that ends.
-
-    Args:
-        servable: What is held already, and let go at the end.
-        call: Who asks.
-    """
-
-    # A generator would be shorter, but it costs a small network's request a noticeable part.
-    __slots__ = ("_call", "_servable", "_times")
-
-    def __init__(self, servable: Servable, call: Call) -> None:
-        self._servable = servable
-        self._call = call
-        self._times = call.times = RequestTimes()
-
-    def __enter__(self) -> Servable:
-        return self._servable
-
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        servable, times = self._servable, self._times
-        times.ended()
-        if error is not None:
-            servable.metrics.statistics.failed(times, error)
-        elif times.rows:
-            servable.metrics.statistics.answered(times)
-            servable.metrics.postprocess_seconds.observe(
-                (times.ended_at - times.answered_at) / NANOSECONDS
-            )
-            if self._call.trace is not None:
-                self._call.trace.stage("postprocess", times.answered_at, times.ended_at)
-        servable.release()
-
-
 class InferenceService:
     """Prepares images and runs them on servables; knows no transport.
 
@@ -114,7 +80,7 @@ class InferenceService:
 
     def servable(
         self, call: Call, name: str, version: int | None = None, *, label: str | None = None
-    ) -> "ServableHold":
+    ) -> ServableHold:
         """Hold the servable that a call asks for, and note it in the call.
 
         Args:

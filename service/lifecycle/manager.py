@@ -15,7 +15,7 @@ from service.lifecycle.model import ModelLifecycle
 from service.lifecycle.policy import State, VersionPolicy
 from service.lifecycle.readiness import Readiness
 from service.lifecycle.retries import FailedLoads
-from service.lifecycle.transitions import Load
+from service.lifecycle.transitions import Load, VersionTransitions
 from service.quoting import quote
 
 logger = logging.getLogger(__name__)
@@ -211,14 +211,18 @@ class ServableManager:
 
     def _model(self, name: str) -> ModelLifecycle:
         if name not in self._models:
-            self._models[name] = ModelLifecycle(
+            failures = FailedLoads(self._clock)
+            transitions = VersionTransitions(
                 name,
                 self._repository,
                 self._catalog,
                 self._load,
                 self._drains,
-                FailedLoads(self._clock),
+                failures,
                 self._report,
+            )
+            self._models[name] = ModelLifecycle(
+                name, self._repository, self._catalog, failures, transitions
             )
         return self._models[name]
 

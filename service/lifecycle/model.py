@@ -10,11 +10,10 @@ from service.lifecycle.configuration import (
     ConfigurationFile,
     ModelConfiguration,
 )
-from service.lifecycle.draining import Drains
 from service.lifecycle.policy import Action, State, move_labels, plan
 from service.lifecycle.problems import unmet_wishes
 from service.lifecycle.retries import FailedLoads
-from service.lifecycle.transitions import Load, VersionTransitions
+from service.lifecycle.transitions import VersionTransitions
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +27,8 @@ class ModelLifecycle:
         name: The model.
         repository: Where its versions are.
         catalog: Where what is loaded is entered.
-        load: Makes a servable of a version; raises if it must not serve.
-        drains: Where servables end that are no longer wanted.
         failures: Remembers what failed.
-        on_change: Called after every change of a version's status.
+        transitions: Carries out what is decided.
     """
 
     def __init__(
@@ -39,18 +36,14 @@ class ModelLifecycle:
         name: str,
         repository: ModelRepository,
         catalog: Catalog,
-        load: Load,
-        drains: Drains,
         failures: FailedLoads,
-        on_change: Callable[[VersionStatus], None],
+        transitions: VersionTransitions,
     ) -> None:
         self.name = name
         self.held_back = False
         self._repository = repository
         self._catalog = catalog
-        self._transitions = VersionTransitions(
-            name, repository, catalog, load, drains, failures, on_change
-        )
+        self._transitions = transitions
         self._file = ConfigurationFile(repository.root / name / CONFIGURATION_FILE)
         self._listed: set[int] = set()
         self._failures = failures

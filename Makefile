@@ -41,6 +41,10 @@ serve: setup  ## serve the models under REPOSITORY, by default the demo's
 bench: setup  ## measure against the bare session and a bare echo; writes docs/performance.md
 	$(BIN)/python -m bench.performance
 
+bench-openvino: setup  ## the same with OpenVINO for x86 processors of any maker; writes docs/performance-openvino.md
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps --upgrade --target .cache/openvino onnxruntime-openvino
+	PYTHONPATH=.cache/openvino $(BIN)/python -m bench.performance --only openvino --report docs/performance-openvino.md
+
 drills-load: setup  ## overload, memory and threads, measured; writes docs/drills
 	$(BIN)/python -m bench.overload
 	$(BIN)/python -m bench.memory

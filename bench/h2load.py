@@ -1,4 +1,4 @@
-"""h2load as a gRPC client: one request, again and again, as fast as the server answers.
+"""h2load as a gRPC client: one request, again and again, in a closed loop or at a rate.
 
 h2load (of nghttp2) costs little processor time, so that the server keeps the cores for itself. It
 counts every answer that arrives; whether gRPC called it an error, the server's metrics have to say.
@@ -10,6 +10,7 @@ import re
 import shutil
 import struct
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,8 +62,47 @@ def load(
         seconds: For how long; a second more is spent to warm up.
         cores: The cores that the client may run on; None for all.
     """
-    command = ["h2load", "--clients", concurrency, "--max-concurrent-streams", 1]
-    command += ["--duration", f"{seconds * 1000:.0f}ms", "--warm-up-time", 1, "--data", request]
+    words = ["--clients", concurrency, "--max-concurrent-streams", 1]
+    words += ["--duration", f"{seconds * 1000:.0f}ms", "--warm-up-time", 1]
+    return _parse(_run(address, method, request, words, cores))
+
+
+def load_at_rate(
+    address: str,
+    method: str,
+    request: Path,
+    *,
+    requests_per_second: float,
+    seconds: float,
+    deadline_seconds: float,
+) -> list[float]:
+    """Send at even distances over one connection, whether or not answers come: an open loop.
+
+    Args:
+        address: Host and port.
+        method: Full name of the method.
+        request: A file of `write_request`.
+        requests_per_second: How many are sent.
+        seconds: For how long; then it is waited for the answers that are missing.
+        deadline_seconds: The deadline that each request carries.
+
+    Returns:
+        Seconds that each request took, whatever its answer, in ascending order.
+    """
+    count = round(requests_per_second * seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "requests.log"
+        words = ["--clients", 1, "--max-concurrent-streams", count, "--requests", count]
+        words += ["--rps", requests_per_second, "--log-file", log]
+        words += ["--header", f"grpc-timeout: {deadline_seconds * 1000:.0f}m"]
+        _parse(_run(address, method, request, words))
+        return sorted(int(line.split()[2]) / 1e6 for line in log.read_text().splitlines())
+
+
+def _run(
+    address: str, method: str, request: Path, words: list[object], cores: set[int] | None = None
+) -> str:
+    command = ["h2load", *words, "--data", request]
     command += ["--header", "content-type: application/grpc", "--header", "te: trailers"]
     pin = functools.partial(os.sched_setaffinity, 0, cores) if cores else None
     completed = subprocess.run(
@@ -72,7 +112,7 @@ def load(
         text=True,
         preexec_fn=pin,
     )
-    return _parse(completed.stdout)
+    return completed.stdout
 
 
 def _parse(text: str) -> LoadResult:

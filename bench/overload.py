@@ -3,6 +3,7 @@
 import argparse
 import statistics
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +13,14 @@ from bench.load import random_requests
 from bench.machine import machine
 from bench.networks import publish_network
 from bench.server import RunningServer, serving
+from runtime.cores import available_cores
 
 RUN = Path("runs/bench")
 DOCUMENT = Path("docs/drills/overload.md")
 CONCURRENCY = 32
 SATURATION_SECONDS = 20.0
+ROUNDS = 3
+ROUNDS_TO_COMPARE = 1
 WARM_UP_SECONDS = 3.0
 MINIMUM_SHARE = 0.90
 PROMPT_SECONDS = 0.010
@@ -26,15 +30,17 @@ MAXIMUM_GROWTH = 1.03
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the requests.
+    """What became of the requests of one round.
 
     Attributes:
+        saturation: Answers per second of the closed loops right before and after.
         seconds: What each took, as the client saw it, in ascending order.
         answered: How many were answered, as the server counted them.
         refused: How many were refused on arrival.
         growth: Resident memory after them, as a multiple of that before.
     """
 
+    saturation: float
     seconds: list[float]
     answered: int
     refused: int
@@ -49,14 +55,13 @@ class Outcome:
         before = sum(seconds <= deadline_seconds for seconds in self.seconds)
         return min(before - self.refused, self.answered)
 
-    @property
-    def prompt_share(self) -> float:
-        """Share of the refusals that came promptly.
+    def prompt_share(self, deadline_seconds: float) -> float:
+        """Share of those who got no answer in time who were told so promptly.
 
-        No answer comes as soon as that, so that who is told promptly is refused.
+        No answer comes as soon as that: whoever hears that early is refused.
         """
         prompt = sum(seconds <= PROMPT_SECONDS for seconds in self.seconds)
-        return min(prompt, self.refused) / self.refused if self.refused else 1.0
+        return prompt / max(1, len(self.seconds) - self.in_time(deadline_seconds))
 
 
 def main() -> None:
@@ -74,13 +79,56 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         repository = Path(folder)
         (repository / chosen.model).symlink_to((RUN / "repository" / chosen.model).absolute())
+        seconds, deadline_seconds = chosen.seconds, chosen.deadline_seconds
         with serving(repository, RUN / "overload.log") as server:
-            # The machine's speed drifts: what it can do is measured before and after.
-            saturations = [_saturation(server, request)]
-            rate = 2 * saturations[0]
-            outcome = _overload(server, request, rate, chosen.seconds, chosen.deadline_seconds)
-            saturations.append(_saturation(server, request))
-    _report(chosen, before, saturations, outcome)
+            outcomes = list(_rounds(server, request, ROUNDS, seconds, deadline_seconds))
+        # An execution on each core does not wait for the others where a call interrupts one.
+        with serving(
+            repository, RUN / "overload.log", "--max-concurrent-executions", available_cores()
+        ) as server:
+            on_each_core = list(
+                _rounds(server, request, ROUNDS_TO_COMPARE, seconds, deadline_seconds)
+            )
+    _report(chosen, before, outcomes, on_each_core)
+
+
+def _rounds(
+    server: RunningServer, request: Path, rounds: int, seconds: float, deadline_seconds: float
+) -> Iterator[Outcome]:
+    """Overload the server several times, each between two measurements of what it can do.
+
+    The machine's speed drifts: a closed loop and an open one are compared only side by side.
+    """
+    memory_bytes = 0
+    saturation = _saturation(server, request)
+    for _ in range(rounds):
+
+        def send(
+            duration_seconds: float, requests_per_second: float = 2 * saturation
+        ) -> list[float]:
+            return load_at_rate(
+                server.address,
+                CLASSIFY,
+                request,
+                requests_per_second=requests_per_second,
+                seconds=duration_seconds,
+                deadline_seconds=deadline_seconds,
+            )
+
+        send(WARM_UP_SECONDS)
+        memory_bytes = memory_bytes or server.resident_bytes()
+        answered, refused = _counted(server)
+        taken = send(seconds)
+        growth = server.resident_bytes() / memory_bytes
+        answered_after, refused_after = _counted(server)
+        before, saturation = saturation, _saturation(server, request)
+        yield Outcome(
+            (before + saturation) / 2,
+            taken,
+            round(answered_after - answered),
+            round(refused_after - refused),
+            growth,
+        )
 
 
 def _saturation(server: RunningServer, request: Path) -> float:
@@ -88,30 +136,6 @@ def _saturation(server: RunningServer, request: Path) -> float:
     return load(
         server.address, CLASSIFY, request, concurrency=CONCURRENCY, seconds=SATURATION_SECONDS
     ).requests_per_second
-
-
-def _overload(
-    server: RunningServer, request: Path, rate: float, seconds: float, deadline_seconds: float
-) -> Outcome:
-    def send(duration_seconds: float) -> list[float]:
-        return load_at_rate(
-            server.address,
-            CLASSIFY,
-            request,
-            requests_per_second=rate,
-            seconds=duration_seconds,
-            deadline_seconds=deadline_seconds,
-        )
-
-    send(WARM_UP_SECONDS)
-    counted = _counted(server)
-    memory_bytes = server.resident_bytes()
-    taken = send(seconds)
-    growth = server.resident_bytes() / memory_bytes
-    answered, refused = (
-        round(after - earlier) for after, earlier in zip(_counted(server), counted, strict=True)
-    )
-    return Outcome(taken, answered, refused, growth)
 
 
 def _counted(server: RunningServer) -> tuple[float, float]:
@@ -125,28 +149,37 @@ def _counted(server: RunningServer) -> tuple[float, float]:
 
 
 def _report(
-    chosen: argparse.Namespace, machine_before: str, saturations: list[float], outcome: Outcome
+    chosen: argparse.Namespace,
+    machine_before: str,
+    outcomes: list[Outcome],
+    on_each_core: list[Outcome],
 ) -> None:
-    in_time = outcome.in_time(chosen.deadline_seconds)
-    share = in_time / chosen.seconds / statistics.mean(saturations)
+    deadline_seconds = chosen.deadline_seconds
+
+    def share_of(one: Outcome) -> float:
+        in_time_per_second: float = one.in_time(deadline_seconds) / chosen.seconds
+        return in_time_per_second / one.saturation
+
+    share = statistics.median(map(share_of, outcomes))
+    prompt_share = min(one.prompt_share(deadline_seconds) for one in outcomes)
+    growth = outcomes[-1].growth
     checks = [
-        ("answered within the deadline, of the closed loop's rate", f"{share:.1%}",
+        ("answered within the deadline, of the closed loop's rate (median)", f"{share:.1%}",
          f"at least {MINIMUM_SHARE:.0%}", share >= MINIMUM_SHARE),
-        (f"refusals that took at most {PROMPT_SECONDS * 1e3:.0f} ms", f"{outcome.prompt_share:.1%}",
-         f"at least {MINIMUM_PROMPT_SHARE:.0%}", outcome.prompt_share >= MINIMUM_PROMPT_SHARE),
-        ("resident memory, after to before", f"{outcome.growth:.3f}",
-         f"at most {MAXIMUM_GROWTH}", outcome.growth <= MAXIMUM_GROWTH),
+        (f"the rest, told within {PROMPT_SECONDS * 1e3:.0f} ms (lowest)", f"{prompt_share:.1%}",
+         f"at least {MINIMUM_PROMPT_SHARE:.0%}", prompt_share >= MINIMUM_PROMPT_SHARE),
+        ("resident memory after the last, to before the first", f"{growth:.3f}",
+         f"at most {MAXIMUM_GROWTH}", growth <= MAXIMUM_GROWTH),
     ]  # fmt: skip
     write_document(
         DOCUMENT,
         "Overload",
         machine_before,
         f"`make drills-load`: {chosen.model}, prepared images over `convd.v1`, client (h2load) and "
-        f"server on the same cores. A closed loop of {CONCURRENCY} callers for "
-        f"{SATURATION_SECONDS:.0f} s gives {saturations[0]:.1f} answers per second before and "
-        f"{saturations[1]:.1f} after; the mean is its rate. In between an open loop of "
-        f"{2 * saturations[0]:.1f} requests per second for {chosen.seconds:.0f} s, each with a "
-        f"deadline of {chosen.deadline_seconds * 1e3:.0f} ms.",
+        f"server on the same cores. {ROUNDS} rounds: an open loop at twice the saturation for "
+        f"{chosen.seconds:.0f} s, each request with a deadline of {deadline_seconds * 1e3:.0f} ms. "
+        f"The saturation is what a closed loop of {CONCURRENCY} callers gets in "
+        f"{SATURATION_SECONDS:.0f} s; a round counts against the mean of that before and after.",
         table(
             ["What", "Measured", "Bound", "Kept"],
             [
@@ -155,18 +188,37 @@ def _report(
             ],
         ),
         table(
-            ["Requests", "How many"],
             [
-                ("sent", len(outcome.seconds)),
-                ("answered in time", in_time),
-                ("answered late", outcome.answered - in_time),
-                ("refused on arrival", outcome.refused),
+                "Executions",
+                "Saturation, 1/s",
+                "Sent",
+                "In time",
+                "Late",
+                "Refused",
+                "Given up",
+                "Share",
+            ],
+            [
                 (
-                    "given up at the deadline",
-                    len(outcome.seconds) - outcome.answered - outcome.refused,
-                ),
+                    executions,
+                    f"{one.saturation:.1f}",
+                    len(one.seconds),
+                    one.in_time(deadline_seconds),
+                    one.answered - one.in_time(deadline_seconds),
+                    one.refused,
+                    len(one.seconds) - one.answered - one.refused,
+                    f"{share_of(one):.1%}",
+                )
+                for executions, ones in (
+                    ("one on all cores, the default", outcomes),
+                    ("one on each core", on_each_core),
+                )
+                for one in ones
             ],
         ),
+        "Late: answered after the deadline. Refused: on arrival. Given up: at the deadline, while "
+        "waiting or running. The bounds are those of the default; an execution on each core is "
+        f"`--max-concurrent-executions {available_cores()}`, for comparison.",
     )
     if not all(kept for *_, kept in checks):
         raise SystemExit(1)

@@ -112,23 +112,35 @@ class InferenceService:
             )
 
     def prepare(
-        self, servable: Servable, sources: Sequence[ImageSource], call: Call
+        self,
+        servable: Servable,
+        sources: Sequence[ImageSource],
+        call: Call,
+        *,
+        priority: Priority = Priority.NORMAL,
     ) -> list[ImageArray | InvalidImageError]:
         """Decode and preprocess images in the calling thread.
+
+        Nothing is decoded for a request that would be refused afterwards: a server that has too
+        much to do has no time for it.
 
         Args:
             servable: Whose recipe to follow.
             sources: The images.
             call: The call that they belong to; its deadline and its end are heeded between images.
+            priority: The priority that they will be run with.
 
         Returns:
             For each image the network's input, uint8 `[height, width, channels]`, or what is wrong
             with it.
 
         Raises:
+            QueueFullError: Too many rows wait already.
             CallerGoneError: The caller cancelled.
-            DeadlineExceededError: The caller's deadline passed.
+            DeadlineExceededError: The caller's deadline passed, or would pass before the answer.
         """
+        if any(not isinstance(source, PreparedImage) for source in sources):
+            servable.batcher.check(len(sources), deadline=call.deadline, priority=priority)
         outcomes: list[ImageArray | InvalidImageError] = []
         for source in sources:
             call.check_wanted()

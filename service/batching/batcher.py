@@ -97,6 +97,28 @@ class Batcher:
         """How long the oldest row that waits now has waited; 0 where none waits."""
         return max(0.0, self._clock() - self._combiner.oldest_arrival())
 
+    def check(
+        self, size: int, *, deadline: float | None = None, priority: Priority = Priority.NORMAL
+    ) -> None:
+        """Refuse a request before its rows are made, if they would be refused anyway.
+
+        Args:
+            size: How many rows it will have.
+            deadline: As for `submit`.
+            priority: As for `submit`.
+
+        Raises:
+            UnavailableError: The batcher is draining or closed.
+            QueueFullError: The rows do not fit into the queue.
+            DeadlineExceededError: The deadline would pass before the answer.
+        """
+        until = math.inf if deadline is None else deadline
+        try:
+            self._combiner.check(size, self._clock(), until, priority)
+        except (QueueFullError, DeadlineExceededError):
+            self._observer.rejected(size)
+            raise
+
     def submit(
         self,
         rows: Rows,

@@ -33,6 +33,11 @@ class CachingBatcher(Batcher):
         self._cache = cache
         self._on_look_up = on_look_up
 
+    def check(
+        self, size: int, *, deadline: float | None = None, priority: Priority = Priority.NORMAL
+    ) -> None:
+        """Refuse nobody: whether the answers are known, only the rows can tell."""
+
     def submit(
         self,
         rows: Rows,

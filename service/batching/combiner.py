@@ -57,6 +57,17 @@ class Combiner:
         self._schedule = schedule
         schedule.slots.connect(self._take_grant)
 
+    def check(self, size: int, now: float, deadline: float, priority: Priority) -> None:
+        """Refuse a request whose rows would be refused if they arrived now.
+
+        Raises:
+            UnavailableError: Draining or closed.
+            QueueFullError: The rows do not fit.
+            DeadlineExceededError: There is no time left to answer.
+        """
+        with self._lock:
+            self._schedule.check(size, now, deadline, priority)
+
     def arrive(
         self,
         rows: Rows,

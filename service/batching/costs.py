@@ -2,13 +2,13 @@
 
 The cost is modelled as a fixed part and a part for each row, as Nexus does (Shen et al., "Nexus: A
 GPU Cluster Engine for Accelerating DNN-Based Video Analysis", SOSP 2019). The two are fitted by
-exponentially weighted least squares; the margin follows the mean deviation, as TCP's timeout does
-(Jacobson, "Congestion Avoidance and Control", SIGCOMM 1988).
+exponentially weighted least squares; the margin is four mean deviations, as in TCP's timeout
+(Jacobson, "Congestion Avoidance and Control", SIGCOMM 1988; RFC 6298).
 """
 
 MEAN_WEIGHT = 1 / 16
 DEVIATION_WEIGHT = 1 / 4
-DEVIATIONS_OF_MARGIN = 2.0
+DEVIATIONS_OF_MARGIN = 4.0
 LEAST_VARIANCE = 0.01
 
 

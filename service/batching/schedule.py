@@ -64,6 +64,23 @@ class Schedule:
         """Whether nothing waits or runs, and nothing will."""
         return not (self.accepting or self.slots.busy or self.queue.waiting_rows)
 
+    def check(self, size: int, now: float, deadline: float, priority: Priority) -> None:
+        """Refuse a request whose rows would be refused if they arrived now.
+
+        Raises:
+            UnavailableError: Draining or closed.
+            QueueFullError: The rows do not fit.
+            DeadlineExceededError: There is no time left to answer.
+        """
+        if not self.accepting:
+            raise UnavailableError("the model is about to be unloaded: try again")
+        if self.slots.idle:
+            return
+        # Somebody has to be there when the cores come, or a wrong estimate would stand for ever.
+        if deadline != math.inf and (self.queue.waiting_rows or not self.slots.in_line):
+            self._admission.check(size, now, deadline, priority)
+        self.queue.check_room(size)
+
     def arrive(
         self,
         rows: Rows,
@@ -83,31 +100,27 @@ class Schedule:
             DeadlineExceededError: There is no time left to answer.
         """
         size = len(rows)
-        if not self.accepting:
-            raise UnavailableError("the model is about to be unloaded: try again")
+        self.check(size, now, deadline, priority)
         slots = self.slots
         needs_slot = bool(slots.idle)
-        if needs_slot:
-            if (
-                not self.queue.waiting_rows
-                and not self._max_queue_delay_seconds
-                and size <= self._max_batch_size
-            ):
-                slot = slots.take()
-                if not slots.ask(slot, now):
-                    needs_slot = False
-                elif self.company and size <= self.queue.max_rows:
-                    entry = Entry(rows, now, deadline, priority, trace)
-                    self.queue.push(entry)
-                    self._give(slot)
-                    return entry
-                else:
-                    slot.started_at = now
-                    slot.rows = size
-                    return slot
-        # Somebody has to be there when the cores come, or a wrong estimate would stand for ever.
-        elif deadline != math.inf and (self.queue.waiting_rows or not slots.in_line):
-            self._admission.check(size, now, deadline, priority)
+        if (
+            needs_slot
+            and not self.queue.waiting_rows
+            and not self._max_queue_delay_seconds
+            and size <= self._max_batch_size
+        ):
+            slot = slots.take()
+            if not slots.ask(slot, now):
+                needs_slot = False
+            elif self.company and size <= self.queue.max_rows:
+                entry = Entry(rows, now, deadline, priority, trace)
+                self.queue.push(entry)
+                self._give(slot)
+                return entry
+            else:
+                slot.started_at = now
+                slot.rows = size
+                return slot
         entry = Entry(rows, now, deadline, priority, trace)
         self.queue.push(entry)
         if self._gathering is not None:

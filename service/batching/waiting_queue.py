@@ -54,17 +54,25 @@ class WaitingQueue:
         for entry in self._high if priority is Priority.HIGH else self.in_order():
             yield entry.deadline, entry.size - entry.collected
 
+    def check_room(self, size: int) -> None:
+        """Refuse rows that do not fit.
+
+        Raises:
+            QueueFullError: They do not.
+        """
+        if self.waiting_rows + size > self.max_rows:
+            raise QueueFullError(
+                f"{self.waiting_rows} rows wait and at most {self.max_rows} may: no room for "
+                f"{size} more. Try again after a pause, or raise max_queue_size"
+            )
+
     def push(self, entry: Entry) -> None:
         """Let an entry wait.
 
         Raises:
             QueueFullError: Its rows do not fit; nothing has changed.
         """
-        if self.waiting_rows + entry.size > self.max_rows:
-            raise QueueFullError(
-                f"{self.waiting_rows} rows wait and at most {self.max_rows} may: no room for "
-                f"{entry.size} more. Try again after a pause, or raise max_queue_size"
-            )
+        self.check_room(entry.size)
         if not self.waiting_rows:
             self.earliest_deadline = math.inf
         self.earliest_deadline = min(self.earliest_deadline, entry.deadline)

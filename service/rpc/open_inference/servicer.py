@@ -207,21 +207,27 @@ class OpenInferenceServicer(AdministrationServicer):
                 servable.manifest.preprocessing.output_shape,
                 self._inference.check_image_count,
             )
+            priority = Priority.HIGH if wanted.priority == Priority.HIGH else Priority.NORMAL
             answer = self._inference.infer(
                 servable,
-                self._rows(servable, wanted.images, call),
+                self._rows(servable, wanted.images, call, priority),
                 call,
-                priority=Priority.HIGH if wanted.priority == Priority.HIGH else Priority.NORMAL,
+                priority=priority,
                 timeout_seconds=wanted.timeout_seconds,
             )
             return _response(request, servable, wanted, answer)
 
     def _rows(
-        self, servable: Servable, images: NDArray[np.uint8] | list[bytes], call: Call
+        self,
+        servable: Servable,
+        images: NDArray[np.uint8] | list[bytes],
+        call: Call,
+        priority: Priority,
     ) -> NDArray[np.uint8]:
         if isinstance(images, np.ndarray):
             return images
-        outcomes = self._inference.prepare(servable, [EncodedImage(file) for file in images], call)
+        sources = [EncodedImage(file) for file in images]
+        outcomes = self._inference.prepare(servable, sources, call, priority=priority)
         prepared = []
         for index, outcome in enumerate(outcomes):
             if isinstance(outcome, InvalidImageError):

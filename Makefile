@@ -45,7 +45,7 @@ bench-openvino: setup  ## the same with OpenVINO for x86 processors of any maker
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps --upgrade --target .cache/openvino onnxruntime-openvino
 	PYTHONPATH=.cache/openvino $(BIN)/python -m bench.performance --only openvino --report docs/performance-openvino.md
 
-drills-load: setup  ## overload, memory and threads, measured; writes docs/drills
+drills-load: setup  ## overload, memory and threads, measured (needs h2load); writes docs/drills
 	$(BIN)/python -m bench.overload
 	$(BIN)/python -m bench.memory
 	$(BIN)/python -m bench.threads

@@ -5,6 +5,7 @@ import statistics
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bench.document import table, write_document
@@ -102,23 +103,18 @@ def _rounds(
     memory_bytes = 0
     saturation = _saturation(server, request)
     for _ in range(rounds):
-
-        def send(
-            duration_seconds: float, requests_per_second: float = 2 * saturation
-        ) -> list[float]:
-            return load_at_rate(
-                server.address,
-                CLASSIFY,
-                request,
-                requests_per_second=requests_per_second,
-                seconds=duration_seconds,
-                deadline_seconds=deadline_seconds,
-            )
-
-        send(WARM_UP_SECONDS)
+        send = partial(
+            load_at_rate,
+            server.address,
+            CLASSIFY,
+            request,
+            requests_per_second=2 * saturation,
+            deadline_seconds=deadline_seconds,
+        )
+        send(seconds=WARM_UP_SECONDS)
         memory_bytes = memory_bytes or server.resident_bytes()
         answered, refused = _counted(server)
-        taken = send(seconds)
+        taken = send(seconds=seconds)
         growth = server.resident_bytes() / memory_bytes
         answered_after, refused_after = _counted(server)
         before, saturation = saturation, _saturation(server, request)

@@ -2,13 +2,12 @@
 
 import argparse
 import random
-import tempfile
 from pathlib import Path
 
 from bench.document import table, write_document
 from bench.load import OK, Load, random_requests, run_load
 from bench.machine import machine
-from bench.networks import publish_network
+from bench.networks import repository_of_one
 from bench.server import RunningServer, serving
 
 RUN = Path("runs/bench")
@@ -25,11 +24,11 @@ def main() -> None:
     options.add_argument("--requests", type=int, default=100_000)
     chosen = options.parse_args()
     before = machine()
-    with tempfile.TemporaryDirectory() as folder:
-        publish_network(RUN / "repository", "lenet5")
-        (Path(folder) / "lenet5").symlink_to((RUN / "repository" / "lenet5").absolute())
-        with serving(Path(folder), RUN / "memory.log") as server:
-            _measure(server, chosen.requests, before)
+    with (
+        repository_of_one(RUN / "repository", "lenet5") as repository,
+        serving(repository, RUN / "memory.log") as server,
+    ):
+        _measure(server, chosen.requests, before)
 
 
 def _measure(server: RunningServer, requests: int, before: str) -> None:

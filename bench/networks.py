@@ -1,5 +1,8 @@
 """The networks that are measured: their size matters, not what they have learned."""
 
+import contextlib
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +86,12 @@ def publish_network(repository: Path, architecture: str) -> None:
         examples_name="noise",
     )
     publish(source, ModelRepository(repository), architecture)
+
+
+@contextlib.contextmanager
+def repository_of_one(repository: Path, architecture: str) -> Iterator[Path]:
+    """A repository with nothing but one network, published in `repository` where it is missing."""
+    publish_network(repository, architecture)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / architecture).symlink_to((repository / architecture).absolute())
+        yield Path(folder)

@@ -2,7 +2,6 @@
 
 import argparse
 import statistics
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +11,7 @@ from bench.document import table, write_document
 from bench.h2load import CLASSIFY, check_installed, load, load_at_rate, write_request
 from bench.load import random_requests
 from bench.machine import machine
-from bench.networks import publish_network
+from bench.networks import repository_of_one
 from bench.server import RunningServer, serving
 from runtime.cores import available_cores
 
@@ -74,12 +73,9 @@ def main() -> None:
     chosen = options.parse_args()
     check_installed()
     before = machine()
-    publish_network(RUN / "repository", chosen.model)
     message = random_requests(chosen.model, (224, 224, 3))[0].SerializeToString()
     request = write_request(RUN / f"{chosen.model}.request", message)
-    with tempfile.TemporaryDirectory() as folder:
-        repository = Path(folder)
-        (repository / chosen.model).symlink_to((RUN / "repository" / chosen.model).absolute())
+    with repository_of_one(RUN / "repository", chosen.model) as repository:
         seconds, deadline_seconds = chosen.seconds, chosen.deadline_seconds
         with serving(repository, RUN / "overload.log") as server:
             outcomes = list(_rounds(server, request, ROUNDS, seconds, deadline_seconds))

@@ -1,11 +1,8 @@
 """How near convd comes to what its engine and its transport can do, in alternating rounds."""
 
 import argparse
-import contextlib
 import statistics
-import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +14,7 @@ from bench.document import table, write_document
 from bench.h2load import CLASSIFY, check_installed, load, write_request
 from bench.load import random_requests
 from bench.machine import machine
-from bench.networks import publish_network
+from bench.networks import repository_of_one
 from bench.profile import profile_server
 from bench.server import RunningServer, echoing, serving
 from runtime.buckets import batch_buckets
@@ -103,7 +100,7 @@ def _compare_session(
         0, 256, (MAX_BATCH_SIZE, *IMAGE_SHAPES[RESNET]), dtype=np.uint8
     )
     limits, rates = [], []
-    with _one_model(RESNET) as repository:
+    with repository_of_one(RUN / "repository", RESNET) as repository:
         model = (repository / RESNET / "1" / MODEL_FILE).read_bytes()
         session = _bare_session(model, provider)
         best = max(batch_buckets(MAX_BATCH_SIZE), key=lambda rows: _rate(session, images[:rows], 1))
@@ -129,7 +126,7 @@ def _compare_echo(rounds: int, seconds: float) -> Comparison:
     request = _request(LENET)
     flags = ("--provider", "cpu")
     with (
-        _one_model(LENET) as repository,
+        repository_of_one(RUN / "repository", LENET) as repository,
         echoing(RUN / "bench-echo.log", cores=server_cores) as echo,
         serving(repository, RUN / "bench-lenet.log", *flags, cores=server_cores) as server,
     ):
@@ -151,15 +148,6 @@ def _compare_echo(rounds: int, seconds: float) -> Comparison:
     return Comparison(
         what, "a bare grpc.server echo", limits, rates, BOUNDS["lenet"], notes, profile.table()
     )
-
-
-@contextlib.contextmanager
-def _one_model(model: str) -> Iterator[Path]:
-    """A repository with nothing but one model."""
-    publish_network(RUN / "repository", model)
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / model).symlink_to((RUN / "repository" / model).absolute())
-        yield Path(folder)
 
 
 def _bare_session(model: bytes, provider: ExecutionProvider) -> ort.InferenceSession:

@@ -105,11 +105,11 @@ class Session:
         probabilities, logits = self._session.run(["probabilities", "logits"], {"image": images})
         return probabilities, logits
 
-    def turn(self) -> AbstractContextManager[None]:
-        """Wait for the cores of one inference, and keep them while in the context."""
+    def turn(self, executions: int = 1) -> AbstractContextManager[None]:
+        """Wait for the cores of one inference or of several, and keep them while in the context."""
         if self.cores is None:
             return nullcontext()
-        return self.cores.budget.take(self.cores.threads)
+        return self.cores.budget.take(executions * self.cores.threads)
 
     def _is_small(self) -> bool:
         shape = self._session.get_inputs()[0].shape[1:]

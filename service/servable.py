@@ -19,7 +19,8 @@ from service.lifecycle.configuration import ModelConfiguration
 from service.metrics import Metrics, VersionMetrics
 from service.response_cache import ResponseCache
 from service.settings import ServerSettings
-from service.warmup import BatchCost, seeded_costs, warm_up
+from service.streams import Streams, faster_streams
+from service.warmup import BatchCost, engine_of, warm_up
 
 
 class Servable:
@@ -31,6 +32,8 @@ class Servable:
         manifest: The artifact's manifest.
         proven: The loaded network, with its proof.
         costs: What a batch of each size costs here.
+        streams: What runs batches, a core each, while requests are many; None where they are run as
+            when requests are few.
         batcher: Runs rows of many requests together.
         metrics: Where it counts what it does.
         settings: The server's settings, with the model's own in place of them.
@@ -43,6 +46,7 @@ class Servable:
         manifest: Manifest,
         proven: ProvenSession,
         costs: tuple[BatchCost, ...],
+        streams: Streams | None,
         batcher: Batcher,
         metrics: VersionMetrics,
         settings: ServerSettings,
@@ -58,6 +62,7 @@ class Servable:
         self.golden_difference = proven.golden_difference
         self.refusals = proven.refusals
         self.costs = costs
+        self.streams = streams
         self.batcher = batcher
         self.metrics = metrics
         self.settings = settings
@@ -100,8 +105,14 @@ class Servable:
             f"({len(self.manifest.labels)} classes, {proof}{quality})"
         ]
         lines += [f"  not on {refusal}" for refusal in self.refusals]
-        rates = ", ".join(f"{cost.rows}: {cost.images_per_second:.0f}" for cost in self.costs)
-        return "\n".join([*lines, f"  images per second by batch size: {rates}"])
+        lines.append(f"  images per second by batch size: {_rates(self.costs)}")
+        if self.streams is not None:
+            executions = self.streams.session.max_concurrent_executions
+            lines.append(
+                f"  under load {executions} batches at a time, a core each: "
+                f"{_rates(self.streams.costs)}"
+            )
+        return "\n".join(lines)
 
 
 class ServableLoader:
@@ -161,6 +172,7 @@ class ServableLoader:
         )
         session = proven.session
         costs = warm_up(session, artifact.manifest.preprocessing.output_shape)
+        streams = faster_streams(artifact, session, costs, settings)
         version_metrics = self._metrics.for_version(name, version, artifact.manifest)
         make_batcher: Callable[..., Batcher] = Batcher
         if self._cache is not None:
@@ -168,17 +180,22 @@ class ServableLoader:
                 CachingBatcher, cache=self._cache, on_look_up=version_metrics.cache_looked_up
             )
         batcher = make_batcher(
-            session.run,
-            max_batch_size=settings.max_batch_size,
+            engine_of(session, costs, settings.max_batch_size),
+            streams and streams.engine,
             max_queue_size=settings.max_queue_size,
             max_queue_delay_seconds=settings.max_queue_delay_seconds,
-            max_concurrent_executions=session.max_concurrent_executions,
             observer=version_metrics,
-            costs=seeded_costs(costs),
-            cores=session.cores,
         )
         return Servable(
-            name, version, artifact.manifest, proven, costs, batcher, version_metrics, settings
+            name,
+            version,
+            artifact.manifest,
+            proven,
+            costs,
+            streams,
+            batcher,
+            version_metrics,
+            settings,
         )
 
     def _load(self, settings: ServerSettings, model: bytes, provider: ExecutionProvider) -> Session:
@@ -191,3 +208,7 @@ class ServableLoader:
             gpu_memory_limit_bytes=settings.gpu_memory_limit_bytes,
             cores=self._cores,
         )
+
+
+def _rates(costs: tuple[BatchCost, ...]) -> str:
+    return ", ".join(f"{cost.rows}: {cost.images_per_second:.0f}" for cost in costs)

@@ -18,7 +18,6 @@ somebody is there when they come.
 
 from collections.abc import Iterable
 
-from service.batching.costs import BatchCosts
 from service.batching.entry import Priority
 from service.batching.planning import BatchPlan, ExpectedSeconds, Waiting, efficient_rows
 from service.batching.slots import Slots
@@ -34,20 +33,16 @@ class Admission:
 
     Args:
         queue: Those who wait.
-        slots: When they can run; none is idle during a check.
-        costs: Measured cost by batch size.
-        max_batch_size: Most rows of one batch.
+        slots: When they can run, and on what; none is free during a check.
     """
 
-    def __init__(
-        self, queue: WaitingQueue, slots: Slots, costs: BatchCosts, max_batch_size: int
-    ) -> None:
+    def __init__(self, queue: WaitingQueue, slots: Slots) -> None:
         self._queue = queue
         self._slots = slots
-        self._costs = costs
-        self._max_batch_size = max_batch_size
 
-    def check(self, size: int, now: float, deadline: float, priority: Priority) -> None:
+    def check(
+        self, size: int, now: float, deadline: float, priority: Priority, *, streaming: bool
+    ) -> None:
         """Refuse an arriving entry that cannot be answered before its deadline.
 
         Args:
@@ -55,27 +50,30 @@ class Admission:
             now: The time, in seconds of the monotonic clock.
             deadline: Its deadline, on the same clock.
             priority: Its level of priority.
+            streaming: Whether its batch will begin in streams.
 
         Raises:
             DeadlineExceededError: It would be answered after its deadline.
         """
-        asks_at = self._slots.asks_at(now, self._costs.expected_seconds)
+        engine = self._slots.engine_for(streaming=streaming)
+        ready_times = self._slots.ready_times(now, streaming=streaming)
+
+        def turn_seconds(rows: int) -> float:
+            return self._slots.wait_seconds + engine.costs.expected_seconds(rows)
+
         rows = self._queue.rows_ahead(priority) + size
-        batches = -(-rows // self._max_batch_size)
-        ends_at = asks_at + batches * self._turn_seconds(min(rows, self._max_batch_size))
+        batches = -(-rows // engine.max_batch_size)
+        ends_at = ready_times[0] + batches * turn_seconds(min(rows, engine.max_batch_size))
         if ends_at <= min(deadline, self._queue.earliest_deadline):
             return
         check_deadline(
             now,
             (deadline, size),
             self._queue.waiting_before(priority),
-            BatchPlan(asks_at, self._max_batch_size, self._slots.count, self._turn_seconds),
-            self._max_batch_size,
-            self._turn_seconds,
+            BatchPlan(ready_times, engine.max_batch_size, turn_seconds),
+            engine.max_batch_size,
+            turn_seconds,
         )
-
-    def _turn_seconds(self, rows: int) -> float:
-        return self._slots.wait_seconds + self._costs.expected_seconds(rows)
 
 
 def check_deadline(

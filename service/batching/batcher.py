@@ -5,20 +5,10 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from runtime.cores import CoreShare
 from service.batching.cancellation import Cancellation
 from service.batching.combiner import Combiner
-from service.batching.costs import BatchCosts
-from service.batching.entry import (
-    GONE,
-    LATE,
-    BatchedResult,
-    Entry,
-    EntryState,
-    Outputs,
-    Priority,
-    Rows,
-)
+from service.batching.engine import Engine, Rows
+from service.batching.entry import GONE, LATE, BatchedResult, Entry, EntryState, Priority
 from service.batching.observer import BatchObserver, EntryTrace
 from service.batching.schedule import Schedule
 from service.errors import (
@@ -30,57 +20,41 @@ from service.errors import (
 
 
 class Batcher:
-    """Combines rows of concurrent requests into batches for one engine.
+    """Combines rows of concurrent requests into batches.
 
     Args:
-        run: The engine: takes uint8 `[batch, height, width, channels]`, returns a tuple of float32
-            arrays `[batch, ...]`. It must not keep its argument.
-        max_batch_size: Most rows of one batch. Larger entries are split.
+        engine: What runs the batches. Entries larger than one are split.
+        streams: What runs them while requests are many, a core each; None for the same engine.
         max_queue_size: Most rows that may wait.
-        max_concurrent_executions: Batches that may run at the same time.
-        max_queue_delay_seconds: How long rows may wait for others to join them; 0 for not at all.
+        max_queue_delay_seconds: How long rows may wait for others to join them; 0 for not at all,
+            which it has to be where there are streams.
         clock: A monotonic clock, in seconds.
         observer: Hears what happens, for metrics.
-        costs: What is known already of the cost by batch size, as from warm-up.
-        cores: What each batch takes from the cores that engines share; None where it takes none.
     """
 
     def __init__(
         self,
-        run: Callable[[Rows], Outputs],
+        engine: Engine,
+        streams: Engine | None = None,
         *,
-        max_batch_size: int,
         max_queue_size: int,
-        max_concurrent_executions: int = 1,
         max_queue_delay_seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         observer: BatchObserver | None = None,
-        costs: BatchCosts | None = None,
-        cores: CoreShare | None = None,
     ) -> None:
-        if min(max_batch_size, max_concurrent_executions) < 1:
-            raise ValueError("max_batch_size and max_concurrent_executions have to be 1 or more")
         if min(max_queue_size, max_queue_delay_seconds) < 0:
             raise ValueError("max_queue_size and max_queue_delay_seconds have to be 0 or more")
-        self._max_entry_size = max(max_batch_size, max_queue_size)
+        self._max_entry_size = max(engine.max_batch_size, max_queue_size)
         self._clock = clock
         self._observer = observer or BatchObserver()
         schedule = Schedule(
-            max_batch_size=max_batch_size,
+            engine,
+            streams,
             max_queue_size=max_queue_size,
-            max_concurrent_executions=max_concurrent_executions,
             max_queue_delay_seconds=max_queue_delay_seconds,
-            costs=costs or BatchCosts(),
-            cores=cores,
         )
         self._queue = schedule.queue
-        self._combiner = Combiner(
-            run,
-            schedule,
-            gathers=max_queue_delay_seconds > 0,
-            clock=clock,
-            observer=self._observer,
-        )
+        self._combiner = Combiner(schedule, clock=clock, observer=self._observer)
 
     @property
     def waiting_rows(self) -> int:

@@ -7,7 +7,8 @@ import numpy as np
 
 from service.batching.batcher import Batcher
 from service.batching.cancellation import Cancellation
-from service.batching.entry import BatchedResult, Priority, Rows
+from service.batching.engine import Rows
+from service.batching.entry import BatchedResult, Priority
 from service.batching.observer import EntryTrace
 from service.response_cache import ResponseCache, content_key
 

@@ -17,8 +17,8 @@ from contextlib import nullcontext
 
 import numpy as np
 
-from runtime.cores import CoreShare
-from service.batching.entry import FAILED, Entry, EntryState, Outputs, Priority, Rows
+from service.batching.engine import Engine, Outputs, Rows
+from service.batching.entry import FAILED, Entry, EntryState, Priority
 from service.batching.observer import BatchObserver, EntryTrace
 from service.batching.schedule import Schedule
 from service.batching.slots import Slot
@@ -28,33 +28,25 @@ _UNTRACED = nullcontext()
 
 
 class Combiner:
-    """Runs rows of many threads in one engine.
+    """Runs rows of many threads together.
 
     Args:
-        run: The engine.
-        schedule: Says who runs; from now on it is used under the combiner's lock only.
-        gathers: Whether the schedule lets rows wait for others to join them.
+        schedule: Says who runs, and on which engine; from now on it is used under a lock only.
         clock: A monotonic clock, in seconds.
         observer: Hears of each batch.
     """
 
     def __init__(
         self,
-        run: Callable[[Rows], Outputs],
         schedule: Schedule,
         *,
-        gathers: bool,
         clock: Callable[[], float],
         observer: BatchObserver,
     ) -> None:
-        self._run = run
-        self._gathers = gathers
         self._clock = clock
         self._observer = observer
-        self._quiet = threading.Event()
-        # The lock guards the schedule, and with it every entry.
-        self._lock = threading.Lock()
         self._schedule = schedule
+        self._lock = _ScheduleLock(schedule)
         schedule.slots.connect(self._take_grant)
 
     def check(self, size: int, now: float, deadline: float, priority: Priority) -> None:
@@ -98,13 +90,11 @@ class Combiner:
             InferenceFailedError: The engine failed.
         """
         started_at = slot.started_at
-        outcome = self._execute([rows], len(rows), [trace] if trace is not None else [])
+        traces = [trace] if trace is not None else []
+        outcome = self._execute(slot.engine, [rows], len(rows), traces)
         with self._lock:
             now = self._clock()
             self._schedule.finish_alone(slot, outcome, now)
-            surplus = self._conclude()
-        if surplus is not None:
-            surplus.release()
         if isinstance(outcome, BaseException):
             if isinstance(outcome, Exception):
                 raise InferenceFailedError(FAILED) from outcome
@@ -126,22 +116,17 @@ class Combiner:
                             self._schedule.queue.drop(entry, EntryState.EXPIRED, now)
                             # A slot may have come with the deadline: it has to be passed on.
                             slot = entry.slot
-                            self._note_quiet()
                 if slot is not None:
                     self._lead(entry, slot)
         except BaseException:
             with self._lock:
                 self._schedule.abandon(entry, self._clock())
-                surplus = self._conclude()
-            if surplus is not None:
-                surplus.release()
             raise
 
     def cancel(self, entry: Entry) -> None:
         """Take an entry out and wake its thread; does nothing once it is settled."""
         with self._lock:
             self._schedule.drop(entry, EntryState.CANCELLED, self._clock())
-            self._note_quiet()
 
     def oldest_arrival(self) -> float:
         """When the entry that waits longest arrived; infinity if none waits."""
@@ -152,9 +137,8 @@ class Combiner:
         """Refuse arrivals, and wait until nothing waits or runs; False if that takes too long."""
         with self._lock:
             self._schedule.accepting = False
-            self._schedule.stop_gathering()
-            self._note_quiet()
-        return self._quiet.wait(timeout_seconds)
+            self._schedule.gathering.stop()
+        return self._lock.quiet.wait(timeout_seconds)
 
     def close(self) -> None:
         """Refuse arrivals and those that wait."""
@@ -166,21 +150,17 @@ class Combiner:
             # Nobody will ask for cores. This also breaks the cycle of references, so that the
             # engine's memory is free as soon as nobody holds the batcher.
             self._schedule.slots.connect(None)
-            self._note_quiet()
 
     def _take_grant(self) -> None:
         """Let a slot run whose cores have come. Called in any thread, without the lock."""
         with self._lock:
             self._schedule.grant(self._clock())
-            surplus = self._conclude()
-        if surplus is not None:
-            surplus.release()
 
     def _lead(self, entry: Entry, slot: Slot) -> None:
         """Run batches in a slot for as long as it stays with this thread."""
         leading = True
         while leading:
-            if self._gathers:
+            if self._schedule.gathering.wanted:
                 self._gather(entry)
             elif self._schedule.company:
                 # Threads that are about to bring rows often wait for the core, or for the
@@ -189,29 +169,23 @@ class Combiner:
             with self._lock:
                 started_at = self._clock()
                 batch = self._schedule.start(entry, slot, started_at)
-                surplus = self._conclude()
-            if surplus is not None:
-                surplus.release()
             if batch is None:
                 return
-            outcome = self._execute(batch.arrays, batch.rows, batch.traces)
+            outcome = self._execute(slot.engine, batch.arrays, batch.rows, batch.traces)
             with self._lock:
                 ended_at = self._clock()
                 leading = self._schedule.finish(entry, slot, batch, outcome, ended_at)
-                surplus = self._conclude()
-            if surplus is not None:
-                surplus.release()
             if not isinstance(outcome, BaseException):
                 self._observer.batch_executed(batch.rows, ended_at - started_at)
             elif not isinstance(outcome, Exception):
                 raise outcome
 
     def _execute(
-        self, arrays: list[Rows], rows: int, traces: list[EntryTrace]
+        self, engine: Engine, arrays: list[Rows], rows: int, traces: list[EntryTrace]
     ) -> Outputs | BaseException:
         try:
             with traces[0].batch(traces, rows) if traces else _UNTRACED:
-                outputs = self._run(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
+                outputs = engine.run(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
             for output in outputs:
                 if len(output) != rows:
                     raise ValueError(f"the engine answered {len(output)} rows to {rows}")
@@ -223,25 +197,43 @@ class Combiner:
     def _gather(self, entry: Entry) -> None:
         """Let other rows join those that wait, for as long as the schedule says."""
         with self._lock:
-            seconds = self._schedule.start_gathering(entry, self._clock())
+            # Who drains lets nobody wait for those who will not come.
+            accepting = self._schedule.accepting
+            seconds = self._schedule.gathering.start(entry, self._clock()) if accepting else 0.0
         if seconds > 0:
             told = entry.wake.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
             with self._lock:
-                self._schedule.end_gathering(entry, told=told)
+                self._schedule.gathering.end(entry, told=told)
 
     def _timeout_seconds(self, entry: Entry) -> float:
         if entry.deadline == math.inf:
             return -1
         return min(max(entry.deadline - self._clock(), 0.0), threading.TIMEOUT_MAX)
 
-    def _conclude(self) -> CoreShare | None:
-        """End a use of the schedule; cores that it returns are to be released without the lock.
 
-        Releasing calls the combiners whose turn has come, each of which takes its own lock.
-        """
-        self._note_quiet()
-        return self._schedule.slots.take_surplus()
+class _ScheduleLock:
+    """Guards a schedule, and with it every entry, and passes on what came of each use.
 
-    def _note_quiet(self) -> None:
+    Args:
+        schedule: The schedule.
+
+    Attributes:
+        quiet: Set once nothing waits or runs, and nothing will.
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.quiet = threading.Event()
+        self._schedule = schedule
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
         if self._schedule.quiet:
-            self._quiet.set()
+            self.quiet.set()
+        surplus = self._schedule.slots.take_surplus()
+        self._lock.release()
+        if surplus is not None:
+            # This calls the combiners whose turn has come, each of which takes its own lock.
+            surplus.release()

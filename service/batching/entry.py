@@ -6,8 +6,8 @@ import threading
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from service.batching.engine import Outputs, Rows
 from service.batching.observer import EntryTrace
 from service.batching.slots import Slot
 from service.errors import (
@@ -16,9 +16,6 @@ from service.errors import (
     InferenceFailedError,
     UnavailableError,
 )
-
-Rows = NDArray[np.uint8]
-Outputs = tuple[NDArray[np.float32], ...]
 
 LATE = "the deadline passed before the answer was ready"
 GONE = "the caller has gone"

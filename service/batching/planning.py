@@ -1,5 +1,6 @@
 """How the rows that wait are cut into batches, so that as many deadlines as possible are kept."""
 
+import heapq
 import math
 from collections.abc import Callable, Sequence
 
@@ -15,9 +16,8 @@ class BatchPlan:
     A batch grows only as far as every deadline in it is kept.
 
     Args:
-        ready_at: When the first batch can start.
+        ready_times: When each of those that run batches can start its first; at least one.
         max_rows: Most rows of a batch.
-        concurrent_executions: Batches that run at the same time.
         expected_seconds: How long the engine is expected to take.
 
     Attributes:
@@ -28,17 +28,16 @@ class BatchPlan:
 
     def __init__(
         self,
-        ready_at: float,
+        ready_times: Sequence[float],
         max_rows: int,
-        concurrent_executions: int,
         expected_seconds: ExpectedSeconds,
     ) -> None:
+        self._ready = sorted(ready_times)
         self._first_rows = 0
         self.last_rows = 0
-        self.last_starts_at = ready_at
+        self.last_starts_at = self._ready[0]
         self.on_time = True
         self._max_rows = max_rows
-        self._concurrent_executions = concurrent_executions
         self._expected_seconds = expected_seconds
         self._earliest = math.inf
 
@@ -51,7 +50,8 @@ class BatchPlan:
             ends_at = self.last_starts_at + self._expected_seconds(self.last_rows + count)
             if self.last_rows and (ends_at > limit or not count):
                 seconds = self._expected_seconds(self.last_rows)
-                self.last_starts_at += seconds / self._concurrent_executions
+                heapq.heapreplace(self._ready, self.last_starts_at + seconds)
+                self.last_starts_at = self._ready[0]
                 self._first_rows = self._first_rows or self.last_rows
                 self.last_rows, self._earliest = 0, math.inf
             else:
@@ -78,19 +78,25 @@ def efficient_rows(max_rows: int, expected_seconds: ExpectedSeconds) -> int:
 
 
 def next_batch(
-    waiting: Sequence[Waiting], now: float, max_rows: int, expected_seconds: ExpectedSeconds
+    waiting: Sequence[Waiting],
+    now: float,
+    max_rows: int,
+    expected_seconds: ExpectedSeconds,
+    others_ready: Sequence[float] = (),
 ) -> tuple[int, float]:
     """Choose the size of the next batch, and who is too late for it.
 
     Where someone has to be late, it had better be those whose deadline is closest: to serve them in
     small batches would make everyone behind them late as well, and keep the engine inefficient for
-    as long as the load lasts.
+    as long as the load lasts. Where others will run batches as well, those behind are theirs, and
+    the batch need not be larger than is efficient.
 
     Args:
         waiting: The entries, in the order of collection, with deadlines after `now`.
         now: The time, in seconds of the monotonic clock.
         max_rows: Most rows of a batch.
         expected_seconds: How long the engine is expected to take.
+        others_ready: When others can start a batch.
 
     Returns:
         The number of rows, and the time before which no deadline of a row may be.
@@ -105,7 +111,7 @@ def next_batch(
     if earliest == math.inf or now + expected_seconds(rows) <= earliest:
         return rows, -math.inf
 
-    plan = BatchPlan(now, max_rows, 1, expected_seconds)
+    plan = BatchPlan([now, *others_ready], max_rows, expected_seconds)
     for deadline, size in waiting:
         plan.add(deadline, size)
     if plan.on_time:
@@ -117,6 +123,8 @@ def next_batch(
             if kept == max_rows or now + expected_seconds(kept + 1) > deadline:
                 break
             kept += 1
+    if others_ready:
+        kept = min(kept, max(plan.first_rows, efficient_rows(max_rows, expected_seconds)))
     if kept:
         return kept, now + expected_seconds(kept)
     # No deadline can be kept, unless the expectation is wrong: one row will tell.

@@ -5,11 +5,12 @@ does to the threads outside is to release the `wake` of an entry, and to ask for
 """
 
 import math
+from itertools import islice
 
-from runtime.cores import CoreShare
 from service.batching.admission import Admission
-from service.batching.costs import BatchCosts
-from service.batching.entry import Batch, Entry, EntryState, Outputs, Priority, Rows
+from service.batching.engine import Engine, Outputs, Rows
+from service.batching.entry import Batch, Entry, EntryState, Priority
+from service.batching.gathering import Gathering
 from service.batching.observer import EntryTrace
 from service.batching.slots import Slot, Slots
 from service.batching.waiting_queue import WaitingQueue
@@ -19,21 +20,21 @@ from service.errors import UnavailableError
 class Schedule:
     """Gives slots to entries.
 
-    While rows wait, every slot is busy, or one is in line for cores, or each waiting entry has a
-    slot: so someone always comes to collect them. An entry's `wake` is released once for each slot
-    that it is given, and once when it is settled while it has none.
+    While rows wait, every slot that may be used is busy, or one is in line for cores, or each
+    waiting entry has a slot: so someone always comes to collect them. An entry's `wake` is released
+    once for each slot that it is given, and once when it is settled while it has none.
 
     Args:
-        max_batch_size: Most rows of one batch.
+        engine: What runs the batches.
+        streams: What runs them while requests are many, a core each; None for the same engine. Rows
+            do not gather then.
         max_queue_size: Most rows that may wait.
-        max_concurrent_executions: Number of slots.
         max_queue_delay_seconds: How long rows may wait for others to join them.
-        costs: Measured cost by batch size.
-        cores: What each batch takes from the shared cores; None where it takes none.
 
     Attributes:
         queue: The rows that wait.
-        slots: Who runs.
+        slots: Who runs, and on what.
+        gathering: Who lets rows join those that wait.
         accepting: Whether arrivals are let in.
         company: Whether the last batch had rows of several requests, or left some waiting. Then
             others are likely to be on their way, and a batch does well to let them come.
@@ -41,23 +42,20 @@ class Schedule:
 
     def __init__(
         self,
+        engine: Engine,
+        streams: Engine | None = None,
         *,
-        max_batch_size: int,
         max_queue_size: int,
-        max_concurrent_executions: int,
-        max_queue_delay_seconds: float,
-        costs: BatchCosts,
-        cores: CoreShare | None = None,
+        max_queue_delay_seconds: float = 0.0,
     ) -> None:
+        if streams is not None and max_queue_delay_seconds:
+            raise ValueError("streams and max_queue_delay_seconds exclude each other")
         self.queue = WaitingQueue(max_queue_size)
+        self.slots = Slots(engine, streams)
+        self.gathering = Gathering(self.queue, engine.max_batch_size, max_queue_delay_seconds)
         self.accepting = True
         self.company = False
-        self._max_batch_size = max_batch_size
-        self._max_queue_delay_seconds = max_queue_delay_seconds
-        self._costs = costs
-        self.slots = Slots(max_concurrent_executions, cores)
-        self._admission = Admission(self.queue, self.slots, costs, max_batch_size)
-        self._gathering: Entry | None = None
+        self._admission = Admission(self.queue, self.slots)
 
     @property
     def quiet(self) -> bool:
@@ -74,11 +72,12 @@ class Schedule:
         """
         if not self.accepting:
             raise UnavailableError("the model is about to be unloaded: try again")
-        if self.slots.idle:
+        streaming = self.slots.streams_for(self.queue.waiting_requests + 1)
+        if self.slots.free_for(streaming=streaming):
             return
         # Somebody has to be there when the cores come, or a wrong estimate would stand for ever.
         if deadline != math.inf and (self.queue.waiting_rows or not self.slots.in_line):
-            self._admission.check(size, now, deadline, priority)
+            self._admission.check(size, now, deadline, priority, streaming=streaming)
         self.queue.check_room(size)
 
     def arrive(
@@ -102,35 +101,28 @@ class Schedule:
         size = len(rows)
         self.check(size, now, deadline, priority)
         slots = self.slots
-        needs_slot = bool(slots.idle)
+        slots.adapt(self.queue.waiting_requests + 1)
         if (
-            needs_slot
+            slots.available > 0
             and not self.queue.waiting_rows
-            and not self._max_queue_delay_seconds
-            and size <= self._max_batch_size
+            and not self.gathering.wanted
+            and size <= slots.engine.max_batch_size
         ):
             slot = slots.take()
-            if not slots.ask(slot, now):
-                needs_slot = False
-            elif self.company and size <= self.queue.max_rows:
+            if slots.ask(slot, now):
+                if not self.company or size > self.queue.max_rows:
+                    slots.begin(slot, size, now)
+                    return slot
                 entry = Entry(rows, now, deadline, priority, trace)
                 self.queue.push(entry)
                 self._give(slot)
                 return entry
-            else:
-                slot.started_at = now
-                slot.rows = size
-                return slot
         entry = Entry(rows, now, deadline, priority, trace)
         self.queue.push(entry)
-        if self._gathering is not None:
-            if self.queue.waiting_rows >= self._max_batch_size:
-                self.stop_gathering()
-        elif needs_slot:
-            slot = slots.take()
-            # Nobody computes while rows gather: their thread asks for the cores when it starts.
-            if self._max_queue_delay_seconds or slots.ask(slot, now):
-                self._give(slot)
+        if self.gathering.goes_on:
+            self.gathering.note_arrival()
+        else:
+            self._call_slots(now)
         return entry
 
     def start(self, entry: Entry, slot: Slot, now: float) -> Batch | None:
@@ -147,13 +139,15 @@ class Schedule:
                 entry.slot = None
                 return None
             batch, expired = self.queue.collect(
-                self._max_batch_size, now, self._costs.expected_seconds
+                self.slots.most_rows(slot, self.queue.waiting_rows),
+                now,
+                slot.engine.costs.expected_seconds,
+                self.slots.others_ready(slot, now),
             )
             for late in expired:
                 self._wake(late)
             if batch.rows:
-                slot.started_at = now
-                slot.rows = batch.rows
+                self.slots.begin(slot, batch.rows, now)
                 return batch
         entry.slot = None
         # A turn that was not used is not lost.
@@ -177,7 +171,7 @@ class Schedule:
             settled = self.queue.fail(batch, outcome, now)
         else:
             seconds = now - slot.started_at
-            self._costs.observe(batch.rows, seconds)
+            slot.engine.costs.observe(batch.rows, seconds)
             settled = self.queue.deliver(batch, outcome, seconds, now)
         entry.slot = None
         self.company = len(batch.owners) > 1 or self.queue.waiting_rows > 0
@@ -193,7 +187,7 @@ class Schedule:
         """Hand over the slot of a request that ran without waiting."""
         self.company = self.queue.waiting_rows > 0
         if not isinstance(outcome, BaseException):
-            self._costs.observe(slot.rows, now - slot.started_at)
+            slot.engine.costs.observe(slot.rows, now - slot.started_at)
         self._hand_over(slot, now)
 
     def grant(self, now: float) -> None:
@@ -212,46 +206,33 @@ class Schedule:
             slot, entry.slot = entry.slot, None
             self._give(slot)
 
-    def start_gathering(self, entry: Entry, now: float) -> float:
-        """Return for how many seconds an entry's thread shall let other rows join those that wait.
-
-        If that is more than 0, the thread sleeps on `wake`, which is released when there is no more
-        reason to, and then calls `end_gathering`.
-        """
-        ends_at = self.queue.oldest_arrival() + self._max_queue_delay_seconds
-        seconds = min(ends_at, entry.deadline) - now
-        full = self.queue.waiting_rows >= self._max_batch_size
-        has_cores = entry.slot is not None and entry.slot.has_cores
-        if seconds <= 0 or full or has_cores or self._gathering is not None or not self.accepting:
-            return 0.0
-        self._gathering = entry
-        return seconds
-
-    def end_gathering(self, entry: Entry, *, told: bool) -> None:
-        """Note that an entry's thread has stopped gathering, told to or by itself."""
-        if self._gathering is entry:
-            self._gathering = None
-        elif not told:
-            # Told to stop just as the time was up.
-            entry.wake.acquire()
-
-    def stop_gathering(self) -> None:
-        """Wake the thread that lets others join, if there is one."""
-        if self._gathering is not None:
-            self._gathering.wake.release()
-            self._gathering = None
-
     def _hand_over(self, slot: Slot, now: float, leader: Entry | None = None) -> bool:
         """Pass a slot on after a batch; return whether to `leader`.
 
         Others who wait for cores have their turn first: the slot gets in line behind them.
         """
-        slot.started_at = -math.inf
-        if self._max_queue_delay_seconds:
+        self.slots.end(slot)
+        # While nobody waits, the next arrival tells how many there are.
+        if self.queue.waiting_rows:
+            self.slots.adapt(self.queue.waiting_requests)
+        if self.gathering.wanted:
             self.slots.surrender(slot)
+        elif self.slots.available < 0:
+            # The streams that still run will see to those who wait.
+            self.slots.free(slot)
+            return False
         elif self._heir() is not None and not self.slots.renew(slot, now):
             return False
         return self._give(slot, leader)
+
+    def _call_slots(self, now: float) -> None:
+        """Take slots for those who wait and have none, unless enough are on their way."""
+        slots = self.slots
+        while slots.available > 0 and self._heir(after=len(slots.in_line)) is not None:
+            slot = slots.take()
+            # Nobody computes while rows gather: their thread asks for the cores when it starts.
+            if self.gathering.wanted or slots.ask(slot, now):
+                self._give(slot)
 
     def _give(self, slot: Slot, leader: Entry | None = None) -> bool:
         """Give a slot to its heir; return whether that is `leader`, who need not be woken."""
@@ -265,13 +246,14 @@ class Schedule:
         heir.wake.release()
         return False
 
-    def _heir(self) -> Entry | None:
-        """Return the first waiting entry without a slot."""
-        return next((entry for entry in self.queue.in_order() if entry.slot is None), None)
+    def _heir(self, *, after: int = 0) -> Entry | None:
+        """Return the first waiting entry without a slot, or the one after so many of them."""
+        heirs = (entry for entry in self.queue.in_order() if entry.slot is None)
+        return next(islice(heirs, after, None), None)
 
     def _wake(self, entry: Entry) -> None:
         """Wake the thread of an entry that has just been settled, unless it is running a batch."""
         if entry.slot is None:
             entry.wake.release()
-        elif entry is self._gathering:
-            self.stop_gathering()
+        elif self.gathering.is_by(entry):
+            self.gathering.stop()

@@ -1,14 +1,20 @@
-"""The slots of an engine: how many batches may run at once, and whether there are cores for them.
+"""The slots of a model: how many batches may run at once, on what, and whether there are cores.
 
 A slot has its place in the line for cores, and not a thread: so a batch is formed when its cores
 have come, of all that waits by then, and those who wait can leave whenever they like.
+
+Where there are two engines, one computes a batch on all cores, and streams compute a batch on one
+core each (the term is OpenVINO's). All cores answer a lone request soonest. Streams answer more
+requests in the same time, since a core that is late then keeps none of the others waiting, but
+only if there is something to do for most of them. So requests that are few run one batch after
+another on all cores, and those that are many run in streams.
 """
 
 import math
 from collections import deque
 
 from runtime.cores import CoreShare, Granted
-from service.batching.planning import ExpectedSeconds
+from service.batching.engine import Engine
 
 WAIT_WEIGHT = 1 / 8
 
@@ -17,23 +23,29 @@ class Slot:
     """The right to run one batch at a time.
 
     Attributes:
+        engine: What runs its batch; it may change between two.
         rows: Rows of the batch that runs.
         started_at: When it started, in seconds of the monotonic clock; minus infinity between two.
         has_cores: Whether the cores for a batch have been granted.
         asked_at: When it lined up for its cores last.
     """
 
-    __slots__ = ("asked_at", "has_cores", "rows", "started_at")
+    __slots__ = ("asked_at", "engine", "has_cores", "rows", "started_at")
 
-    def __init__(self) -> None:
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
         self.rows = 1
         self.started_at = -math.inf
         self.has_cores = False
         self.asked_at = -math.inf
 
+    def ends_at(self) -> float:
+        """When its batch is expected to end; minus infinity if none runs."""
+        return self.started_at + self.engine.costs.expected_seconds(self.rows)
+
 
 class Slots:
-    """All slots of an engine: each is idle, in line for cores, or busy.
+    """All slots of a model: each is idle, in line for cores, or busy.
 
     An idle slot and one in line belong to nobody, and have no cores. A busy one belongs to a
     thread; it has no cores only while its thread lets rows gather.
@@ -42,24 +54,30 @@ class Slots:
     it to the caller to release them.
 
     Args:
-        count: How many.
-        cores: What a batch takes; None where it takes none.
+        engine: What runs batches.
+        streams: What runs batches while requests are many; None for the same. It shares the cores
+            with the engine, which then takes all of them.
 
     Attributes:
         count: How many.
         idle: Slots that nobody needs.
         busy: Slots that threads have.
         in_line: Slots that wait for their cores, in order.
+        running: Busy slots whose batch runs.
+        streaming: Whether batches begin in streams.
         wait_seconds: How long slots have waited for their cores, on average over the last few.
     """
 
-    def __init__(self, count: int, cores: CoreShare | None) -> None:
-        self.count = count
-        self.idle = [Slot() for _ in range(count)]
+    def __init__(self, engine: Engine, streams: Engine | None = None) -> None:
+        self._engine = engine
+        self._streams = streams
+        self.count = (streams or engine).max_concurrent_executions
+        self.idle = [Slot(engine) for _ in range(self.count)]
         self.busy: list[Slot] = []
         self.in_line: deque[Slot] = deque()
+        self.running = 0
+        self.streaming = False
         self.wait_seconds = 0.0
-        self._cores = cores
         self._granted: Granted = _nobody
         self._surplus: CoreShare | None = None
 
@@ -75,6 +93,42 @@ class Slots:
         surplus, self._surplus = self._surplus, None
         return surplus
 
+    def streams_for(self, requests: int) -> bool:
+        """Whether batches would begin in streams while so many requests wait.
+
+        Streams begin when there is work for all of them, and end when half of them would do.
+        """
+        if self._streams is None:
+            return False
+        wanted = requests + self.running
+        return wanted >= self.count or (self.streaming and 2 * wanted > self.count)
+
+    def adapt(self, requests: int) -> None:
+        """Choose where batches begin while so many requests wait."""
+        self.streaming = self.streams_for(requests)
+
+    def engine_for(self, *, streaming: bool) -> Engine:
+        """What runs batches that begin in streams, or not in streams."""
+        return self._streams if streaming and self._streams is not None else self._engine
+
+    @property
+    def engine(self) -> Engine:
+        """What runs batches that begin now."""
+        return self.engine_for(streaming=self.streaming)
+
+    @property
+    def available(self) -> int:
+        """How many more slots may be taken now; less than 0 where there are too many."""
+        return self.engine.max_concurrent_executions - self.count + len(self.idle)
+
+    def free_for(self, *, streaming: bool) -> bool:
+        """Whether an arrival need not wait for a batch of this model."""
+        engine = self.engine_for(streaming=streaming)
+        in_use = self.count - len(self.idle)
+        return in_use < engine.max_concurrent_executions and not (
+            streaming and any(slot.engine is not engine for slot in self.busy)
+        )
+
     def take(self) -> Slot:
         """Take an idle slot, without cores as yet."""
         slot = self.idle.pop()
@@ -83,7 +137,8 @@ class Slots:
 
     def ask(self, slot: Slot, now: float) -> bool:
         """Ask for the cores of a busy slot; if they are not free, it gets in line."""
-        if self._cores is None or self._cores.request(self._granted):
+        slot.engine = self.engine
+        if slot.engine.cores is None or slot.engine.cores.request(self._granted):
             slot.has_cores = True
             if self.wait_seconds:
                 self._note_wait(0.0)
@@ -92,8 +147,14 @@ class Slots:
         return False
 
     def renew(self, slot: Slot, now: float) -> bool:
-        """Keep the cores of a busy slot; if others wait for some, it gets in line behind them."""
-        if self._cores is None or self._cores.renew(self._granted):
+        """Keep the cores of a busy slot; if others wait for some, it gets in line behind them.
+
+        So it does if its next batch wants another number of cores.
+        """
+        if slot.engine is not self.engine:
+            self.surrender(slot)
+            return self.ask(slot, now)
+        if slot.engine.cores is None or slot.engine.cores.renew(self._granted):
             if self.wait_seconds:
                 self._note_wait(0.0)
             return True
@@ -109,11 +170,22 @@ class Slots:
         self.busy.append(slot)
         return slot
 
+    def begin(self, slot: Slot, rows: int, now: float) -> None:
+        """Note that the batch of a busy slot starts."""
+        slot.rows = rows
+        slot.started_at = now
+        self.running += 1
+
+    def end(self, slot: Slot) -> None:
+        """Note that it has ended."""
+        slot.started_at = -math.inf
+        self.running -= 1
+
     def surrender(self, slot: Slot) -> None:
         """Take the cores from a busy slot, if it has some."""
         if slot.has_cores:
             slot.has_cores = False
-            self._surplus = self._cores
+            self._surplus = slot.engine.cores
 
     def free(self, slot: Slot) -> None:
         """Make a busy slot idle."""
@@ -121,13 +193,43 @@ class Slots:
         self.busy.remove(slot)
         self.idle.append(slot)
 
-    def asks_at(self, now: float, expected_seconds: ExpectedSeconds) -> float:
-        """Return when the first slot asks for cores, or has asked; there is no idle one.
+    def most_rows(self, slot: Slot, waiting_rows: int) -> int:
+        """Return how many of the rows that wait a slot's batch may take.
+
+        A stream takes no more than its share of all rows that are here: otherwise the first one
+        would take what waits, and the others would have nothing to do.
+        """
+        engine = slot.engine
+        if engine is not self._streams:
+            return engine.max_batch_size
+        here = waiting_rows + sum(other.rows for other in self.busy if other.started_at > -math.inf)
+        return min(engine.max_batch_size, -(-here // self.count))
+
+    def others_ready(self, slot: Slot, now: float) -> list[float]:
+        """Return when the other slots in use can start a batch."""
+        ready = [max(now, other.ends_at()) for other in self.busy if other is not slot]
+        return ready + [max(now, other.asked_at + self.wait_seconds) for other in self.in_line]
+
+    def ready_times(self, now: float, *, streaming: bool) -> list[float]:
+        """Return when the slots ask for cores, or have asked, in order; none is available.
 
         Nothing keeps a slot whose wait or batch is overdue from being ready now.
+
+        Args:
+            now: The time, in seconds of the monotonic clock.
+            streaming: Whether batches will begin in streams.
         """
-        ends = [slot.started_at + expected_seconds(slot.rows) for slot in self.busy]
-        return max(now - self.wait_seconds, min([*ends, *(slot.asked_at for slot in self.in_line)]))
+        engine = self.engine_for(streaming=streaming)
+        ends = [slot.ends_at() for slot in self.busy]
+        asked = [slot.asked_at for slot in self.in_line]
+        if streaming:
+            # No stream has a core before a batch on all cores ends.
+            all_cores = [slot.ends_at() for slot in self.busy if slot.engine is not engine]
+            asked = [max([moment, *all_cores]) for moment in asked]
+            asked += [max([now, *all_cores])] * len(self.idle)
+        ready = sorted(max(now - self.wait_seconds, moment) for moment in ends + asked)
+        # Those that are too many will be idle.
+        return ready[-engine.max_concurrent_executions :]
 
     def _line_up(self, slot: Slot, now: float) -> None:
         slot.asked_at = now

@@ -6,9 +6,10 @@ the time in, so that tests can walk through any interleaving.
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from service.batching.entry import Batch, Entry, EntryState, Outputs, Priority
+from service.batching.engine import Outputs
+from service.batching.entry import Batch, Entry, EntryState, Priority
 from service.batching.planning import next_batch
 from service.errors import QueueFullError
 
@@ -44,6 +45,11 @@ class WaitingQueue:
         self._normal: OrderedDict[Entry, None] = OrderedDict()
         self._high_rows = 0
         self._high_lead = 0
+
+    @property
+    def waiting_requests(self) -> int:
+        """Entries with rows to collect."""
+        return len(self._high) + len(self._normal)
 
     def rows_ahead(self, priority: Priority) -> int:
         """Return how many rows would be collected before those of a new entry."""
@@ -97,6 +103,7 @@ class WaitingQueue:
         max_rows: int,
         now: float,
         expected_seconds: Callable[[int], float] = _at_no_cost,
+        others_ready: Sequence[float] = (),
     ) -> tuple[Batch, list[Entry]]:
         """Form the next batch, and drop what has expired on the way.
 
@@ -107,13 +114,14 @@ class WaitingQueue:
             max_rows: Most rows of the batch.
             now: The time, in seconds of the monotonic clock.
             expected_seconds: How long the engine is expected to take for a number of rows.
+            others_ready: When others can start a batch, after this one.
 
         Returns:
             The batch, which is empty if nothing waits, and the entries that have expired.
         """
         batch = Batch()
         expired: list[Entry] = []
-        size, ends_at = self._plan(max_rows, now, expected_seconds)
+        size, ends_at = self._plan(max_rows, now, expected_seconds, others_ready)
         while batch.rows < size and self.waiting_rows:
             entry = self._head()
             if entry.deadline <= now or entry.deadline < ends_at:
@@ -193,7 +201,11 @@ class WaitingQueue:
         return True
 
     def _plan(
-        self, max_rows: int, now: float, expected_seconds: Callable[[int], float]
+        self,
+        max_rows: int,
+        now: float,
+        expected_seconds: Callable[[int], float],
+        others_ready: Sequence[float],
     ) -> tuple[int, float]:
         rows = min(self.waiting_rows, max_rows)
         if now + expected_seconds(rows) <= self.earliest_deadline:
@@ -203,7 +215,7 @@ class WaitingQueue:
             for entry in self.in_order()
             if entry.deadline > now
         ]
-        return next_batch(waiting, now, max_rows, expected_seconds)
+        return next_batch(waiting, now, max_rows, expected_seconds, others_ready)
 
     def _head(self) -> Entry:
         """Choose whose rows come next; at least one entry waits."""

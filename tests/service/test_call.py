@@ -3,6 +3,7 @@ import time
 import pytest
 
 from service.batching.batcher import Batcher
+from service.batching.engine import Engine
 from service.call import Call
 from service.errors import CallerGoneError, DeadlineExceededError, UnavailableError
 from service.inference import EncodedImage, InferenceService, PreparedImage
@@ -61,5 +62,5 @@ def test_no_image_is_decoded_for_a_request_that_would_be_refused(
 def _idle_servable() -> Servable:
     """A servable of which nothing is needed but its batcher."""
     servable = object.__new__(Servable)
-    servable.batcher = Batcher(engine, max_batch_size=4, max_queue_size=4)
+    servable.batcher = Batcher(Engine(engine, max_batch_size=4), max_queue_size=4)
     return servable

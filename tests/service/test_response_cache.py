@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from service.batching.caching import CachingBatcher
+from service.batching.engine import Engine
 from service.response_cache import ResponseCache, content_key
 from tests.support import add_version, png, running_server, wait_until
 
@@ -58,8 +59,7 @@ def test_only_what_is_unknown_runs_and_the_order_is_kept() -> None:
 
     seen: list[tuple[int, int]] = []
     batcher = CachingBatcher(
-        run,
-        max_batch_size=8,
+        Engine(run, max_batch_size=8),
         max_queue_size=32,
         cache=ResponseCache(1_000_000),
         on_look_up=lambda hits, misses: seen.append((hits, misses)),

@@ -10,7 +10,8 @@ import numpy as np
 
 from service.batching.batcher import Batcher
 from service.batching.cancellation import Cancellation
-from service.batching.entry import BatchedResult, Outputs, Priority, Rows
+from service.batching.engine import Outputs, Rows
+from service.batching.entry import BatchedResult, Priority
 from service.batching.observer import BatchObserver
 from tests.service.batching.simulation import engine, ids_of, rows_of
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from runtime.cores import CoreShare
-from service.batching.entry import Batch, Entry, EntryState, Outputs, Priority, Rows
+from service.batching.engine import Engine, Outputs, Rows
+from service.batching.entry import Batch, Entry, EntryState, Priority
 from service.batching.schedule import Schedule
 from service.batching.slots import Slot
 
@@ -52,6 +53,11 @@ class Request:
     @property
     def running_rows(self) -> int:
         return self.batch.rows if self.batch else len(self.ids)
+
+    @property
+    def engine(self) -> Engine:
+        assert self.slot is not None
+        return self.slot.engine
 
 
 class Simulation:
@@ -211,7 +217,7 @@ def run_open_loop(
     arrivals: Sequence[float],
     *,
     timeout_seconds: float,
-    cost_seconds: Callable[[int, float], float],
+    cost_seconds: Callable[[Request], float],
     refusals: tuple[type[Exception], ...],
 ) -> list[Request]:
     """Let requests of one row arrive at given times, until all are done.
@@ -220,7 +226,7 @@ def run_open_loop(
         simulation: Where they arrive.
         arrivals: When, in ascending order.
         timeout_seconds: How long each allows for its answer.
-        cost_seconds: How long the engine takes, by rows and time of start.
+        cost_seconds: How long the engine takes for the batch that a request's thread runs.
         refusals: Errors that an arrival may meet.
 
     Returns:
@@ -229,10 +235,7 @@ def run_open_loop(
     accepted: list[Request] = []
     waiting = list(reversed(arrivals))
     while True:
-        ends = [
-            (r.started_at + cost_seconds(r.running_rows, r.started_at), r)
-            for r in simulation.running()
-        ]
+        ends = [(r.started_at + cost_seconds(r), r) for r in simulation.running()]
         next_end = min((end for end, _ in ends), default=float("inf"))
         if not ends and not waiting:
             break

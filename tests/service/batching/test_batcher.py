@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from service.batching.batcher import Batcher
-from service.batching.entry import Outputs, Priority, Rows
+from service.batching.engine import Engine, Outputs, Rows
+from service.batching.entry import Priority
 from service.errors import (
     InferenceFailedError,
     InvalidRequestError,
@@ -30,7 +31,7 @@ def test_a_lone_request_runs_in_its_own_thread_without_a_copy() -> None:
         return engine(rows)
 
     rows = rows_of([7, 8])
-    result = Batcher(run, max_batch_size=4, max_queue_size=4).submit(rows)
+    result = Batcher(Engine(run, max_batch_size=4), max_queue_size=4).submit(rows)
     assert_answers(result, [7, 8])
     assert seen[0][0] is rows
     assert seen[0][1] == threading.get_ident()
@@ -40,7 +41,7 @@ def test_a_lone_request_runs_in_its_own_thread_without_a_copy() -> None:
 
 def test_those_that_arrive_during_a_batch_run_together(pool: ThreadPoolExecutor) -> None:
     gated, counts = GatedEngine(), Counts()
-    batcher = Batcher(gated, max_batch_size=8, max_queue_size=20, observer=counts)
+    batcher = Batcher(Engine(gated, max_batch_size=8), max_queue_size=20, observer=counts)
     first = pool.submit(batcher.submit, rows_of([0]))
     gated.await_start()
     others = [submit_and_await(pool, batcher, [index]) for index in range(1, 11)]
@@ -55,7 +56,7 @@ def test_those_that_arrive_during_a_batch_run_together(pool: ThreadPoolExecutor)
 def test_a_large_request_is_split_and_answered_in_order() -> None:
     gated = GatedEngine()
     gated.let_go(10)
-    batcher = Batcher(gated, max_batch_size=4, max_queue_size=20)
+    batcher = Batcher(Engine(gated, max_batch_size=4), max_queue_size=20)
     ids = list(range(11))
     result = batcher.submit(rows_of(ids))
     assert_answers(result, ids)
@@ -65,7 +66,7 @@ def test_a_large_request_is_split_and_answered_in_order() -> None:
 
 def test_high_priority_goes_first(pool: ThreadPoolExecutor) -> None:
     gated = GatedEngine()
-    batcher = Batcher(gated, max_batch_size=2, max_queue_size=20)
+    batcher = Batcher(Engine(gated, max_batch_size=2), max_queue_size=20)
     futures = [pool.submit(batcher.submit, rows_of([0]))]
     gated.await_start()
     futures += [submit_and_await(pool, batcher, [index]) for index in (1, 2)]
@@ -80,7 +81,7 @@ def test_high_priority_goes_first(pool: ThreadPoolExecutor) -> None:
 
 def test_a_full_queue_refuses_at_once(pool: ThreadPoolExecutor) -> None:
     gated, counts = GatedEngine(), Counts()
-    batcher = Batcher(gated, max_batch_size=4, max_queue_size=3, observer=counts)
+    batcher = Batcher(Engine(gated, max_batch_size=4), max_queue_size=3, observer=counts)
     first = pool.submit(batcher.submit, rows_of([0]))
     gated.await_start()
     second = submit_and_await(pool, batcher, [1, 2])
@@ -94,7 +95,7 @@ def test_a_full_queue_refuses_at_once(pool: ThreadPoolExecutor) -> None:
 
 @pytest.mark.parametrize("size", [0, 21])
 def test_a_request_that_can_never_wait_is_invalid(size: int) -> None:
-    batcher = Batcher(engine, max_batch_size=4, max_queue_size=20)
+    batcher = Batcher(Engine(engine, max_batch_size=4), max_queue_size=20)
     with pytest.raises(InvalidRequestError, match="1 to 20 images"):
         batcher.submit(rows_of(range(size)))
 
@@ -103,7 +104,7 @@ def test_a_failed_batch_reaches_each_waiter_and_the_next_one_goes_on(
     pool: ThreadPoolExecutor,
 ) -> None:
     gated = GatedEngine()
-    batcher = Batcher(gated, max_batch_size=2, max_queue_size=20)
+    batcher = Batcher(Engine(gated, max_batch_size=2), max_queue_size=20)
     first = pool.submit(batcher.submit, rows_of([0]))
     gated.await_start()
     pair = [submit_and_await(pool, batcher, [index]) for index in (1, 2)]
@@ -126,7 +127,7 @@ def test_a_failed_batch_reaches_each_waiter_and_the_next_one_goes_on(
 
 @pytest.mark.parametrize("ids", [[1], [1, 2, 3, 4, 5, 6]])
 def test_an_answer_of_another_number_of_rows_is_a_failure(ids: list[int]) -> None:
-    batcher = Batcher(lambda rows: engine(rows[1:]), max_batch_size=4, max_queue_size=20)
+    batcher = Batcher(Engine(lambda rows: engine(rows[1:]), max_batch_size=4), max_queue_size=20)
     with pytest.raises(InferenceFailedError) as caught:
         batcher.submit(rows_of(ids))
     assert "rows" in str(caught.value.__cause__)
@@ -134,7 +135,9 @@ def test_an_answer_of_another_number_of_rows_is_a_failure(ids: list[int]) -> Non
 
 def test_concurrent_executions_run_side_by_side_and_no_more(pool: ThreadPoolExecutor) -> None:
     gated = GatedEngine()
-    batcher = Batcher(gated, max_batch_size=4, max_queue_size=20, max_concurrent_executions=2)
+    batcher = Batcher(
+        Engine(gated, max_batch_size=4, max_concurrent_executions=2), max_queue_size=20
+    )
     futures = [pool.submit(batcher.submit, rows_of([index])) for index in (0, 1)]
     gated.await_start()
     gated.await_start()
@@ -149,7 +152,9 @@ def test_with_a_queue_delay_rows_wait_for_others(pool: ThreadPoolExecutor) -> No
     gated = GatedEngine()
     gated.let_go(10)
     batcher = Batcher(
-        gated, max_batch_size=3, max_queue_size=20, max_queue_delay_seconds=PATIENCE_SECONDS
+        Engine(gated, max_batch_size=3),
+        max_queue_size=20,
+        max_queue_delay_seconds=PATIENCE_SECONDS,
     )
     futures = [submit_and_await(pool, batcher, [index]) for index in (0, 1)]
     futures.append(pool.submit(batcher.submit, rows_of([2])))
@@ -159,7 +164,9 @@ def test_with_a_queue_delay_rows_wait_for_others(pool: ThreadPoolExecutor) -> No
 
 
 def test_the_queue_delay_ends_by_itself() -> None:
-    batcher = Batcher(engine, max_batch_size=3, max_queue_size=9, max_queue_delay_seconds=0.01)
+    batcher = Batcher(
+        Engine(engine, max_batch_size=3), max_queue_size=9, max_queue_delay_seconds=0.01
+    )
     result = batcher.submit(rows_of([5]))
     assert_answers(result, [5])
     assert result.queue_seconds >= 0.01

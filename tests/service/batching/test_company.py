@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from service.batching.batcher import Batcher
+from service.batching.engine import Engine
 from service.batching.entry import BatchedResult
 from tests.service.batching.gated import GatedEngine, assert_answers, submit_and_await
 from tests.service.batching.simulation import rows_of
@@ -36,7 +37,7 @@ def test_who_comes_while_a_batch_gives_way_is_in_it(
     pool: ThreadPoolExecutor, giving_way: GivingWay
 ) -> None:
     engine = GatedEngine()
-    batcher = Batcher(engine, max_batch_size=8, max_queue_size=8)
+    batcher = Batcher(Engine(engine, max_batch_size=8), max_queue_size=8)
     late: list[Future[BatchedResult]] = []
 
     def arrive(index: int) -> Callable[[], None]:
@@ -70,7 +71,7 @@ def test_who_is_alone_soon_gives_way_no_more(
     pool: ThreadPoolExecutor, giving_way: GivingWay
 ) -> None:
     engine = GatedEngine()
-    batcher = Batcher(engine, max_batch_size=8, max_queue_size=8)
+    batcher = Batcher(Engine(engine, max_batch_size=8), max_queue_size=8)
     first = pool.submit(batcher.submit, rows_of([0]))
     engine.await_start()
     second = submit_and_await(pool, batcher, [1])
@@ -88,7 +89,7 @@ def test_in_company_a_request_that_can_never_wait_still_runs(
     giving_way: GivingWay,  # noqa: ARG001
 ) -> None:
     engine = GatedEngine()
-    batcher = Batcher(engine, max_batch_size=8, max_queue_size=2)
+    batcher = Batcher(Engine(engine, max_batch_size=8), max_queue_size=2)
     first = pool.submit(batcher.submit, rows_of([0]))
     engine.await_start()
     others = [submit_and_await(pool, batcher, [index]) for index in (1, 2)]

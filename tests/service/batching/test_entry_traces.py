@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from service.batching.batcher import Batcher
-from service.batching.entry import Outputs, Rows
+from service.batching.engine import Engine, Outputs, Rows
 from service.batching.observer import EntryTrace
 from service.errors import InferenceFailedError
 
@@ -41,18 +41,20 @@ def some_rows(count: int) -> Rows:
 
 def test_a_lone_entry_is_surrounded() -> None:
     trace = Recorder()
-    Batcher(echo, max_batch_size=4, max_queue_size=8).submit(some_rows(3), trace=trace)
+    Batcher(Engine(echo, max_batch_size=4), max_queue_size=8).submit(some_rows(3), trace=trace)
     assert (trace.led, trace.ended) == ([(1, 3)], 1)
 
 
 def test_an_entry_that_is_split_is_in_each_of_its_batches() -> None:
     trace = Recorder()
-    Batcher(echo, max_batch_size=4, max_queue_size=20).submit(some_rows(10), trace=trace)
+    Batcher(Engine(echo, max_batch_size=4), max_queue_size=20).submit(some_rows(10), trace=trace)
     assert trace.led == [(1, 4), (1, 4), (1, 2)]
 
 
 def test_a_batch_knows_its_traced_entries_and_tells_them_before_they_are_answered() -> None:
-    batcher = Batcher(echo, max_batch_size=4, max_queue_size=8, max_queue_delay_seconds=100.0)
+    batcher = Batcher(
+        Engine(echo, max_batch_size=4), max_queue_size=8, max_queue_delay_seconds=100.0
+    )
     traces = [Recorder() for _ in range(3)]
     ended_when_answered: list[int] = []
 
@@ -76,5 +78,5 @@ def test_a_failure_passes_through_the_trace() -> None:
 
     trace = Recorder()
     with pytest.raises(InferenceFailedError):
-        Batcher(fail, max_batch_size=4, max_queue_size=8).submit(some_rows(1), trace=trace)
+        Batcher(Engine(fail, max_batch_size=4), max_queue_size=8).submit(some_rows(1), trace=trace)
     assert trace.ended == 1

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from service.batching.batcher import Batcher
+from service.batching.engine import Engine
 from tests.service.batching.gated import GatedEngine, submit_and_await
 from tests.service.batching.simulation import rows_of
 
@@ -25,7 +26,7 @@ def garbage() -> Iterator[list[object]]:
 
 def run_together(pool: ThreadPoolExecutor) -> list[int]:
     engine = GatedEngine()
-    batcher = Batcher(engine, max_batch_size=4, max_queue_size=20)
+    batcher = Batcher(Engine(engine, max_batch_size=4), max_queue_size=20)
     first = pool.submit(batcher.submit, rows_of([0]))
     engine.await_start()
     others = [submit_and_await(pool, batcher, [index]) for index in range(1, 9)]

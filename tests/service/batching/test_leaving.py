@@ -7,6 +7,7 @@ import pytest
 
 from service.batching.batcher import Batcher
 from service.batching.cancellation import Cancellation
+from service.batching.engine import Engine
 from service.errors import (
     CallerGoneError,
     DeadlineExceededError,
@@ -24,7 +25,7 @@ from tests.service.batching.simulation import engine, rows_of
 
 def test_a_cancelled_waiter_wakes_at_once_and_never_runs(pool: ThreadPoolExecutor) -> None:
     gated, counts = GatedEngine(), Counts()
-    batcher = Batcher(gated, max_batch_size=8, max_queue_size=20, observer=counts)
+    batcher = Batcher(Engine(gated, max_batch_size=8), max_queue_size=20, observer=counts)
     first = pool.submit(batcher.submit, rows_of([0]))
     gated.await_start()
     cancellation = Cancellation()
@@ -46,7 +47,7 @@ def test_cancelled_before_submission_means_never_run() -> None:
     cancellation.cancel()
     gated = GatedEngine()
     with pytest.raises(CallerGoneError):
-        Batcher(gated, max_batch_size=8, max_queue_size=20).submit(
+        Batcher(Engine(gated, max_batch_size=8), max_queue_size=20).submit(
             rows_of([0]), cancellation=cancellation
         )
     assert not gated.batches
@@ -56,7 +57,7 @@ def test_one_whose_caller_goes_while_it_runs_alone_is_not_answered(
     pool: ThreadPoolExecutor,
 ) -> None:
     gated, counts, cancellation = GatedEngine(), Counts(), Cancellation()
-    batcher = Batcher(gated, max_batch_size=8, max_queue_size=20, observer=counts)
+    batcher = Batcher(Engine(gated, max_batch_size=8), max_queue_size=20, observer=counts)
     first = pool.submit(batcher.submit, rows_of([0]), cancellation=cancellation)
     gated.await_start()
     cancellation.cancel()
@@ -68,7 +69,7 @@ def test_one_whose_caller_goes_while_it_runs_alone_is_not_answered(
 
 def test_a_waiter_leaves_at_its_deadline_and_never_runs(pool: ThreadPoolExecutor) -> None:
     gated, counts = GatedEngine(), Counts()
-    batcher = Batcher(gated, max_batch_size=8, max_queue_size=20, observer=counts)
+    batcher = Batcher(Engine(gated, max_batch_size=8), max_queue_size=20, observer=counts)
     first = pool.submit(batcher.submit, rows_of([0]))
     gated.await_start()
     late = pool.submit(batcher.submit, rows_of([1]), deadline=time.monotonic() + 0.02)
@@ -84,7 +85,7 @@ def test_a_waiter_leaves_at_its_deadline_and_never_runs(pool: ThreadPoolExecutor
 def test_a_deadline_in_the_past_never_runs() -> None:
     gated = GatedEngine()
     with pytest.raises(DeadlineExceededError):
-        Batcher(gated, max_batch_size=8, max_queue_size=20).submit(
+        Batcher(Engine(gated, max_batch_size=8), max_queue_size=20).submit(
             rows_of([0]), deadline=time.monotonic()
         )
     assert not gated.batches
@@ -95,7 +96,7 @@ def test_no_deadline_and_one_far_away_wait_for_the_answer(
     pool: ThreadPoolExecutor, deadline: float | None
 ) -> None:
     gated = GatedEngine()
-    batcher = Batcher(gated, max_batch_size=8, max_queue_size=20)
+    batcher = Batcher(Engine(gated, max_batch_size=8), max_queue_size=20)
     first = pool.submit(batcher.submit, rows_of([0]))
     gated.await_start()
     second = submit_and_await(pool, batcher, [1], deadline=deadline)
@@ -106,7 +107,7 @@ def test_no_deadline_and_one_far_away_wait_for_the_answer(
 
 def test_an_interrupted_leader_leaves_nobody_behind(pool: ThreadPoolExecutor) -> None:
     gated = GatedEngine()
-    batcher = Batcher(gated, max_batch_size=1, max_queue_size=20)
+    batcher = Batcher(Engine(gated, max_batch_size=1), max_queue_size=20)
     first = pool.submit(batcher.submit, rows_of([0]))
     gated.await_start()
     second = submit_and_await(pool, batcher, [1])
@@ -126,7 +127,9 @@ def test_an_interrupted_leader_leaves_nobody_behind(pool: ThreadPoolExecutor) ->
 
 def test_one_that_gathers_others_can_be_cancelled(pool: ThreadPoolExecutor) -> None:
     batcher = Batcher(
-        engine, max_batch_size=3, max_queue_size=9, max_queue_delay_seconds=PATIENCE_SECONDS
+        Engine(engine, max_batch_size=3),
+        max_queue_size=9,
+        max_queue_delay_seconds=PATIENCE_SECONDS,
     )
     cancellation = Cancellation()
     gathering = submit_and_await(pool, batcher, [0], cancellation=cancellation)
@@ -140,7 +143,7 @@ def test_one_that_gathers_others_can_be_cancelled(pool: ThreadPoolExecutor) -> N
 
 def test_drain_finishes_what_was_accepted_and_refuses_the_rest(pool: ThreadPoolExecutor) -> None:
     gated = GatedEngine()
-    batcher = Batcher(gated, max_batch_size=4, max_queue_size=20)
+    batcher = Batcher(Engine(gated, max_batch_size=4), max_queue_size=20)
     accepted = [pool.submit(batcher.submit, rows_of([0]))]
     gated.await_start()
     accepted.append(submit_and_await(pool, batcher, [1]))
@@ -154,12 +157,12 @@ def test_drain_finishes_what_was_accepted_and_refuses_the_rest(pool: ThreadPoolE
 
 
 def test_drain_of_an_idle_batcher_returns_at_once() -> None:
-    assert Batcher(engine, max_batch_size=4, max_queue_size=20).drain(0)
+    assert Batcher(Engine(engine, max_batch_size=4), max_queue_size=20).drain(0)
 
 
 def test_close_refuses_those_that_wait(pool: ThreadPoolExecutor) -> None:
     gated = GatedEngine()
-    batcher = Batcher(gated, max_batch_size=4, max_queue_size=20)
+    batcher = Batcher(Engine(gated, max_batch_size=4), max_queue_size=20)
     running = pool.submit(batcher.submit, rows_of([0]))
     gated.await_start()
     waiting = submit_and_await(pool, batcher, [1])

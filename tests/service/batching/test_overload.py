@@ -6,10 +6,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from service.batching.costs import BatchCosts
+from service.batching.engine import Engine
 from service.batching.schedule import Schedule
 from service.errors import DeadlineExceededError, QueueFullError
-from tests.service.batching.simulation import Simulation, run_open_loop
+from tests.service.batching.simulation import Request, Simulation, engine, run_open_loop
 
 REFUSALS = (QueueFullError, DeadlineExceededError)
 REQUESTS = 4000
@@ -28,15 +28,7 @@ def nearly_fixed(rows: int) -> float:
 
 
 def new_simulation(max_batch_size: int) -> Simulation:
-    return Simulation(
-        Schedule(
-            max_batch_size=max_batch_size,
-            max_queue_size=1000,
-            max_concurrent_executions=1,
-            max_queue_delay_seconds=0.0,
-            costs=BatchCosts(),
-        )
-    )
+    return Simulation(Schedule(Engine(engine, max_batch_size=max_batch_size), max_queue_size=1000))
 
 
 def poisson(rate: float, seed: int) -> list[float]:
@@ -58,9 +50,9 @@ def test_nine_tenths_of_the_capacity_are_answered_in_time(
     generator = np.random.default_rng(2)
     drawn: dict[float, float] = {}
 
-    def noisy_cost(rows: int, started_at: float) -> float:
-        factor = drawn.setdefault(started_at, math.exp(generator.normal(0, deviation)))
-        return cost(rows) * factor
+    def noisy_cost(run: Request) -> float:
+        factor = drawn.setdefault(run.started_at, math.exp(generator.normal(0, deviation)))
+        return cost(run.running_rows) * factor
 
     accepted = run_open_loop(
         simulation, arrivals, timeout_seconds=0.2, cost_seconds=noisy_cost, refusals=REFUSALS
@@ -80,7 +72,7 @@ def test_nobody_is_refused_while_there_is_time_for_all(cost: Callable[[int], flo
         simulation,
         arrivals,
         timeout_seconds=60.0,
-        cost_seconds=lambda rows, _: cost(rows),
+        cost_seconds=lambda run: cost(run.running_rows),
         refusals=REFUSALS,
     )
     assert len(accepted) == len(arrivals)
@@ -92,8 +84,8 @@ def test_an_engine_that_becomes_faster_is_used_again() -> None:
     simulation = new_simulation(16)
     slow_until = 3.0
 
-    def cost(rows: int, started_at: float) -> float:
-        return (0.5 if started_at < slow_until else 0.005) + 0.0005 * rows
+    def cost(run: Request) -> float:
+        return (0.5 if run.started_at < slow_until else 0.005) + 0.0005 * run.running_rows
 
     arrivals = poisson(400, seed=4)
     accepted = run_open_loop(
@@ -111,7 +103,7 @@ def test_hopeless_deadlines_end_expired_and_the_engine_runs_nobody_in_vain() -> 
         simulation,
         [index / 1000 for index in range(200)],
         timeout_seconds=0.05,
-        cost_seconds=lambda _rows, _: 0.1,
+        cost_seconds=lambda _: 0.1,
         refusals=REFUSALS,
     )
     assert not any(request.answered for request in accepted)

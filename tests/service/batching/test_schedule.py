@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from runtime.cores import CoreBudget, CoreShare
 from service.batching.costs import BatchCosts
+from service.batching.engine import Engine
 from service.batching.entry import Entry, EntryState, Priority
 from service.batching.schedule import Schedule
 from service.batching.slots import Slot
@@ -36,31 +37,42 @@ class Interleavings(RuleBasedStateMachine):
         slots=st.tuples(st.integers(1, 3), st.integers(1, 3)),
         threads=st.tuples(st.integers(0, 3), st.integers(1, 4)),
         gathers=st.booleans(),
+        streams=st.booleans(),
     )
     def start(
-        self, cores: int, slots: tuple[int, int], threads: tuple[int, int], gathers: bool
+        self,
+        cores: int,
+        slots: tuple[int, int],
+        threads: tuple[int, int],
+        gathers: bool,
+        streams: bool,
     ) -> None:
         self.budget = CoreBudget(cores)
         self.others: list[int] = []
         self.others_granted: list[int] = []
         self.slots = slots
-        self.threads = threads
-        self.simulations = [
-            Simulation(
-                Schedule(
-                    max_batch_size=MAX_BATCH_SIZE,
-                    max_queue_size=MAX_QUEUE_SIZE,
-                    max_concurrent_executions=slots[index],
-                    # Whoever gathers has no cores yet. The simulated threads do so for no time.
-                    max_queue_delay_seconds=float(gathers and not index),
-                    costs=BatchCosts(),
-                    # No thread stands for an engine that takes no cores.
-                    cores=CoreShare(self.budget, threads[index]) if threads[index] else None,
-                )
-            )
-            for index in range(2)
-        ]
+        # Whoever gathers has no cores yet. The simulated threads do so for no time.
+        first = Schedule(
+            self.engine(slots[0], threads[0]),
+            max_queue_size=MAX_QUEUE_SIZE,
+            max_queue_delay_seconds=float(gathers),
+        )
+        second = Schedule(
+            self.engine(1, cores) if streams else self.engine(slots[1], threads[1]),
+            self.engine(slots[1], 1) if streams else None,
+            max_queue_size=MAX_QUEUE_SIZE,
+        )
+        self.simulations = [Simulation(first), Simulation(second)]
         self.ids = count()
+
+    def engine(self, executions: int, threads: int) -> Engine:
+        return Engine(
+            engine,
+            max_batch_size=MAX_BATCH_SIZE,
+            max_concurrent_executions=executions,
+            # No thread stands for an engine that takes no cores.
+            cores=CoreShare(self.budget, threads) if threads else None,
+        )
 
     @rule(
         index=st.integers(0, 1),
@@ -72,7 +84,9 @@ class Interleavings(RuleBasedStateMachine):
         simulation = self.simulations[index]
         schedule = simulation.schedule
         before = schedule.queue.waiting_rows
-        was_idle = bool(schedule.slots.idle)
+        need_not_wait = schedule.slots.free_for(
+            streaming=schedule.slots.streams_for(schedule.queue.waiting_requests + 1)
+        )
         was_in_line = bool(schedule.slots.in_line)
         ids = [next(self.ids) for _ in range(size)]
         try:
@@ -82,7 +96,7 @@ class Interleavings(RuleBasedStateMachine):
             assert schedule.queue.waiting_rows == before
         except DeadlineExceededError:
             assert timeout < math.inf
-            assert not was_idle
+            assert not need_not_wait
             assert before or not was_in_line
             assert schedule.queue.waiting_rows == before
 
@@ -155,7 +169,8 @@ class Interleavings(RuleBasedStateMachine):
             assert sum(e.size - e.collected for e in entries) == queue.waiting_rows
             assert queue.waiting_rows <= MAX_QUEUE_SIZE
             assert all(e.state is EntryState.WAITING for e in entries)
-            assert not slots.idle or slots.in_line or all(e.slot is not None for e in entries)
+            assert slots.available <= 0 or slots.in_line or all(e.slot is not None for e in entries)
+            assert slots.running == len(simulation.running())
             at_work = (Phase.RUNNING, Phase.RUNNING_ALONE, Phase.WOKEN)
             given = [
                 r
@@ -169,16 +184,21 @@ class Interleavings(RuleBasedStateMachine):
         held = sum(min(threads, self.budget.cores) for threads in self.others_granted)
         computing = held
         in_line = len(self.others) - len(self.others_granted)
-        for simulation, threads in zip(self.simulations, self.threads, strict=True):
-            slots, cores = simulation.schedule.slots, min(threads, self.budget.cores)
+        for simulation in self.simulations:
+            slots = simulation.schedule.slots
             assert not any(slot.has_cores for slot in [*slots.idle, *slots.in_line])
             assert all(r.slot is not None and r.slot.has_cores for r in simulation.running())
-            having = sum(slot.has_cores for slot in slots.busy)
-            held += cores * (having + simulation.grants + len(simulation.surplus))
-            computing += cores * len(simulation.running())
+            having = [slot for slot in slots.busy if slot.has_cores]
+            granted = list(slots.in_line)[: simulation.grants]
+            held += sum(self.taken(slot.engine.cores) for slot in having + granted)
+            held += sum(self.taken(share) for share in simulation.surplus)
+            computing += sum(self.taken(r.engine.cores) for r in simulation.running())
             in_line += len(slots.in_line) - simulation.grants
         assert computing <= held == self.budget.busy <= self.budget.cores
         assert in_line == len(self.budget._line)
+
+    def taken(self, share: CoreShare | None) -> int:
+        return min(share.threads, self.budget.cores) if share else 0
 
     def teardown(self) -> None:
         """Whatever happened, once the engines go on everybody is answered, and all cores free."""
@@ -211,13 +231,7 @@ TestInterleavings.settings = settings(max_examples=800, stateful_step_count=50, 
 
 
 def test_an_entry_whose_thread_never_comes_back_passes_its_slot_on() -> None:
-    schedule = Schedule(
-        max_batch_size=4,
-        max_queue_size=8,
-        max_concurrent_executions=1,
-        max_queue_delay_seconds=0.0,
-        costs=BatchCosts(),
-    )
+    schedule = Schedule(Engine(engine, max_batch_size=4), max_queue_size=8)
     slot = schedule.arrive(rows_of([0]), 0.0, math.inf, Priority.NORMAL)
     assert isinstance(slot, Slot)
     entries = [schedule.arrive(rows_of([i]), 0.0, math.inf, Priority.NORMAL) for i in (1, 2)]
@@ -234,13 +248,7 @@ def test_a_cost_known_from_warm_up_refuses_from_the_first_request_on() -> None:
     costs = BatchCosts()
     for rows in (1, 2, 4):
         costs.observe(rows, 0.1 * rows)
-    schedule = Schedule(
-        max_batch_size=4,
-        max_queue_size=8,
-        max_concurrent_executions=1,
-        max_queue_delay_seconds=0.0,
-        costs=costs,
-    )
+    schedule = Schedule(Engine(engine, max_batch_size=4, costs=costs), max_queue_size=8)
     # Whoever finds the engine idle is let in, however short the time.
     assert isinstance(schedule.arrive(rows_of([0]), 0.0, 0.01, Priority.NORMAL), Slot)
     with pytest.raises(DeadlineExceededError, match="refused on arrival"):

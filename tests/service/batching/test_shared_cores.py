@@ -6,13 +6,15 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from runtime.cores import CoreBudget, CoreShare
 from service.batching.batcher import Batcher
 from service.batching.cancellation import Cancellation
-from service.batching.entry import BatchedResult, Outputs, Rows
+from service.batching.engine import Engine, Outputs, Rows
+from service.batching.entry import BatchedResult
 from service.errors import (
     CallerGoneError,
     DeadlineExceededError,
@@ -38,10 +40,14 @@ def others_busy(budget: CoreBudget) -> Iterator[None]:
 
 
 def one_core(
-    budget: CoreBudget, run: Callable[[Rows], Outputs] = engine, **more: object
+    budget: CoreBudget,
+    run: Callable[[Rows], Outputs] = engine,
+    *,
+    max_batch_size: int = 8,
+    **settings: Any,
 ) -> Batcher:
-    settings = {"max_batch_size": 8, "max_queue_size": 40, "cores": CoreShare(budget, 1), **more}
-    return Batcher(run, **settings)  # type: ignore[arg-type]
+    one = Engine(run, max_batch_size=max_batch_size, cores=CoreShare(budget, 1))
+    return Batcher(one, max_queue_size=40, **settings)
 
 
 def test_those_that_arrive_during_a_batch_of_another_model_run_together(

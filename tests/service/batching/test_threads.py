@@ -12,7 +12,8 @@ import pytest
 from runtime.cores import CoreBudget, CoreShare
 from service.batching.batcher import Batcher
 from service.batching.cancellation import Cancellation
-from service.batching.entry import Outputs, Priority, Rows
+from service.batching.engine import Engine, Outputs, Rows
+from service.batching.entry import Priority
 from service.errors import (
     DeadlineExceededError,
     ServiceError,
@@ -37,7 +38,7 @@ def test_two_hundred_short_deadlines_against_a_slow_engine(pool: ThreadPoolExecu
         return engine(rows)
 
     counts = Counts()
-    batcher = Batcher(run, max_batch_size=16, max_queue_size=400, observer=counts)
+    batcher = Batcher(Engine(run, max_batch_size=16), max_queue_size=400, observer=counts)
     outcomes: Counter[str] = Counter()
 
     def call(index: int) -> None:
@@ -72,10 +73,8 @@ def test_nothing_is_lost_between_many_threads(
         return engine(rows)
 
     batcher = Batcher(
-        run,
-        max_batch_size=8,
+        Engine(run, max_batch_size=8, max_concurrent_executions=max_concurrent_executions),
         max_queue_size=60,
-        max_concurrent_executions=max_concurrent_executions,
         max_queue_delay_seconds=max_queue_delay_seconds,
     )
     outcomes: Counter[str] = Counter()
@@ -124,7 +123,7 @@ def test_nothing_is_lost_between_many_threads(
 
 
 def test_many_threads_and_models_never_exceed_the_cores() -> None:
-    """Deadlines, cancellations and failures at random moments, in three models on two cores."""
+    """Deadlines, cancellations and failures at random moments, in four models on two cores."""
     budget = CoreBudget(2)
     lock = threading.Lock()
     busy, most, answered = 0, 0, 0
@@ -148,15 +147,22 @@ def test_many_threads_and_models_never_exceed_the_cores() -> None:
 
     batchers = [
         Batcher(
-            engine_of(threads),
-            max_batch_size=4,
+            Engine(
+                engine_of(threads),
+                max_batch_size=4,
+                max_concurrent_executions=executions,
+                cores=CoreShare(budget, threads),
+            ),
             max_queue_size=60,
-            max_concurrent_executions=executions,
             max_queue_delay_seconds=delay,
-            cores=CoreShare(budget, threads),
         )
         for threads, executions, delay in ((1, 2, 0.0), (2, 1, 0.0), (1, 1, 0.001))
     ]
+    all_cores = Engine(engine_of(2), max_batch_size=4, cores=CoreShare(budget, 2))
+    streams = Engine(
+        engine_of(1), max_batch_size=2, max_concurrent_executions=2, cores=CoreShare(budget, 1)
+    )
+    batchers.append(Batcher(all_cores, streams, max_queue_size=60))
 
     def call(thread: int) -> None:
         nonlocal answered

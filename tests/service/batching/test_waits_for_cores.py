@@ -6,10 +6,11 @@ import pytest
 
 from runtime.cores import CoreBudget, CoreShare
 from service.batching.costs import BatchCosts
+from service.batching.engine import Engine
 from service.batching.entry import EntryState
 from service.batching.schedule import Schedule
 from service.errors import DeadlineExceededError
-from tests.service.batching.simulation import Phase, Simulation
+from tests.service.batching.simulation import Phase, Simulation, engine
 
 OTHERS_SECONDS = 0.4
 BATCH_SECONDS = 0.01
@@ -22,12 +23,8 @@ def beside_others() -> tuple[Simulation, CoreBudget]:
     for rows in (1, 4):
         costs.observe(rows, BATCH_SECONDS)
     schedule = Schedule(
-        max_batch_size=4,
+        Engine(engine, max_batch_size=4, costs=costs, cores=CoreShare(budget, 1)),
         max_queue_size=40,
-        max_concurrent_executions=1,
-        max_queue_delay_seconds=0.0,
-        costs=costs,
-        cores=CoreShare(budget, 1),
     )
     return Simulation(schedule), budget
 
@@ -79,7 +76,7 @@ def test_a_wrong_estimate_shuts_nobody_out_who_comes_when_the_cores_are_free() -
 def test_somebody_is_there_when_the_cores_come_whatever_was_expected() -> None:
     """An engine that has been slow would not be tried again if all were refused until it is."""
     simulation, budget = beside_others()
-    simulation.schedule._costs.observe(1, 1e6)
+    simulation.schedule.slots.engine.costs.observe(1, 1e6)
     assert budget.request(1, pytest.fail)
     requests = []
     for _ in range(8):

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.batching.batcher import Batcher
+from service.batching.engine import Engine
 from tests.support import wait_until
 
 
@@ -16,7 +17,7 @@ def test_the_age_of_the_queue_is_that_of_its_oldest_row() -> None:
         assert go_on.wait(30)
         return (np.zeros((len(rows), 2), np.float32),)
 
-    batcher = Batcher(run, max_batch_size=1, max_queue_size=8, clock=lambda: now)
+    batcher = Batcher(Engine(run, max_batch_size=1), max_queue_size=8, clock=lambda: now)
     rows = np.zeros((1, 2, 2, 1), np.uint8)
     threads = [threading.Thread(target=batcher.submit, args=(rows,)) for _ in range(2)]
     threads[0].start()

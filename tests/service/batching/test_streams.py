@@ -1,0 +1,217 @@
+"""Few requests run on all cores, one batch after another; many run on a core each."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from runtime.cores import CoreBudget, CoreShare
+from service.batching.batcher import Batcher
+from service.batching.costs import BatchCosts
+from service.batching.engine import Engine
+from service.batching.schedule import Schedule
+from service.errors import DeadlineExceededError, QueueFullError
+from tests.service.batching.simulation import Request, Simulation, engine, run_open_loop
+
+ROW_SECONDS = 0.04
+
+
+def engine_on(threads: int, budget: CoreBudget, max_batch_size: int) -> Engine:
+    """Its threads share the work evenly."""
+    costs = BatchCosts()
+    for rows in (1, max_batch_size) * 20:
+        costs.observe(rows, rows * ROW_SECONDS / threads)
+    return Engine(
+        engine,
+        max_batch_size=max_batch_size,
+        max_concurrent_executions=budget.cores // threads,
+        costs=costs,
+        cores=CoreShare(budget, threads),
+    )
+
+
+def with_streams(budget: CoreBudget) -> Simulation:
+    schedule = Schedule(
+        engine_on(budget.cores, budget, 16), engine_on(1, budget, 4), max_queue_size=1000
+    )
+    return Simulation(schedule)
+
+
+def finish(simulation: Simulation, *requests: Request) -> None:
+    for request in requests:
+        simulation.finish(request)
+        simulation.settle_threads()
+
+
+def sizes(simulation: Simulation) -> list[tuple[int, int]]:
+    """Threads and rows of the batches that run."""
+    return sorted(
+        (run.engine.cores.threads if run.engine.cores else 0, run.running_rows)
+        for run in simulation.running()
+    )
+
+
+def test_a_lone_request_has_all_cores() -> None:
+    budget = CoreBudget(2)
+    simulation = with_streams(budget)
+    for _ in range(3):
+        request = simulation.arrive([0], math.inf)
+        assert sizes(simulation) == [(2, 1)]
+        assert budget.busy == 2
+        finish(simulation, request)
+        assert budget.busy == 0
+
+
+def test_those_that_come_meanwhile_run_on_a_core_each() -> None:
+    budget = CoreBudget(2)
+    simulation = with_streams(budget)
+    first = simulation.arrive([0], math.inf)
+    for index in range(1, 7):
+        simulation.arrive([index], math.inf)
+    # Nobody computes beside a batch on all cores.
+    assert sizes(simulation) == [(2, 1)]
+    finish(simulation, first)
+    assert sizes(simulation) == [(1, 3), (1, 3)]
+    assert budget.busy == 2
+
+
+def test_a_stream_leaves_the_others_their_share() -> None:
+    """Or one would answer many at a time, and the others a few again and again."""
+    simulation = with_streams(CoreBudget(2))
+    first = simulation.arrive([0], math.inf)
+    for index in range(1, 3):
+        simulation.arrive([index], math.inf)
+    finish(simulation, first)
+    one, other = simulation.running()
+    for index in range(3, 6):
+        simulation.arrive([index], math.inf)
+    # Four rows are here but for the one that has ended, so each has two.
+    finish(simulation, one)
+    assert sizes(simulation) == [(1, 1), (1, 2)]
+    finish(simulation, other)
+    assert sizes(simulation) == [(1, 1), (1, 2)]
+
+
+def test_the_last_stream_is_followed_by_a_batch_on_all_cores() -> None:
+    budget = CoreBudget(2)
+    simulation = with_streams(budget)
+    first = simulation.arrive([0], math.inf)
+    for index in range(1, 3):
+        simulation.arrive([index], math.inf)
+    finish(simulation, first)
+    one, other = simulation.running()
+    finish(simulation, one, other)
+    assert budget.busy == 0
+    simulation.arrive([3], math.inf)
+    assert sizes(simulation) == [(2, 1)]
+
+
+def test_requests_that_are_too_few_for_all_streams_run_one_after_another() -> None:
+    budget = CoreBudget(4)
+    simulation = with_streams(budget)
+    first = simulation.arrive([0], math.inf)
+    simulation.arrive([1], math.inf)
+    simulation.arrive([2], math.inf)
+    finish(simulation, first)
+    assert sizes(simulation) == [(4, 2)]
+    assert not simulation.schedule.slots.in_line
+
+
+def test_streams_go_on_while_more_than_half_of_them_have_work() -> None:
+    budget = CoreBudget(4)
+    simulation = with_streams(budget)
+    runs = [simulation.arrive([0], math.inf)]
+    for index in range(1, 5):
+        simulation.arrive([index], math.inf)
+    finish(simulation, *runs)
+    assert sizes(simulation) == [(1, 1)] * 4
+    one, two, three, four = simulation.running()
+    finish(simulation, one)
+    simulation.arrive([5], math.inf)
+    assert sizes(simulation) == [(1, 1)] * 4
+    finish(simulation, two, three)
+    assert sizes(simulation) == [(1, 1)] * 2
+    # One waits and two run: three of four.
+    simulation.arrive([6], math.inf)
+    assert sizes(simulation) == [(1, 1)] * 3
+    finish(simulation, four)
+    finish(simulation, simulation.running()[0])
+    # One runs and one comes: half of them would do, so that one waits for all cores.
+    late = simulation.arrive([7], math.inf)
+    assert sizes(simulation) == [(1, 1)]
+    finish(simulation, *simulation.running())
+    assert simulation.running() == [late]
+    assert sizes(simulation) == [(4, 1)]
+    assert budget.busy == 4
+
+
+def test_a_lone_request_larger_than_a_batch_has_all_cores_from_the_first_row_to_the_last() -> None:
+    simulation = with_streams(CoreBudget(2))
+    request = simulation.arrive(list(range(40)), math.inf)
+    for rows in (16, 16, 8):
+        simulation.settle_threads()
+        assert sizes(simulation) == [(2, rows)]
+        simulation.finish(request)
+    simulation.settle_threads()
+    assert request.answered
+
+
+def test_who_cannot_wait_for_the_batch_on_all_cores_is_refused_on_arrival() -> None:
+    """A slot is idle, but has no core before that batch ends."""
+    simulation = with_streams(CoreBudget(2))
+    simulation.arrive(list(range(10)), math.inf)  # for 0.2 s
+    with pytest.raises(DeadlineExceededError, match="refused on arrival"):
+        simulation.arrive([10], 0.21)
+    simulation.arrive([10], 0.25)
+    simulation.arrive([11], 0.25)
+    with pytest.raises(DeadlineExceededError, match="refused on arrival"):
+        simulation.arrive([12], 0.25)
+    simulation.arrive([12], 0.29)
+
+
+def test_rows_that_gather_do_so_for_all_cores_only() -> None:
+    budget = CoreBudget(2)
+    with pytest.raises(ValueError, match="exclude each other"):
+        Batcher(
+            engine_on(2, budget, 4),
+            engine_on(1, budget, 2),
+            max_queue_size=8,
+            max_queue_delay_seconds=0.1,
+        )
+
+
+@pytest.mark.parametrize("deviation", [0.0, 0.1])
+@pytest.mark.parametrize(("cores", "load"), [(2, 2.0), (2, 5.0), (4, 2.0), (16, 2.0)])
+def test_nine_tenths_of_the_capacity_are_answered_in_time(
+    cores: int, load: float, deviation: float
+) -> None:
+    simulation = with_streams(CoreBudget(cores))
+    capacity = cores / ROW_SECONDS
+    generator = np.random.default_rng(1)
+    pauses = generator.exponential(1 / (capacity * load), round(2000 * load))
+    arrivals = [float(moment) for moment in np.cumsum(pauses)]
+    accepted = run_open_loop(
+        simulation,
+        arrivals,
+        timeout_seconds=0.2,
+        cost_seconds=noisy(deviation),
+        refusals=(QueueFullError, DeadlineExceededError),
+    )
+    answered = sum(request.answered for request in accepted)
+    assert answered >= 0.9 * capacity * arrivals[-1]
+    # The rest is refused on arrival, but for one in twenty.
+    assert len(accepted) - answered <= 0.05 * (len(arrivals) - answered)
+
+
+def noisy(deviation: float) -> Callable[[Request], float]:
+    generator = np.random.default_rng(2)
+    drawn: dict[tuple[float, int], float] = {}
+
+    def cost(run: Request) -> float:
+        assert run.engine.cores is not None
+        key = (run.started_at, id(run.slot))
+        factor = drawn.setdefault(key, math.exp(generator.normal(0, deviation)))
+        return run.running_rows * ROW_SECONDS / run.engine.cores.threads * factor
+
+    return cost

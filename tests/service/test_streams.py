@@ -1,0 +1,135 @@
+"""Whether a servable runs batches on a core each, and that its answers stay the same."""
+
+import logging
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from artifact.bundle import Artifact
+from artifact.repository import ModelRepository
+from runtime.cores import CoreBudget
+from runtime.lanes import Outputs
+from runtime.providers import CPU
+from runtime.session import Session
+from service.lifecycle.configuration import ModelConfiguration
+from service.metrics import Metrics
+from service.servable import Servable, ServableLoader
+from service.settings import ServerSettings, load_settings
+from service.streams import Streams, faster_streams
+from service.warmup import BatchCost
+from tests.service.test_integrity import lie_about_the_golden_answers
+
+CORES = 2
+
+
+@pytest.fixture(autouse=True)
+def no_network_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LeNet would have one thread."""
+    monkeypatch.setattr("runtime.session.SMALL_INFERENCE_SECONDS", 0.0)
+
+
+def settings_of(repository: Path, **settings: object) -> ServerSettings:
+    return load_settings(
+        {"repository": repository, "provider": "cpu", "max_batch_size": 5, **settings}
+    )
+
+
+def streams_of(repository: Path, seconds_of_one: float, **settings: object) -> Streams | None:
+    """Streams beside a session on all cores that would take so long for one picture."""
+    artifact = Artifact.open(repository / "digits" / "1")
+    session = Session(
+        (repository / "digits" / "1" / "model.onnx").read_bytes(), CPU, cores=CoreBudget(CORES)
+    )
+    assert session.threads == CORES
+    costs = (BatchCost(1, seconds_of_one),)
+    return faster_streams(artifact, session, costs, settings_of(repository, **settings))
+
+
+def loaded(repository: Path, budget: CoreBudget) -> Servable:
+    load = ServableLoader(ModelRepository(repository), settings_of(repository), Metrics(), budget)
+    return load("digits", 1, ModelConfiguration())
+
+
+def test_streams_that_are_faster_are_kept_and_take_as_many_rows_together(repository: Path) -> None:
+    streams = streams_of(repository, seconds_of_one=1.0)
+    assert streams is not None
+    assert streams.engine.max_concurrent_executions == CORES
+    assert streams.engine.max_batch_size == 3
+    assert streams.engine.cores is not None
+    assert streams.engine.cores.threads == 1
+    assert [(cost.rows, cost.executions) for cost in streams.costs] == [(1, 2), (2, 2), (3, 2)]
+    assert streams.engine.costs.expected_seconds(1) > 0
+
+
+def test_streams_that_are_slower_are_not_kept(repository: Path) -> None:
+    assert streams_of(repository, seconds_of_one=1e-9) is None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"intra_op_threads": 2},
+        {"max_concurrent_executions": 1},
+        {"max_queue_delay_seconds": 0.01},
+    ],
+)
+def test_what_an_operator_has_chosen_stands(repository: Path, settings: dict[str, object]) -> None:
+    assert streams_of(repository, seconds_of_one=1.0, **settings) is None
+
+
+def test_a_session_of_one_thread_needs_no_streams(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.session.SMALL_INFERENCE_SECONDS", 1e9)
+    servable = loaded(repository, CoreBudget(CORES))
+    assert servable.session.threads == 1
+    assert servable.streams is None
+    assert "a core each" not in servable.describe()
+    servable.close()
+
+
+def test_streams_that_give_other_answers_are_not_kept(
+    repository: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lie_about_the_golden_answers(repository / "digits" / "1")
+    with caplog.at_level(logging.WARNING):
+        assert streams_of(repository, seconds_of_one=1.0) is None
+    assert "golden probabilities differ by 0.5" in caplog.text
+
+
+def test_many_callers_get_the_answers_of_one(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.streams._LEAST_SHARE_OF_RATE", 0.0)
+    budget = CoreBudget(CORES)
+    servable = loaded(repository, budget)
+    assert servable.streams is not None
+    assert "2 batches at a time, a core each: 1: " in servable.describe()
+    images = np.random.default_rng(0).integers(
+        0, 256, (200, 1, *servable.image_shape), dtype=np.uint8
+    )
+    expected = [servable.session.run(image)[0] for image in images]
+    runs: Counter[int] = Counter()
+    run = Session.run
+
+    def counted(session: Session, rows: NDArray[np.uint8]) -> Outputs:
+        runs[session.threads] += 1
+        return run(session, rows)
+
+    monkeypatch.setattr(Session, "run", counted)
+    servable.close()
+    servable = loaded(repository, budget)
+    runs.clear()
+    servable.batcher.submit(images[0])
+    assert runs == {CORES: 1}
+    with ThreadPoolExecutor(16) as pool:
+        results = list(pool.map(servable.batcher.submit, images))
+    assert runs[1]
+    for result, probabilities in zip(results, expected, strict=True):
+        np.testing.assert_allclose(result.outputs[0], probabilities, atol=1e-6)
+    servable.close()
+    assert budget.busy == budget.running == 0

@@ -9,13 +9,14 @@ from runtime.selftest import run_self_test
 from runtime.session import Session
 from service.batching.engine import Engine
 from service.settings import ServerSettings
-from service.warmup import BatchCost, engine_of, warm_up
+from service.warmup import BatchCost, engine_of, relative_rate, warm_up
 
 logger = logging.getLogger(__name__)
 
-_LEAST_SHARE_OF_RATE = 0.95
-"""What calls take from the cores under load costs a batch on all cores more than it costs streams,
-since all cores wait for the one that was interrupted: so nearly the same rate is enough."""
+LEAST_RATE = 0.95
+"""Rate of streams that are kept, as a multiple of that of all cores together. What calls take from
+the cores under load costs streams less, since none waits for the one that was interrupted: so
+nearly the same rate is enough."""
 
 
 @dataclass(frozen=True)
@@ -75,16 +76,13 @@ def faster_streams(
         )
         run_self_test(artifact, streams)
         shape = artifact.manifest.preprocessing.output_shape
+        rate = relative_rate(streams, session, costs, shape)
+        if rate < LEAST_RATE:
+            return None
         stream_costs = warm_up(streams, shape, executions=executions)
     # All cores have given the right answers, so that nothing that is wrong here keeps the model
     # from being served. ONNX Runtime raises one class per status code.
     except Exception as error:
         logger.warning("no batch runs on a core of its own: %s", error)
         return None
-    if _best_rate(stream_costs) < _LEAST_SHARE_OF_RATE * _best_rate(costs):
-        return None
     return Streams(streams, stream_costs, engine_of(streams, stream_costs, max_batch_size))
-
-
-def _best_rate(costs: tuple[BatchCost, ...]) -> float:
-    return max(cost.images_per_second for cost in costs)

@@ -1,7 +1,8 @@
 """Warm-up: every batch size runs before the first caller, and its cost is measured."""
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from service.batching.engine import Engine
 
 _RUNS = 5
 _LONGEST_MEASUREMENT_SECONDS = 0.1
+_LONGEST_BATCH_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,41 @@ def warm_up(
         served meanwhile only make it slower.
     """
     costs = []
-    with ThreadPoolExecutor(executions) as pool:
-        for rows in session.buckets:
-            shape = (rows, *image_shape)
-            images = np.random.default_rng(rows).integers(0, 256, shape, dtype=np.uint8)
-            seconds = min(_durations(session, images, pool, executions))
-            costs.append(BatchCost(rows, seconds, executions))
+    for rows in session.buckets:
+        load = _Load(session, rows, executions)
+        (seconds,) = _fastest([load], image_shape, _LONGEST_MEASUREMENT_SECONDS)
+        costs.append(BatchCost(rows, seconds, executions))
     return tuple(costs)
+
+
+def relative_rate(
+    streams: Session,
+    session: Session,
+    costs: tuple[BatchCost, ...],
+    image_shape: tuple[int, int, int],
+) -> float:
+    """Compare streams, all of which run, with as many rows in one batch on all cores.
+
+    Args:
+        streams: A session with a thread for each of its executions.
+        session: The same network on all cores.
+        costs: What a batch of each size costs there.
+        image_shape: Height, width and channels of its input.
+
+    Returns:
+        The rate of the streams as a multiple of the other's. They run in turn, so that the
+        machine's other work disturbs both alike.
+    """
+    executions = streams.max_concurrent_executions
+    row_seconds = costs[-1].seconds / costs[-1].rows
+    rows = max(
+        rows
+        for rows in streams.buckets
+        if rows == 1 or rows * executions * row_seconds < _LONGEST_BATCH_SECONDS
+    )
+    loads = [_Load(streams, rows, executions), _Load(session, rows * executions)]
+    seconds, seconds_on_all_cores = _fastest(loads, image_shape)
+    return seconds_on_all_cores / seconds
 
 
 def engine_of(session: Session, costs: tuple[BatchCost, ...], max_batch_size: int) -> Engine:
@@ -79,22 +109,40 @@ def engine_of(session: Session, costs: tuple[BatchCost, ...], max_batch_size: in
     )
 
 
-def _durations(
-    session: Session, images: np.ndarray, pool: ThreadPoolExecutor, executions: int
-) -> Iterator[float]:
-    """Durations of a few runs after the cold one, which must not hold up a start for long."""
-    began = time.perf_counter()
-    for attempt in range(1 + _RUNS):
-        with session.turn(executions):
+@dataclass(frozen=True)
+class _Load:
+    """Batches that run at the same time."""
+
+    session: Session
+    rows: int
+    executions: int = 1
+
+    def seconds(self, image_shape: tuple[int, int, int], pool: ThreadPoolExecutor) -> float:
+        shape = (self.rows, *image_shape)
+        images = np.random.default_rng(self.rows).integers(0, 256, shape, dtype=np.uint8)
+        with self.session.turn(self.executions):
             started = time.perf_counter()
-            others = [pool.submit(session.run, images) for _ in range(executions - 1)]
-            session.run(images)
+            others = [pool.submit(self.session.run, images) for _ in range(1, self.executions)]
+            self.session.run(images)
             for other in others:
                 other.result()
-            now = time.perf_counter()
-        if attempt:
-            yield now - started
-            if now - began > _LONGEST_MEASUREMENT_SECONDS:
-                return
-        else:
-            began = now
+            return time.perf_counter() - started
+
+
+def _fastest(
+    loads: Sequence[_Load],
+    image_shape: tuple[int, int, int],
+    longest_seconds: float = math.inf,
+) -> list[float]:
+    """The fastest of a few runs of each load, in turn, after a cold run of each."""
+    fastest = [math.inf] * len(loads)
+    with ThreadPoolExecutor(max(load.executions for load in loads)) as pool:
+        for load in loads:
+            load.seconds(image_shape, pool)
+        began = time.perf_counter()
+        for _ in range(_RUNS):
+            for index, load in enumerate(loads):
+                fastest[index] = min(fastest[index], load.seconds(image_shape, pool))
+            if time.perf_counter() - began > longest_seconds:
+                break
+    return fastest

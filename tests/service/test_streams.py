@@ -27,9 +27,10 @@ CORES = 2
 
 
 @pytest.fixture(autouse=True)
-def no_network_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """LeNet would have one thread."""
+def streams_whatever_their_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LeNet would have one thread, and a busy machine its own opinion of the rates."""
     monkeypatch.setattr("runtime.session.SMALL_INFERENCE_SECONDS", 0.0)
+    monkeypatch.setattr("service.streams.LEAST_RATE", 0.0)
 
 
 def settings_of(repository: Path, **settings: object) -> ServerSettings:
@@ -38,14 +39,13 @@ def settings_of(repository: Path, **settings: object) -> ServerSettings:
     )
 
 
-def streams_of(repository: Path, seconds_of_one: float, **settings: object) -> Streams | None:
-    """Streams beside a session on all cores that would take so long for one picture."""
+def streams_of(repository: Path, **settings: object) -> Streams | None:
     artifact = Artifact.open(repository / "digits" / "1")
     session = Session(
         (repository / "digits" / "1" / "model.onnx").read_bytes(), CPU, cores=CoreBudget(CORES)
     )
     assert session.threads == CORES
-    costs = (BatchCost(1, seconds_of_one),)
+    costs = (BatchCost(1, 0.001), BatchCost(5, 0.004))
     return faster_streams(artifact, session, costs, settings_of(repository, **settings))
 
 
@@ -55,7 +55,7 @@ def loaded(repository: Path, budget: CoreBudget) -> Servable:
 
 
 def test_streams_that_are_faster_are_kept_and_take_as_many_rows_together(repository: Path) -> None:
-    streams = streams_of(repository, seconds_of_one=1.0)
+    streams = streams_of(repository)
     assert streams is not None
     assert streams.engine.max_concurrent_executions == CORES
     assert streams.engine.max_batch_size == 3
@@ -65,8 +65,12 @@ def test_streams_that_are_faster_are_kept_and_take_as_many_rows_together(reposit
     assert streams.engine.costs.expected_seconds(1) > 0
 
 
-def test_streams_that_are_slower_are_not_kept(repository: Path) -> None:
-    assert streams_of(repository, seconds_of_one=1e-9) is None
+def test_streams_that_are_slower_are_not_kept(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing is a thousand times as fast on as many cores.
+    monkeypatch.setattr("service.streams.LEAST_RATE", 1000.0)
+    assert streams_of(repository) is None
 
 
 @pytest.mark.parametrize(
@@ -78,7 +82,7 @@ def test_streams_that_are_slower_are_not_kept(repository: Path) -> None:
     ],
 )
 def test_what_an_operator_has_chosen_stands(repository: Path, settings: dict[str, object]) -> None:
-    assert streams_of(repository, seconds_of_one=1.0, **settings) is None
+    assert streams_of(repository, **settings) is None
 
 
 def test_a_session_of_one_thread_needs_no_streams(
@@ -97,14 +101,13 @@ def test_streams_that_give_other_answers_are_not_kept(
 ) -> None:
     lie_about_the_golden_answers(repository / "digits" / "1")
     with caplog.at_level(logging.WARNING):
-        assert streams_of(repository, seconds_of_one=1.0) is None
+        assert streams_of(repository) is None
     assert "golden probabilities differ by 0.5" in caplog.text
 
 
 def test_many_callers_get_the_answers_of_one(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.streams._LEAST_SHARE_OF_RATE", 0.0)
     budget = CoreBudget(CORES)
     servable = loaded(repository, budget)
     assert servable.streams is not None

@@ -91,8 +91,9 @@ class ServerSettings(BaseSettings):
     max_concurrent_executions: int = Field(
         0,
         ge=0,
-        description="Batches of one model that may run at the same time; 0 takes 1, or 2 on a GPU, "
-        "where one is copied while the other is computed.",
+        description="Batches of one model that may run at the same time; 0 takes 2 on a GPU, where "
+        "one is copied while the other is computed; without one, 1 on all cores while requests are "
+        "few, and one on each core while they are many and that is not slower.",
     )
     gpu_memory_limit_bytes: int = Field(
         0, ge=0, description="Most memory that one model may take on a GPU; 0 for no limit."

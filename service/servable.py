@@ -15,11 +15,11 @@ from runtime.providers import ExecutionProvider
 from runtime.session import Session
 from service.batching.batcher import Batcher
 from service.batching.caching import CachingBatcher
+from service.instances import Instances, faster_instances
 from service.lifecycle.configuration import ModelConfiguration
 from service.metrics import Metrics, VersionMetrics
 from service.response_cache import ResponseCache
 from service.settings import ServerSettings
-from service.streams import Streams, faster_streams
 from service.warmup import BatchCost, engine_of, warm_up
 
 
@@ -32,8 +32,8 @@ class Servable:
         manifest: The artifact's manifest.
         proven: The loaded network, with its proof.
         costs: What a batch of each size costs here.
-        streams: What runs batches, a core each, while requests are many; None where they are run as
-            when requests are few.
+        instances: What runs batches on a core each while requests are many; None where they run as
+            they do while requests are few.
         batcher: Runs rows of many requests together.
         metrics: Where it counts what it does.
         settings: The server's settings, with the model's own in place of them.
@@ -46,7 +46,7 @@ class Servable:
         manifest: Manifest,
         proven: ProvenSession,
         costs: tuple[BatchCost, ...],
-        streams: Streams | None,
+        instances: Instances | None,
         batcher: Batcher,
         metrics: VersionMetrics,
         settings: ServerSettings,
@@ -62,7 +62,7 @@ class Servable:
         self.golden_difference = proven.golden_difference
         self.refusals = proven.refusals
         self.costs = costs
-        self.streams = streams
+        self.instances = instances
         self.batcher = batcher
         self.metrics = metrics
         self.settings = settings
@@ -106,11 +106,11 @@ class Servable:
         ]
         lines += [f"  not on {refusal}" for refusal in self.refusals]
         lines.append(f"  images per second by batch size: {_rates(self.costs)}")
-        if self.streams is not None:
-            executions = self.streams.session.max_concurrent_executions
+        if self.instances is not None:
+            executions = self.instances.session.max_concurrent_executions
             lines.append(
                 f"  under load {executions} batches at a time, a core each: "
-                f"{_rates(self.streams.costs)}"
+                f"{_rates(self.instances.costs)}"
             )
         return "\n".join(lines)
 
@@ -172,7 +172,7 @@ class ServableLoader:
         )
         session = proven.session
         costs = warm_up(session, artifact.manifest.preprocessing.output_shape)
-        streams = faster_streams(artifact, session, costs, settings)
+        instances = faster_instances(artifact, session, costs, settings)
         version_metrics = self._metrics.for_version(name, version, artifact.manifest)
         make_batcher: Callable[..., Batcher] = Batcher
         if self._cache is not None:
@@ -181,7 +181,7 @@ class ServableLoader:
             )
         batcher = make_batcher(
             engine_of(session, costs, settings.max_batch_size),
-            streams and streams.engine,
+            instances and instances.engine,
             max_queue_size=settings.max_queue_size,
             max_queue_delay_seconds=settings.max_queue_delay_seconds,
             observer=version_metrics,
@@ -192,7 +192,7 @@ class ServableLoader:
             artifact.manifest,
             proven,
             costs,
-            streams,
+            instances,
             batcher,
             version_metrics,
             settings,

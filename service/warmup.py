@@ -60,31 +60,31 @@ def warm_up(
 
 
 def relative_rate(
-    streams: Session,
+    instances: Session,
     session: Session,
     costs: tuple[BatchCost, ...],
     image_shape: tuple[int, int, int],
 ) -> float:
-    """Compare streams, all of which run, with as many rows in one batch on all cores.
+    """Compare instances, all of which run, with as many rows in one batch on all cores.
 
     Args:
-        streams: A session with a thread for each of its executions.
+        instances: A session with a thread for each of its executions.
         session: The same network on all cores.
         costs: What a batch of each size costs there.
         image_shape: Height, width and channels of its input.
 
     Returns:
-        The rate of the streams as a multiple of the other's. They run in turn, so that the
+        The rate of the instances as a multiple of the other's. They run in turn, so that the
         machine's other work disturbs both alike.
     """
-    executions = streams.max_concurrent_executions
+    executions = instances.max_concurrent_executions
     row_seconds = costs[-1].seconds / costs[-1].rows
     rows = max(
         rows
-        for rows in streams.buckets
+        for rows in instances.buckets
         if rows == 1 or rows * executions * row_seconds < _LONGEST_BATCH_SECONDS
     )
-    loads = [_Load(streams, rows, executions), _Load(session, rows * executions)]
+    loads = [_Load(instances, rows, executions), _Load(session, rows * executions)]
     seconds, seconds_on_all_cores = _fastest(loads, image_shape)
     return seconds_on_all_cores / seconds
 

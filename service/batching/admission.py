@@ -18,6 +18,7 @@ somebody is there when they come.
 
 from collections.abc import Iterable
 
+from service.batching.engine import Engine
 from service.batching.entry import Priority
 from service.batching.planning import BatchPlan, ExpectedSeconds, Waiting, efficient_rows
 from service.batching.slots import Slots
@@ -33,7 +34,7 @@ class Admission:
 
     Args:
         queue: Those who wait.
-        slots: When they can run, and on what; none is free during a check.
+        slots: When they can run; none is free during a check.
     """
 
     def __init__(self, queue: WaitingQueue, slots: Slots) -> None:
@@ -41,7 +42,7 @@ class Admission:
         self._slots = slots
 
     def check(
-        self, size: int, now: float, deadline: float, priority: Priority, *, streaming: bool
+        self, size: int, now: float, deadline: float, priority: Priority, engine: Engine
     ) -> None:
         """Refuse an arriving entry that cannot be answered before its deadline.
 
@@ -50,13 +51,12 @@ class Admission:
             now: The time, in seconds of the monotonic clock.
             deadline: Its deadline, on the same clock.
             priority: Its level of priority.
-            streaming: Whether its batch will begin in streams.
+            engine: What its batch will run on.
 
         Raises:
             DeadlineExceededError: It would be answered after its deadline.
         """
-        engine = self._slots.engine_for(streaming=streaming)
-        ready_times = self._slots.ready_times(now, streaming=streaming)
+        ready_times = self._slots.ready_times(now, engine)
 
         def turn_seconds(rows: int) -> float:
             return self._slots.wait_seconds + engine.costs.expected_seconds(rows)

@@ -24,10 +24,10 @@ class Batcher:
 
     Args:
         engine: What runs the batches. Entries larger than one are split.
-        streams: What runs them while requests are many, a core each; None for the same engine.
+        instances: What runs them while requests are many, a core each; None for the same engine.
         max_queue_size: Most rows that may wait.
         max_queue_delay_seconds: How long rows may wait for others to join them; 0 for not at all,
-            which it has to be where there are streams.
+            which it has to be where there are instances.
         clock: A monotonic clock, in seconds.
         observer: Hears what happens, for metrics.
     """
@@ -35,7 +35,7 @@ class Batcher:
     def __init__(
         self,
         engine: Engine,
-        streams: Engine | None = None,
+        instances: Engine | None = None,
         *,
         max_queue_size: int,
         max_queue_delay_seconds: float = 0.0,
@@ -49,7 +49,7 @@ class Batcher:
         self._observer = observer or BatchObserver()
         schedule = Schedule(
             engine,
-            streams,
+            instances,
             max_queue_size=max_queue_size,
             max_queue_delay_seconds=max_queue_delay_seconds,
         )

@@ -26,8 +26,8 @@ class Schedule:
 
     Args:
         engine: What runs the batches.
-        streams: What runs them while requests are many, a core each; None for the same engine. Rows
-            do not gather then.
+        instances: What runs them while requests are many, a core each; None for the same engine.
+            Rows do not gather then.
         max_queue_size: Most rows that may wait.
         max_queue_delay_seconds: How long rows may wait for others to join them.
 
@@ -43,15 +43,15 @@ class Schedule:
     def __init__(
         self,
         engine: Engine,
-        streams: Engine | None = None,
+        instances: Engine | None = None,
         *,
         max_queue_size: int,
         max_queue_delay_seconds: float = 0.0,
     ) -> None:
-        if streams is not None and max_queue_delay_seconds:
-            raise ValueError("streams and max_queue_delay_seconds exclude each other")
+        if instances is not None and max_queue_delay_seconds:
+            raise ValueError("instances and max_queue_delay_seconds exclude each other")
         self.queue = WaitingQueue(max_queue_size)
-        self.slots = Slots(engine, streams)
+        self.slots = Slots(engine, instances)
         self.gathering = Gathering(self.queue, engine.max_batch_size, max_queue_delay_seconds)
         self.accepting = True
         self.company = False
@@ -72,12 +72,12 @@ class Schedule:
         """
         if not self.accepting:
             raise UnavailableError("the model is about to be unloaded: try again")
-        streaming = self.slots.streams_for(self.queue.waiting_requests + 1)
-        if self.slots.free_for(streaming=streaming):
+        engine = self.slots.engine_for(self.queue.waiting_requests + 1)
+        if self.slots.free_for(engine):
             return
         # Somebody has to be there when the cores come, or a wrong estimate would stand for ever.
         if deadline != math.inf and (self.queue.waiting_rows or not self.slots.in_line):
-            self._admission.check(size, now, deadline, priority, streaming=streaming)
+            self._admission.check(size, now, deadline, priority, engine)
         self.queue.check_room(size)
 
     def arrive(
@@ -101,7 +101,7 @@ class Schedule:
         size = len(rows)
         self.check(size, now, deadline, priority)
         slots = self.slots
-        slots.adapt(self.queue.waiting_requests + 1)
+        slots.engine = slots.engine_for(self.queue.waiting_requests + 1)
         if (
             slots.available > 0
             and not self.queue.waiting_rows
@@ -214,11 +214,11 @@ class Schedule:
         self.slots.end(slot)
         # While nobody waits, the next arrival tells how many there are.
         if self.queue.waiting_rows:
-            self.slots.adapt(self.queue.waiting_requests)
+            self.slots.engine = self.slots.engine_for(self.queue.waiting_requests)
         if self.gathering.wanted:
             self.slots.surrender(slot)
         elif self.slots.available < 0:
-            # The streams that still run will see to those who wait.
+            # The instances that still run will see to those who wait.
             self.slots.free(slot)
             return False
         elif self._heir() is not None and not self.slots.renew(slot, now):

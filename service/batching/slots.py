@@ -3,11 +3,11 @@
 A slot has its place in the line for cores, and not a thread: so a batch is formed when its cores
 have come, of all that waits by then, and those who wait can leave whenever they like.
 
-Where there are two engines, one computes a batch on all cores, and streams compute a batch on one
-core each (the term is OpenVINO's). All cores answer a lone request soonest. Streams answer more
-requests in the same time, since a core that is late then keeps none of the others waiting, but
-only if there is something to do for most of them. So requests that are few run one batch after
-another on all cores, and those that are many run in streams.
+Where there are two engines, one computes a batch on all cores, and instances of the network compute
+a batch on a core each (Triton's term; OpenVINO calls them streams). All cores answer a lone request
+soonest. Instances answer more requests in the same time, since a core that is late then keeps none
+of the others waiting, but only if most of them have something to do. So few requests run on all
+cores, one batch after another, and many run on instances.
 """
 
 import math
@@ -54,29 +54,27 @@ class Slots:
     it to the caller to release them.
 
     Args:
-        engine: What runs batches.
-        streams: What runs batches while requests are many; None for the same. It shares the cores
-            with the engine, which then takes all of them.
+        engine: What runs batches; where there are instances, it takes all cores.
+        instances: What runs them while requests are many, a core each; None for the same engine.
 
     Attributes:
         count: How many.
         idle: Slots that nobody needs.
         busy: Slots that threads have.
         in_line: Slots that wait for their cores, in order.
-        running: Busy slots whose batch runs.
-        streaming: Whether batches begin in streams.
+        running: How many of the busy ones run a batch.
+        engine: What runs batches that begin now.
         wait_seconds: How long slots have waited for their cores, on average over the last few.
     """
 
-    def __init__(self, engine: Engine, streams: Engine | None = None) -> None:
-        self._engine = engine
-        self._streams = streams
-        self.count = (streams or engine).max_concurrent_executions
+    def __init__(self, engine: Engine, instances: Engine | None = None) -> None:
+        self.engine = self._all_cores = engine
+        self._instances = instances
+        self.count = (instances or engine).max_concurrent_executions
         self.idle = [Slot(engine) for _ in range(self.count)]
         self.busy: list[Slot] = []
         self.in_line: deque[Slot] = deque()
         self.running = 0
-        self.streaming = False
         self.wait_seconds = 0.0
         self._granted: Granted = _nobody
         self._surplus: CoreShare | None = None
@@ -93,40 +91,29 @@ class Slots:
         surplus, self._surplus = self._surplus, None
         return surplus
 
-    def streams_for(self, requests: int) -> bool:
-        """Whether batches would begin in streams while so many requests wait.
+    def engine_for(self, requests: int) -> Engine:
+        """Return what runs batches that begin while so many requests wait.
 
-        Streams begin when there is work for all of them, and end when half of them would do.
+        Instances begin when there is work for all of them, and end when half of them would do.
         """
-        if self._streams is None:
-            return False
+        if self._instances is None:
+            return self._all_cores
         wanted = requests + self.running
-        return wanted >= self.count or (self.streaming and 2 * wanted > self.count)
-
-    def adapt(self, requests: int) -> None:
-        """Choose where batches begin while so many requests wait."""
-        self.streaming = self.streams_for(requests)
-
-    def engine_for(self, *, streaming: bool) -> Engine:
-        """What runs batches that begin in streams, or not in streams."""
-        return self._streams if streaming and self._streams is not None else self._engine
-
-    @property
-    def engine(self) -> Engine:
-        """What runs batches that begin now."""
-        return self.engine_for(streaming=self.streaming)
+        begun = self.engine is self._instances
+        if wanted >= self.count or (begun and 2 * wanted > self.count):
+            return self._instances
+        return self._all_cores
 
     @property
     def available(self) -> int:
         """How many more slots may be taken now; less than 0 where there are too many."""
         return self.engine.max_concurrent_executions - self.count + len(self.idle)
 
-    def free_for(self, *, streaming: bool) -> bool:
-        """Whether an arrival need not wait for a batch of this model."""
-        engine = self.engine_for(streaming=streaming)
+    def free_for(self, engine: Engine) -> bool:
+        """Whether a batch need not wait for another of this model before it runs on an engine."""
         in_use = self.count - len(self.idle)
-        return in_use < engine.max_concurrent_executions and not (
-            streaming and any(slot.engine is not engine for slot in self.busy)
+        return in_use < engine.max_concurrent_executions and all(
+            slot.engine is engine for slot in self.busy
         )
 
     def take(self) -> Slot:
@@ -196,11 +183,11 @@ class Slots:
     def most_rows(self, slot: Slot, waiting_rows: int) -> int:
         """Return how many of the rows that wait a slot's batch may take.
 
-        A stream takes no more than its share of all rows that are here: otherwise the first one
+        A instance takes no more than its share of all rows that are here: otherwise the first one
         would take what waits, and the others would have nothing to do.
         """
         engine = slot.engine
-        if engine is not self._streams:
+        if engine is not self._instances:
             return engine.max_batch_size
         here = waiting_rows + sum(other.rows for other in self.busy if other.started_at > -math.inf)
         return min(engine.max_batch_size, -(-here // self.count))
@@ -210,25 +197,18 @@ class Slots:
         ready = [max(now, other.ends_at()) for other in self.busy if other is not slot]
         return ready + [max(now, other.asked_at + self.wait_seconds) for other in self.in_line]
 
-    def ready_times(self, now: float, *, streaming: bool) -> list[float]:
-        """Return when the slots ask for cores, or have asked, in order; none is available.
+    def ready_times(self, now: float, engine: Engine) -> list[float]:
+        """Return when slots ask for the cores of an engine, or have asked, in order; none is free.
 
         Nothing keeps a slot whose wait or batch is overdue from being ready now.
-
-        Args:
-            now: The time, in seconds of the monotonic clock.
-            streaming: Whether batches will begin in streams.
         """
-        engine = self.engine_for(streaming=streaming)
-        ends = [slot.ends_at() for slot in self.busy]
-        asked = [slot.asked_at for slot in self.in_line]
-        if streaming:
-            # No stream has a core before a batch on all cores ends.
-            all_cores = [slot.ends_at() for slot in self.busy if slot.engine is not engine]
-            asked = [max([moment, *all_cores]) for moment in asked]
-            asked += [max([now, *all_cores])] * len(self.idle)
-        ready = sorted(max(now - self.wait_seconds, moment) for moment in ends + asked)
-        # Those that are too many will be idle.
+        # Nothing runs on one engine beside the other.
+        others = [slot.ends_at() for slot in self.busy if slot.engine is not engine]
+        ready = [slot.ends_at() for slot in self.busy]
+        ready += [max([slot.asked_at, *others]) for slot in self.in_line]
+        ready += [max([now, *others])] * len(self.idle)
+        ready = sorted(max(now - self.wait_seconds, moment) for moment in ready)
+        # If there are too many, those that end first will be idle.
         return ready[-engine.max_concurrent_executions :]
 
     def _line_up(self, slot: Slot, now: float) -> None:

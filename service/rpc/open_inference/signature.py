@@ -83,7 +83,7 @@ def model_config(servable: Servable, policy: VersionPolicy | None) -> pb_config.
             group(
                 name=servable.name,
                 kind=group.KIND_GPU if on_gpu else group.KIND_CPU,
-                count=servable.session.max_concurrent_executions,
+                count=(servable.instances or servable).session.max_concurrent_executions,
             )
         ],
         default_model_filename=str(MODEL_FILE),

@@ -46,14 +46,16 @@ def engine_on(threads: int, budget: CoreBudget) -> Engine:
     )
 
 
-@given(requests=st.lists(REQUESTS, max_size=12), accepting=st.booleans(), streams=st.integers(0, 3))
+@given(
+    requests=st.lists(REQUESTS, max_size=12), accepting=st.booleans(), instances=st.integers(0, 3)
+)
 def test_the_check_and_the_arrival_refuse_the_same(
-    requests: list[tuple[int, float, Priority]], accepting: bool, streams: int
+    requests: list[tuple[int, float, Priority]], accepting: bool, instances: int
 ) -> None:
-    budget = CoreBudget(max(1, streams))
+    budget = CoreBudget(max(1, instances))
     schedule = Schedule(
         engine_on(budget.cores, budget),
-        engine_on(1, budget) if streams else None,
+        engine_on(1, budget) if instances else None,
         max_queue_size=12,
     )
     # The engine is busy from now on.

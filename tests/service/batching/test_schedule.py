@@ -37,7 +37,7 @@ class Interleavings(RuleBasedStateMachine):
         slots=st.tuples(st.integers(1, 3), st.integers(1, 3)),
         threads=st.tuples(st.integers(0, 3), st.integers(1, 4)),
         gathers=st.booleans(),
-        streams=st.booleans(),
+        instances=st.booleans(),
     )
     def start(
         self,
@@ -45,7 +45,7 @@ class Interleavings(RuleBasedStateMachine):
         slots: tuple[int, int],
         threads: tuple[int, int],
         gathers: bool,
-        streams: bool,
+        instances: bool,
     ) -> None:
         self.budget = CoreBudget(cores)
         self.others: list[int] = []
@@ -58,8 +58,8 @@ class Interleavings(RuleBasedStateMachine):
             max_queue_delay_seconds=float(gathers),
         )
         second = Schedule(
-            self.engine(1, cores) if streams else self.engine(slots[1], threads[1]),
-            self.engine(slots[1], 1) if streams else None,
+            self.engine(1, cores) if instances else self.engine(slots[1], threads[1]),
+            self.engine(slots[1], 1) if instances else None,
             max_queue_size=MAX_QUEUE_SIZE,
         )
         self.simulations = [Simulation(first), Simulation(second)]
@@ -85,7 +85,7 @@ class Interleavings(RuleBasedStateMachine):
         schedule = simulation.schedule
         before = schedule.queue.waiting_rows
         need_not_wait = schedule.slots.free_for(
-            streaming=schedule.slots.streams_for(schedule.queue.waiting_requests + 1)
+            schedule.slots.engine_for(schedule.queue.waiting_requests + 1)
         )
         was_in_line = bool(schedule.slots.in_line)
         ids = [next(self.ids) for _ in range(size)]

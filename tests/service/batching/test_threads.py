@@ -159,10 +159,10 @@ def test_many_threads_and_models_never_exceed_the_cores() -> None:
         for threads, executions, delay in ((1, 2, 0.0), (2, 1, 0.0), (1, 1, 0.001))
     ]
     all_cores = Engine(engine_of(2), max_batch_size=4, cores=CoreShare(budget, 2))
-    streams = Engine(
+    instances = Engine(
         engine_of(1), max_batch_size=2, max_concurrent_executions=2, cores=CoreShare(budget, 1)
     )
-    batchers.append(Batcher(all_cores, streams, max_queue_size=60))
+    batchers.append(Batcher(all_cores, instances, max_queue_size=60))
 
     def call(thread: int) -> None:
         nonlocal answered

@@ -1,4 +1,4 @@
-"""Streams: batches that run on a core each, where that answers more requests than all cores do."""
+"""Instances: batches on a core each, where that answers more requests than all cores together."""
 
 import logging
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from service.warmup import BatchCost, engine_of, relative_rate, warm_up
 logger = logging.getLogger(__name__)
 
 LEAST_RATE = 0.95
-"""Rate of streams that are kept, as a multiple of that of all cores together. What calls take from
-the cores under load costs streams less, since none waits for the one that was interrupted: so
-nearly the same rate is enough."""
+"""Rate of instances that are kept, as a multiple of that of all cores together. What calls take
+from the cores under load costs instances less, since none waits for the one that was interrupted:
+so nearly the same rate is enough."""
 
 
 @dataclass(frozen=True)
-class Streams:
+class Instances:
     """A second session of a network, of which each core can run a batch by itself.
 
     Attributes:
         session: The session, which has given the golden answers.
-        costs: What a batch of each size costs while all streams run.
+        costs: What a batch of each size costs while all instances run.
         engine: The session as the batcher uses it.
     """
 
@@ -34,13 +34,13 @@ class Streams:
     engine: Engine
 
 
-def faster_streams(
+def faster_instances(
     artifact: Artifact, session: Session, costs: tuple[BatchCost, ...], settings: ServerSettings
-) -> Streams | None:
-    """Prove and measure streams beside a session that takes all cores.
+) -> Instances | None:
+    """Prove and measure instances beside a session that takes all cores.
 
-    All streams together take as many rows as one batch on all cores, so that they need no more
-    memory for what they compute with. Large batches of few streams are what some networks want:
+    All instances together take as many rows as one batch on all cores, so that they need no more
+    memory for what they compute with. Large batches of few instances are what some networks want:
     where the weights are most of the work, to read them once for many rows is worth more.
 
     Args:
@@ -50,7 +50,7 @@ def faster_streams(
         settings: The server's settings, with the model's own in place of them.
 
     Returns:
-        None where streams are clearly slower than all cores together or do not give the golden
+        None where instances are clearly slower than all cores together or do not give the golden
         answers, where somebody has chosen threads or executions, and where rows are to wait for
         company.
     """
@@ -66,7 +66,7 @@ def faster_streams(
     executions = session.threads
     max_batch_size = -(-settings.max_batch_size // executions)
     try:
-        streams = Session(
+        instances = Session(
             artifact.read(MODEL_FILE),
             session.provider,
             intra_op_threads=1,
@@ -74,15 +74,17 @@ def faster_streams(
             max_concurrent_executions=executions,
             cores=session.cores.budget,
         )
-        run_self_test(artifact, streams)
+        run_self_test(artifact, instances)
         shape = artifact.manifest.preprocessing.output_shape
-        rate = relative_rate(streams, session, costs, shape)
+        rate = relative_rate(instances, session, costs, shape)
         if rate < LEAST_RATE:
             return None
-        stream_costs = warm_up(streams, shape, executions=executions)
+        instance_costs = warm_up(instances, shape, executions=executions)
     # All cores have given the right answers, so that nothing that is wrong here keeps the model
     # from being served. ONNX Runtime raises one class per status code.
     except Exception as error:
         logger.warning("no batch runs on a core of its own: %s", error)
         return None
-    return Streams(streams, stream_costs, engine_of(streams, stream_costs, max_batch_size))
+    return Instances(
+        instances, instance_costs, engine_of(instances, instance_costs, max_batch_size)
+    )

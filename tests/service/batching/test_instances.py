@@ -31,7 +31,7 @@ def engine_on(threads: int, budget: CoreBudget, max_batch_size: int) -> Engine:
     )
 
 
-def with_streams(budget: CoreBudget) -> Simulation:
+def with_instances(budget: CoreBudget) -> Simulation:
     schedule = Schedule(
         engine_on(budget.cores, budget, 16), engine_on(1, budget, 4), max_queue_size=1000
     )
@@ -54,7 +54,7 @@ def sizes(simulation: Simulation) -> list[tuple[int, int]]:
 
 def test_a_lone_request_has_all_cores() -> None:
     budget = CoreBudget(2)
-    simulation = with_streams(budget)
+    simulation = with_instances(budget)
     for _ in range(3):
         request = simulation.arrive([0], math.inf)
         assert sizes(simulation) == [(2, 1)]
@@ -65,7 +65,7 @@ def test_a_lone_request_has_all_cores() -> None:
 
 def test_those_that_come_meanwhile_run_on_a_core_each() -> None:
     budget = CoreBudget(2)
-    simulation = with_streams(budget)
+    simulation = with_instances(budget)
     first = simulation.arrive([0], math.inf)
     for index in range(1, 7):
         simulation.arrive([index], math.inf)
@@ -76,9 +76,9 @@ def test_those_that_come_meanwhile_run_on_a_core_each() -> None:
     assert budget.busy == 2
 
 
-def test_a_stream_leaves_the_others_their_share() -> None:
+def test_a_instance_leaves_the_others_their_share() -> None:
     """Or one would answer many at a time, and the others a few again and again."""
-    simulation = with_streams(CoreBudget(2))
+    simulation = with_instances(CoreBudget(2))
     first = simulation.arrive([0], math.inf)
     for index in range(1, 3):
         simulation.arrive([index], math.inf)
@@ -93,9 +93,9 @@ def test_a_stream_leaves_the_others_their_share() -> None:
     assert sizes(simulation) == [(1, 1), (1, 2)]
 
 
-def test_the_last_stream_is_followed_by_a_batch_on_all_cores() -> None:
+def test_the_last_instance_is_followed_by_a_batch_on_all_cores() -> None:
     budget = CoreBudget(2)
-    simulation = with_streams(budget)
+    simulation = with_instances(budget)
     first = simulation.arrive([0], math.inf)
     for index in range(1, 3):
         simulation.arrive([index], math.inf)
@@ -107,9 +107,9 @@ def test_the_last_stream_is_followed_by_a_batch_on_all_cores() -> None:
     assert sizes(simulation) == [(2, 1)]
 
 
-def test_requests_that_are_too_few_for_all_streams_run_one_after_another() -> None:
+def test_requests_that_are_too_few_for_all_instances_run_one_after_another() -> None:
     budget = CoreBudget(4)
-    simulation = with_streams(budget)
+    simulation = with_instances(budget)
     first = simulation.arrive([0], math.inf)
     simulation.arrive([1], math.inf)
     simulation.arrive([2], math.inf)
@@ -118,9 +118,9 @@ def test_requests_that_are_too_few_for_all_streams_run_one_after_another() -> No
     assert not simulation.schedule.slots.in_line
 
 
-def test_streams_go_on_while_more_than_half_of_them_have_work() -> None:
+def test_instances_go_on_while_more_than_half_of_them_have_work() -> None:
     budget = CoreBudget(4)
-    simulation = with_streams(budget)
+    simulation = with_instances(budget)
     runs = [simulation.arrive([0], math.inf)]
     for index in range(1, 5):
         simulation.arrive([index], math.inf)
@@ -147,7 +147,7 @@ def test_streams_go_on_while_more_than_half_of_them_have_work() -> None:
 
 
 def test_a_lone_request_larger_than_a_batch_has_all_cores_from_the_first_row_to_the_last() -> None:
-    simulation = with_streams(CoreBudget(2))
+    simulation = with_instances(CoreBudget(2))
     request = simulation.arrive(list(range(40)), math.inf)
     for rows in (16, 16, 8):
         simulation.settle_threads()
@@ -159,7 +159,7 @@ def test_a_lone_request_larger_than_a_batch_has_all_cores_from_the_first_row_to_
 
 def test_who_cannot_wait_for_the_batch_on_all_cores_is_refused_on_arrival() -> None:
     """A slot is idle, but has no core before that batch ends."""
-    simulation = with_streams(CoreBudget(2))
+    simulation = with_instances(CoreBudget(2))
     simulation.arrive(list(range(10)), math.inf)  # for 0.2 s
     with pytest.raises(DeadlineExceededError, match="refused on arrival"):
         simulation.arrive([10], 0.21)
@@ -186,7 +186,7 @@ def test_rows_that_gather_do_so_for_all_cores_only() -> None:
 def test_nine_tenths_of_the_capacity_are_answered_in_time(
     cores: int, load: float, deviation: float
 ) -> None:
-    simulation = with_streams(CoreBudget(cores))
+    simulation = with_instances(CoreBudget(cores))
     capacity = cores / ROW_SECONDS
     generator = np.random.default_rng(1)
     pauses = generator.exponential(1 / (capacity * load), round(2000 * load))

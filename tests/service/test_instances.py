@@ -15,11 +15,11 @@ from runtime.cores import CoreBudget
 from runtime.lanes import Outputs
 from runtime.providers import CPU
 from runtime.session import Session
+from service.instances import Instances, faster_instances
 from service.lifecycle.configuration import ModelConfiguration
 from service.metrics import Metrics
 from service.servable import Servable, ServableLoader
 from service.settings import ServerSettings, load_settings
-from service.streams import Streams, faster_streams
 from service.warmup import BatchCost
 from tests.service.test_integrity import lie_about_the_golden_answers
 
@@ -27,10 +27,10 @@ CORES = 2
 
 
 @pytest.fixture(autouse=True)
-def streams_whatever_their_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+def instances_whatever_their_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     """LeNet would have one thread, and a busy machine its own opinion of the rates."""
     monkeypatch.setattr("runtime.session.SMALL_INFERENCE_SECONDS", 0.0)
-    monkeypatch.setattr("service.streams.LEAST_RATE", 0.0)
+    monkeypatch.setattr("service.instances.LEAST_RATE", 0.0)
 
 
 def settings_of(repository: Path, **settings: object) -> ServerSettings:
@@ -39,14 +39,14 @@ def settings_of(repository: Path, **settings: object) -> ServerSettings:
     )
 
 
-def streams_of(repository: Path, **settings: object) -> Streams | None:
+def instances_of(repository: Path, **settings: object) -> Instances | None:
     artifact = Artifact.open(repository / "digits" / "1")
     session = Session(
         (repository / "digits" / "1" / "model.onnx").read_bytes(), CPU, cores=CoreBudget(CORES)
     )
     assert session.threads == CORES
     costs = (BatchCost(1, 0.001), BatchCost(5, 0.004))
-    return faster_streams(artifact, session, costs, settings_of(repository, **settings))
+    return faster_instances(artifact, session, costs, settings_of(repository, **settings))
 
 
 def loaded(repository: Path, budget: CoreBudget) -> Servable:
@@ -54,23 +54,25 @@ def loaded(repository: Path, budget: CoreBudget) -> Servable:
     return load("digits", 1, ModelConfiguration())
 
 
-def test_streams_that_are_faster_are_kept_and_take_as_many_rows_together(repository: Path) -> None:
-    streams = streams_of(repository)
-    assert streams is not None
-    assert streams.engine.max_concurrent_executions == CORES
-    assert streams.engine.max_batch_size == 3
-    assert streams.engine.cores is not None
-    assert streams.engine.cores.threads == 1
-    assert [(cost.rows, cost.executions) for cost in streams.costs] == [(1, 2), (2, 2), (3, 2)]
-    assert streams.engine.costs.expected_seconds(1) > 0
+def test_instances_that_are_faster_are_kept_and_take_as_many_rows_together(
+    repository: Path,
+) -> None:
+    instances = instances_of(repository)
+    assert instances is not None
+    assert instances.engine.max_concurrent_executions == CORES
+    assert instances.engine.max_batch_size == 3
+    assert instances.engine.cores is not None
+    assert instances.engine.cores.threads == 1
+    assert [(cost.rows, cost.executions) for cost in instances.costs] == [(1, 2), (2, 2), (3, 2)]
+    assert instances.engine.costs.expected_seconds(1) > 0
 
 
-def test_streams_that_are_slower_are_not_kept(
+def test_instances_that_are_slower_are_not_kept(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Nothing is a thousand times as fast on as many cores.
-    monkeypatch.setattr("service.streams.LEAST_RATE", 1000.0)
-    assert streams_of(repository) is None
+    monkeypatch.setattr("service.instances.LEAST_RATE", 1000.0)
+    assert instances_of(repository) is None
 
 
 @pytest.mark.parametrize(
@@ -82,26 +84,26 @@ def test_streams_that_are_slower_are_not_kept(
     ],
 )
 def test_what_an_operator_has_chosen_stands(repository: Path, settings: dict[str, object]) -> None:
-    assert streams_of(repository, **settings) is None
+    assert instances_of(repository, **settings) is None
 
 
-def test_a_session_of_one_thread_needs_no_streams(
+def test_a_session_of_one_thread_needs_no_instances(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("runtime.session.SMALL_INFERENCE_SECONDS", 1e9)
     servable = loaded(repository, CoreBudget(CORES))
     assert servable.session.threads == 1
-    assert servable.streams is None
+    assert servable.instances is None
     assert "a core each" not in servable.describe()
     servable.close()
 
 
-def test_streams_that_give_other_answers_are_not_kept(
+def test_instances_that_give_other_answers_are_not_kept(
     repository: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     lie_about_the_golden_answers(repository / "digits" / "1")
     with caplog.at_level(logging.WARNING):
-        assert streams_of(repository) is None
+        assert instances_of(repository) is None
     assert "golden probabilities differ by 0.5" in caplog.text
 
 
@@ -110,7 +112,7 @@ def test_many_callers_get_the_answers_of_one(
 ) -> None:
     budget = CoreBudget(CORES)
     servable = loaded(repository, budget)
-    assert servable.streams is not None
+    assert servable.instances is not None
     assert "2 batches at a time, a core each: 1: " in servable.describe()
     images = np.random.default_rng(0).integers(
         0, 256, (200, 1, *servable.image_shape), dtype=np.uint8

@@ -46,9 +46,9 @@ bench-openvino: setup  ## the same with OpenVINO for x86 processors of any maker
 	PYTHONPATH=.cache/openvino $(BIN)/python -m bench.performance --only openvino --report docs/performance-openvino.md
 
 drills-load: setup  ## overload, memory and threads, measured (needs h2load); writes docs/drills
-	$(BIN)/python -m bench.overload
-	$(BIN)/python -m bench.memory
-	$(BIN)/python -m bench.threads
+	missed=0; for drill in overload memory threads; do \
+		$(BIN)/python -m bench.$$drill || missed=1; \
+	done; exit $$missed
 
 gpu-check: setup  ## verify and measure on a machine with an NVIDIA GPU; writes docs/drills/gpu.md
 	$(BIN)/pip uninstall --quiet --yes onnxruntime

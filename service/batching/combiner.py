@@ -46,7 +46,9 @@ class Combiner:
         self._clock = clock
         self._observer = observer
         self._schedule = schedule
-        self._lock = _ScheduleLock(schedule)
+        # The lock guards the schedule, and with it every entry.
+        self._lock = threading.Lock()
+        self._use = _Use(schedule, self._lock)
         schedule.slots.connect(self._take_grant)
 
     def check(self, size: int, now: float, deadline: float, priority: Priority) -> None:
@@ -92,7 +94,7 @@ class Combiner:
         started_at = slot.started_at
         traces = [trace] if trace is not None else []
         outcome = self._execute(slot.engine, [rows], len(rows), traces)
-        with self._lock:
+        with self._use:
             now = self._clock()
             self._schedule.finish_alone(slot, outcome, now)
         if isinstance(outcome, BaseException):
@@ -110,7 +112,7 @@ class Combiner:
                 if entry.wake.acquire(timeout=self._timeout_seconds(entry)):
                     slot = entry.slot
                 else:
-                    with self._lock:
+                    with self._use:
                         now = self._clock()
                         if now >= entry.deadline:
                             self._schedule.queue.drop(entry, EntryState.EXPIRED, now)
@@ -119,13 +121,13 @@ class Combiner:
                 if slot is not None:
                     self._lead(entry, slot)
         except BaseException:
-            with self._lock:
+            with self._use:
                 self._schedule.abandon(entry, self._clock())
             raise
 
     def cancel(self, entry: Entry) -> None:
         """Take an entry out and wake its thread; does nothing once it is settled."""
-        with self._lock:
+        with self._use:
             self._schedule.drop(entry, EntryState.CANCELLED, self._clock())
 
     def oldest_arrival(self) -> float:
@@ -135,14 +137,14 @@ class Combiner:
 
     def drain(self, timeout_seconds: float | None) -> bool:
         """Refuse arrivals, and wait until nothing waits or runs; False if that takes too long."""
-        with self._lock:
+        with self._use:
             self._schedule.accepting = False
             self._schedule.gathering.stop()
-        return self._lock.quiet.wait(timeout_seconds)
+        return self._use.quiet.wait(timeout_seconds)
 
     def close(self) -> None:
         """Refuse arrivals and those that wait."""
-        with self._lock:
+        with self._use:
             self._schedule.accepting = False
             now = self._clock()
             for entry in list(self._schedule.queue.in_order()):
@@ -153,7 +155,7 @@ class Combiner:
 
     def _take_grant(self) -> None:
         """Let a slot run whose cores have come. Called in any thread, without the lock."""
-        with self._lock:
+        with self._use:
             self._schedule.grant(self._clock())
 
     def _lead(self, entry: Entry, slot: Slot) -> None:
@@ -166,13 +168,13 @@ class Combiner:
                 # Threads that are about to bring rows often wait for the core, or for the
                 # interpreter's lock, that this one holds: one turn of theirs makes a batch of many.
                 os.sched_yield()
-            with self._lock:
+            with self._use:
                 started_at = self._clock()
                 batch = self._schedule.start(entry, slot, started_at)
             if batch is None:
                 return
             outcome = self._execute(slot.engine, batch.arrays, batch.rows, batch.traces)
-            with self._lock:
+            with self._use:
                 ended_at = self._clock()
                 leading = self._schedule.finish(entry, slot, batch, outcome, ended_at)
             if not isinstance(outcome, BaseException):
@@ -196,13 +198,13 @@ class Combiner:
 
     def _gather(self, entry: Entry) -> None:
         """Let other rows join those that wait, for as long as the schedule says."""
-        with self._lock:
+        with self._use:
             # Who drains lets nobody wait for those who will not come.
             accepting = self._schedule.accepting
             seconds = self._schedule.gathering.start(entry, self._clock()) if accepting else 0.0
         if seconds > 0:
             told = entry.wake.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
-            with self._lock:
+            with self._use:
                 self._schedule.gathering.end(entry, told=told)
 
     def _timeout_seconds(self, entry: Entry) -> float:
@@ -211,28 +213,30 @@ class Combiner:
         return min(max(entry.deadline - self._clock(), 0.0), threading.TIMEOUT_MAX)
 
 
-class _ScheduleLock:
-    """Guards a schedule, and with it every entry, and passes on what came of each use.
+class _Use:
+    """A use of the schedule, under the lock, that passes on what came of it.
 
     Args:
         schedule: The schedule.
+        lock: Guards it.
 
     Attributes:
         quiet: Set once nothing waits or runs, and nothing will.
     """
 
-    def __init__(self, schedule: Schedule) -> None:
+    def __init__(self, schedule: Schedule, lock: threading.Lock) -> None:
         self.quiet = threading.Event()
         self._schedule = schedule
-        self._lock = threading.Lock()
+        self._slots = schedule.slots
+        self._lock = lock
 
     def __enter__(self) -> None:
         self._lock.acquire()
 
     def __exit__(self, *error: object) -> None:
-        if self._schedule.quiet:
+        if not self._schedule.accepting and self._schedule.quiet:
             self.quiet.set()
-        surplus = self._schedule.slots.take_surplus()
+        surplus, self._slots.surplus = self._slots.surplus, None
         self._lock.release()
         if surplus is not None:
             # This calls the combiners whose turn has come, each of which takes its own lock.

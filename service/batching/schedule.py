@@ -62,8 +62,11 @@ class Schedule:
         """Whether nothing waits or runs, and nothing will."""
         return not (self.accepting or self.slots.busy or self.queue.waiting_rows)
 
-    def check(self, size: int, now: float, deadline: float, priority: Priority) -> None:
+    def check(self, size: int, now: float, deadline: float, priority: Priority) -> Engine:
         """Refuse a request whose rows would be refused if they arrived now.
+
+        Returns:
+            What a batch that begins with the arrival runs on.
 
         Raises:
             UnavailableError: Draining or closed.
@@ -73,12 +76,13 @@ class Schedule:
         if not self.accepting:
             raise UnavailableError("the model is about to be unloaded: try again")
         engine = self.slots.engine_for(self.queue.waiting_requests + 1)
-        if self.slots.free_for(engine):
-            return
-        # Somebody has to be there when the cores come, or a wrong estimate would stand for ever.
-        if deadline != math.inf and (self.queue.waiting_rows or not self.slots.in_line):
-            self._admission.check(size, now, deadline, priority, engine)
-        self.queue.check_room(size)
+        if not self.slots.free_for(engine):
+            # Somebody has to be there when the cores come, or a wrong estimate would stand for
+            # ever.
+            if deadline != math.inf and (self.queue.waiting_rows or not self.slots.in_line):
+                self._admission.check(size, now, deadline, priority, engine)
+            self.queue.check_room(size)
+        return engine
 
     def arrive(
         self,
@@ -99,9 +103,8 @@ class Schedule:
             DeadlineExceededError: There is no time left to answer.
         """
         size = len(rows)
-        self.check(size, now, deadline, priority)
         slots = self.slots
-        slots.engine = slots.engine_for(self.queue.waiting_requests + 1)
+        slots.engine = self.check(size, now, deadline, priority)
         if (
             slots.available > 0
             and not self.queue.waiting_rows
@@ -211,32 +214,40 @@ class Schedule:
 
         Others who wait for cores have their turn first: the slot gets in line behind them.
         """
-        self.slots.end(slot)
-        # While nobody waits, the next arrival tells how many there are.
-        if self.queue.waiting_rows:
-            self.slots.engine = self.slots.engine_for(self.queue.waiting_requests)
+        slots = self.slots
+        slots.end(slot)
+        heir = self._heir()
         if self.gathering.wanted:
-            self.slots.surrender(slot)
-        elif self.slots.available < 0:
-            # The instances that still run will see to those who wait.
-            self.slots.free(slot)
-            return False
-        elif self._heir() is not None and not self.slots.renew(slot, now):
-            return False
-        return self._give(slot, leader)
+            slots.surrender(slot)
+        # While nobody waits, the next arrival tells how many there are.
+        elif heir is not None:
+            slots.engine = slots.engine_for(self.queue.waiting_requests)
+            if slots.available < 0:
+                # The instances that still run will see to those who wait.
+                heir = None
+            elif not slots.renew(slot, now):
+                return False
+        return self._give_to(heir, slot, leader)
 
     def _call_slots(self, now: float) -> None:
         """Take slots for those who wait and have none, unless enough are on their way."""
         slots = self.slots
-        while slots.available > 0 and self._heir(after=len(slots.in_line)) is not None:
+        while slots.available > 0:
+            heirs = (entry for entry in self.queue.in_order() if entry.slot is None)
+            # Those in line will see to the first of them.
+            if next(islice(heirs, len(slots.in_line), None), None) is None:
+                return
             slot = slots.take()
             # Nobody computes while rows gather: their thread asks for the cores when it starts.
             if self.gathering.wanted or slots.ask(slot, now):
                 self._give(slot)
 
-    def _give(self, slot: Slot, leader: Entry | None = None) -> bool:
+    def _give(self, slot: Slot) -> None:
+        """Give a slot to the first who needs one."""
+        self._give_to(self._heir(), slot)
+
+    def _give_to(self, heir: Entry | None, slot: Slot, leader: Entry | None = None) -> bool:
         """Give a slot to its heir; return whether that is `leader`, who need not be woken."""
-        heir = self._heir()
         if heir is None:
             self.slots.free(slot)
             return False
@@ -246,10 +257,12 @@ class Schedule:
         heir.wake.release()
         return False
 
-    def _heir(self, *, after: int = 0) -> Entry | None:
-        """Return the first waiting entry without a slot, or the one after so many of them."""
-        heirs = (entry for entry in self.queue.in_order() if entry.slot is None)
-        return next(islice(heirs, after, None), None)
+    def _heir(self) -> Entry | None:
+        """Return the first waiting entry without a slot."""
+        for entry in self.queue.in_order():
+            if entry.slot is None:
+                return entry
+        return None
 
     def _wake(self, entry: Entry) -> None:
         """Wake the thread of an entry that has just been settled, unless it is running a batch."""

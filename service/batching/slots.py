@@ -65,6 +65,7 @@ class Slots:
         running: How many of the busy ones run a batch.
         engine: What runs batches that begin now.
         wait_seconds: How long slots have waited for their cores, on average over the last few.
+        surplus: Cores that no slot has any more, for the caller to take and release; None for none.
     """
 
     def __init__(self, engine: Engine, instances: Engine | None = None) -> None:
@@ -77,7 +78,7 @@ class Slots:
         self.running = 0
         self.wait_seconds = 0.0
         self._granted: Granted = _nobody
-        self._surplus: CoreShare | None = None
+        self.surplus: CoreShare | None = None
 
     def connect(self, granted: Granted | None) -> None:
         """Have `granted` called, from any thread, when cores have come for a slot in line.
@@ -86,15 +87,12 @@ class Slots:
         """
         self._granted = granted or _nobody
 
-    def take_surplus(self) -> CoreShare | None:
-        """Return cores that no slot has any more, for the caller to release; None for none."""
-        surplus, self._surplus = self._surplus, None
-        return surplus
-
     def engine_for(self, requests: int) -> Engine:
         """Return what runs batches that begin while so many requests wait.
 
-        Instances begin when there is work for all of them, and end when half of them would do.
+        Instances begin when there is work for all of them, and end when half of them would do. Who
+        waited for all cores while most of them run batches of one core each would have to wait
+        until the last of these ends, and the others would stand idle.
         """
         if self._instances is None:
             return self._all_cores
@@ -102,6 +100,11 @@ class Slots:
         begun = self.engine is self._instances
         if wanted >= self.count or (begun and 2 * wanted > self.count):
             return self._instances
+        cores = self._instances.cores
+        if cores is not None:
+            of_others = cores.budget.running - sum(slot.has_cores for slot in self.busy)
+            if 2 * of_others > self.count:
+                return self._instances
         return self._all_cores
 
     @property
@@ -111,10 +114,9 @@ class Slots:
 
     def free_for(self, engine: Engine) -> bool:
         """Whether a batch need not wait for another of this model before it runs on an engine."""
-        in_use = self.count - len(self.idle)
-        return in_use < engine.max_concurrent_executions and all(
-            slot.engine is engine for slot in self.busy
-        )
+        if self.count - len(self.idle) >= engine.max_concurrent_executions:
+            return False
+        return self._instances is None or all(slot.engine is engine for slot in self.busy)
 
     def take(self) -> Slot:
         """Take an idle slot, without cores as yet."""
@@ -172,7 +174,7 @@ class Slots:
         """Take the cores from a busy slot, if it has some."""
         if slot.has_cores:
             slot.has_cores = False
-            self._surplus = slot.engine.cores
+            self.surplus = slot.engine.cores
 
     def free(self, slot: Slot) -> None:
         """Make a busy slot idle."""
@@ -194,6 +196,8 @@ class Slots:
 
     def others_ready(self, slot: Slot, now: float) -> list[float]:
         """Return when the other slots in use can start a batch."""
+        if self.count == 1:
+            return []
         ready = [max(now, other.ends_at()) for other in self.busy if other is not slot]
         return ready + [max(now, other.asked_at + self.wait_seconds) for other in self.in_line]
 

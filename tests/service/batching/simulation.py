@@ -79,7 +79,7 @@ class Simulation:
         """Raises what the schedule raises."""
         request = Request(ids, deadline, self.now)
         arrival = self.schedule.arrive(rows_of(ids), self.now, deadline, priority)
-        assert self.schedule.slots.take_surplus() is None
+        assert self.schedule.slots.surplus is None
         if isinstance(arrival, Entry):
             request.entry = arrival
         else:
@@ -171,7 +171,8 @@ class Simulation:
         self.grants += 1
 
     def _conclude(self) -> None:
-        surplus = self.schedule.slots.take_surplus()
+        slots = self.schedule.slots
+        surplus, slots.surplus = slots.surplus, None
         if surplus is not None:
             self.surplus.append(surplus)
 

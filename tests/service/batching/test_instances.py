@@ -146,6 +146,36 @@ def test_instances_go_on_while_more_than_half_of_them_have_work() -> None:
     assert budget.busy == 4
 
 
+def test_a_lone_request_beside_instances_of_another_model_waits_for_one_core() -> None:
+    """For all cores it would wait until the last of them ends, and one core would stand idle."""
+    budget = CoreBudget(2)
+    busy, other = with_instances(budget), with_instances(budget)
+    first = busy.arrive([0], math.inf)
+    for index in range(1, 5):
+        busy.arrive([index], math.inf)
+    finish(busy, first)
+    one, two = busy.running()
+    lone = other.arrive([9], math.inf)
+    assert sizes(other) == []
+    finish(busy, one)
+    other.settle_threads()
+    assert sizes(other) == [(1, 1)]
+    finish(busy, two)
+    finish(other, lone)
+    assert lone.answered
+    assert budget.busy == 0
+
+
+def test_a_lone_request_beside_a_batch_on_all_cores_waits_for_all() -> None:
+    budget = CoreBudget(2)
+    busy, other = with_instances(budget), with_instances(budget)
+    first = busy.arrive([0], math.inf)
+    other.arrive([9], math.inf)
+    finish(busy, first)
+    other.settle_threads()
+    assert sizes(other) == [(2, 1)]
+
+
 def test_a_lone_request_larger_than_a_batch_has_all_cores_from_the_first_row_to_the_last() -> None:
     simulation = with_instances(CoreBudget(2))
     request = simulation.arrive(list(range(40)), math.inf)

@@ -64,7 +64,7 @@ test-console: setup  ## the console in headless Chromium (apt install chromium);
 screenshots:  ## renew docs/screenshots on the way through test-console
 	CONSOLE_SCREENSHOTS=docs/screenshots $(MAKE) test-console
 
-drills: setup  ## versions that change and break, and workers that die, under load; writes docs/drills.md
+drills: setup  ## versions that change and break, and workers that die, under load (needs h2load); writes docs/drills.md
 	$(BIN)/python -m bench.drills.lifecycle
 
 test-install: demo  ## install the serving extra alone, and serve from it

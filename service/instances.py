@@ -83,7 +83,7 @@ def faster_instances(
     # All cores have given the right answers, so that nothing that is wrong here keeps the model
     # from being served. ONNX Runtime raises one class per status code.
     except Exception as error:
-        logger.warning("no batch runs on a core of its own: %s", error)
+        logger.warning("%s: no batch runs on a core of its own: %s", artifact.path, error)
         return None
     return Instances(
         instances, instance_costs, engine_of(instances, instance_costs, max_batch_size)

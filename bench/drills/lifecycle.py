@@ -28,6 +28,7 @@ import psutil
 
 from bench.closed_loop import Call, ClosedLoop, percentile
 from bench.drills.stage import MODEL, Stage, claim_size, flip_byte, set_up, swap_network
+from bench.h2load import CLASSIFY, check_installed, load, write_request
 from bench.server import RunningServer, serving
 from protos.convd.v1 import classification_pb2 as pb
 from protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
@@ -35,6 +36,8 @@ from protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 REPORT = Path("docs/drills.md")
 FLAGS = ("--provider", "cpu", "--intra-op-threads", "1", "--poll-seconds", "0.2")
 PATIENCE_SECONDS = 60.0
+CONNECTIONS = 64
+CAPACITY_ROUNDS = 7
 
 
 def drop(prepared: Path, repository: Path, version: int) -> None:
@@ -128,18 +131,19 @@ def broken_versions(stage: Stage, seconds: float) -> list[str]:
 
 def killed_worker(stage: Stage, seconds: float) -> list[str]:
     """Kill one of two workers under load, with and without the client's retry policy."""
-    # Connections are dealt out by chance, and anew every two seconds: it takes many deals until
-    # two medians can be compared.
-    span_seconds = 3 * seconds
+    check_installed()
+    request = write_request(stage.folder / "classify.request", stage.request().SerializeToString())
     repository = stage.repository("killed")
     drop(stage.prepare(1), repository, 1)
     log = stage.folder / "killed.log"
-    flags = (*FLAGS, "--workers", 2, "--max-connection-age-seconds", 2)
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(serving(repository, log, *flags))
+    with (
+        serving(repository, log, *FLAGS, "--workers", 2) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        before = _capacity(server, request)
         patient = stack.enter_context(_loop(stage, server, callers=16, retry=True))
         hasty = stack.enter_context(_loop(stage, server, callers=16))
-        time.sleep(seconds + span_seconds)
+        time.sleep(seconds)
         victim = _worker(log, 1)
         counted = _counted(server)
         killed_at = time.monotonic()
@@ -149,8 +153,9 @@ def killed_worker(stage: Stage, seconds: float) -> list[str]:
         ready_at = time.monotonic()
         counted_after = _counted(server)
         time.sleep(max(killed_at + 5.0 - time.monotonic(), 0.0))
+        stack.close()
         used = [-_cpu_seconds(log, number) for number in (1, 2)]
-        time.sleep(span_seconds)
+        after = _capacity(server, request)
         used = [used[number - 1] + _cpu_seconds(log, number) for number in (1, 2)]
     share = used[0] / sum(used)
     lost = _problems(hasty.calls)
@@ -159,8 +164,6 @@ def killed_worker(stage: Stage, seconds: float) -> list[str]:
         (span, _rate(calls, killed_at + start, killed_at + start + 1.0))
         for span, start in [("before", -1.0), *((f"second {n}", n - 1.0) for n in range(1, 6))]
     ]
-    before = _median_rate(calls, killed_at - span_seconds, killed_at)
-    after = _median_rate(calls, killed_at + 5.0, killed_at + 5.0 + span_seconds)
     _demand(not _problems(patient.calls), f"with retries: {_problems(patient.calls)}")
     _demand(all(one.startswith("UNAVAILABLE") for one in lost), f"without retries: {lost}")
     _demand(sum(lost.values()) <= 32, f"more calls failed than were in flight: {lost}")
@@ -180,9 +183,9 @@ def killed_worker(stage: Stage, seconds: float) -> list[str]:
         "| --- | --- |",
         *(f"| {span} | {rate:.0f} |" for span, rate in rates),
         "",
-        f"Median over {span_seconds:.0f} s: {before:.0f} per second before, {after:.0f} from 5 s "
-        "after the kill on. Connections are renewed every 2 s here, which is how the new worker "
-        f"gets its share: {share:.0%} of the work in that span.",
+        f"What {CONNECTIONS} new connections get (h2load, median of {CAPACITY_ROUNDS} rounds): "
+        f"{before:.0f} per second before, {after:.0f} from 5 s after the kill on, of which the new "
+        f"worker did {share:.0%}.",
     ]
 
 
@@ -265,10 +268,13 @@ def _rate(calls: list[Call], start: float, end: float) -> float:
     return good / (end - start)
 
 
-def _median_rate(calls: list[Call], start: float, end: float) -> float:
-    """Median over the seconds of a span."""
+def _capacity(server: RunningServer, request: Path) -> float:
+    """Answers per second that many new connections get, so that each worker has enough of them."""
     return statistics.median(
-        _rate(calls, start + second, start + second + 1.0) for second in range(int(end - start))
+        load(
+            server.address, CLASSIFY, request, concurrency=CONNECTIONS, seconds=2.0
+        ).requests_per_second
+        for _ in range(CAPACITY_ROUNDS)
     )
 
 

@@ -185,7 +185,7 @@ class Slots:
     def most_rows(self, slot: Slot, waiting_rows: int) -> int:
         """Return how many of the rows that wait a slot's batch may take.
 
-        A instance takes no more than its share of all rows that are here: otherwise the first one
+        An instance takes no more than its share of all rows that are here: otherwise the first one
         would take what waits, and the others would have nothing to do.
         """
         engine = slot.engine

@@ -1,6 +1,8 @@
 """Whether a servable runs batches on a core each, and that its answers stay the same."""
 
+import gc
 import logging
+import weakref
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -138,3 +140,19 @@ def test_many_callers_get_the_answers_of_one(
         np.testing.assert_allclose(result.outputs[0], probabilities, atol=1e-6)
     servable.close()
     assert budget.busy == budget.running == 0
+
+
+def test_nothing_is_left_of_instances_whose_servable_is_gone(repository: Path) -> None:
+    servable = loaded(repository, CoreBudget(CORES))
+    assert servable.instances is not None
+    images = np.zeros((64, 1, *servable.image_shape), np.uint8)
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(servable.batcher.submit, images))
+    session = weakref.ref(servable.instances.session)
+    gc.disable()
+    try:
+        servable.close()
+        del servable
+        assert session() is None, "only the collector would free its memory"
+    finally:
+        gc.enable()

@@ -76,11 +76,13 @@ class Schedule:
         if not self.accepting:
             raise UnavailableError("the model is about to be unloaded: try again")
         engine = self.slots.engine_for(self.queue.waiting_requests + 1)
-        if not self.slots.free_for(engine):
-            # Somebody has to be there when the cores come, or a wrong estimate would stand for
-            # ever.
-            if deadline != math.inf and (self.queue.waiting_rows or not self.slots.in_line):
-                self._admission.check(size, now, deadline, priority, engine)
+        free = self.slots.free_for(engine)
+        # Somebody has to be there when the cores come, or a wrong estimate would stand for ever.
+        nobody_there = self.slots.in_line and not self.queue.waiting_rows
+        if not free and not nobody_there and deadline != math.inf:
+            self._admission.check(size, now, deadline, priority, engine)
+        # A slot that is free goes to those who wait already.
+        if not free or self.queue.waiting_rows:
             self.queue.check_room(size)
         return engine
 

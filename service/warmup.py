@@ -5,8 +5,10 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runtime.session import Session
 from service.batching.costs import BatchCosts
@@ -53,8 +55,8 @@ def warm_up(
     """
     costs = []
     for rows in session.buckets:
-        load = _Load(session, rows, executions)
-        (seconds,) = _fastest([load], image_shape, _LONGEST_MEASUREMENT_SECONDS)
+        load = _Load(session, _images(rows, image_shape), executions)
+        (seconds,) = _fastest([load], _LONGEST_MEASUREMENT_SECONDS)
         costs.append(BatchCost(rows, seconds, executions))
     return tuple(costs)
 
@@ -84,8 +86,11 @@ def relative_rate(
         for rows in instances.buckets
         if rows == 1 or rows * executions * row_seconds < _LONGEST_BATCH_SECONDS
     )
-    loads = [_Load(instances, rows, executions), _Load(session, rows * executions)]
-    seconds, seconds_on_all_cores = _fastest(loads, image_shape)
+    loads = [
+        _Load(instances, _images(rows, image_shape), executions),
+        _Load(session, _images(rows * executions, image_shape)),
+    ]
+    seconds, seconds_on_all_cores = _fastest(loads)
     return seconds_on_all_cores / seconds
 
 
@@ -114,35 +119,34 @@ class _Load:
     """Batches that run at the same time."""
 
     session: Session
-    rows: int
+    images: NDArray[np.uint8]
     executions: int = 1
 
-    def seconds(self, image_shape: tuple[int, int, int], pool: ThreadPoolExecutor) -> float:
-        shape = (self.rows, *image_shape)
-        images = np.random.default_rng(self.rows).integers(0, 256, shape, dtype=np.uint8)
+    def seconds(self, pool: ThreadPoolExecutor) -> float:
+        run = partial(self.session.run, self.images)
         with self.session.turn(self.executions):
             started = time.perf_counter()
-            others = [pool.submit(self.session.run, images) for _ in range(1, self.executions)]
-            self.session.run(images)
+            others = [pool.submit(run) for _ in range(1, self.executions)]
+            run()
             for other in others:
                 other.result()
             return time.perf_counter() - started
 
 
-def _fastest(
-    loads: Sequence[_Load],
-    image_shape: tuple[int, int, int],
-    longest_seconds: float = math.inf,
-) -> list[float]:
+def _images(rows: int, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    return np.random.default_rng(rows).integers(0, 256, (rows, *shape), dtype=np.uint8)
+
+
+def _fastest(loads: Sequence[_Load], longest_seconds: float = math.inf) -> list[float]:
     """The fastest of a few runs of each load, in turn, after a cold run of each."""
     fastest = [math.inf] * len(loads)
     with ThreadPoolExecutor(max(load.executions for load in loads)) as pool:
         for load in loads:
-            load.seconds(image_shape, pool)
+            load.seconds(pool)
         began = time.perf_counter()
         for _ in range(_RUNS):
             for index, load in enumerate(loads):
-                fastest[index] = min(fastest[index], load.seconds(image_shape, pool))
+                fastest[index] = min(fastest[index], load.seconds(pool))
             if time.perf_counter() - began > longest_seconds:
                 break
     return fastest

@@ -136,24 +136,22 @@ def killed_worker(stage: Stage, seconds: float) -> list[str]:
     repository = stage.repository("killed")
     drop(stage.prepare(1), repository, 1)
     log = stage.folder / "killed.log"
-    with (
-        serving(repository, log, *FLAGS, "--workers", 2) as server,
-        contextlib.ExitStack() as stack,
-    ):
+    with serving(repository, log, *FLAGS, "--workers", 2) as server:
         before = _capacity(server, request)
-        patient = stack.enter_context(_loop(stage, server, callers=16, retry=True))
-        hasty = stack.enter_context(_loop(stage, server, callers=16))
-        time.sleep(seconds)
-        victim = _worker(log, 1)
-        counted = _counted(server)
-        killed_at = time.monotonic()
-        os.kill(victim, signal.SIGKILL)
-        _wait_until(lambda: not _is_ready(server))
-        _wait_until(lambda: _is_ready(server))
-        ready_at = time.monotonic()
-        counted_after = _counted(server)
-        time.sleep(max(killed_at + 5.0 - time.monotonic(), 0.0))
-        stack.close()
+        with (
+            _loop(stage, server, callers=16, retry=True) as patient,
+            _loop(stage, server, callers=16) as hasty,
+        ):
+            time.sleep(seconds)
+            victim = _worker(log, 1)
+            counted = _counted(server)
+            killed_at = time.monotonic()
+            os.kill(victim, signal.SIGKILL)
+            _wait_until(lambda: not _is_ready(server))
+            _wait_until(lambda: _is_ready(server))
+            ready_at = time.monotonic()
+            counted_after = _counted(server)
+            time.sleep(max(killed_at + 5.0 - time.monotonic(), 0.0))
         used = [-_cpu_seconds(log, number) for number in (1, 2)]
         after = _capacity(server, request)
         used = [used[number - 1] + _cpu_seconds(log, number) for number in (1, 2)]

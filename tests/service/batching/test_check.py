@@ -6,13 +6,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.cores import CoreBudget, CoreShare
-from service.batching.costs import BatchCosts
-from service.batching.engine import Engine
+from runtime.cores import CoreBudget
 from service.batching.entry import Priority
 from service.batching.schedule import Schedule
 from service.errors import DeadlineExceededError, QueueFullError, UnavailableError
-from tests.service.batching.simulation import engine
+from tests.service.batching.engines import engine_on
 
 REQUESTS = st.tuples(
     st.integers(1, 6), st.floats(0.1, 60.0) | st.just(math.inf), st.sampled_from(Priority)
@@ -31,21 +29,6 @@ def refusal_of(schedule: Schedule, request: tuple[int, float, Priority], *, arri
     return ""
 
 
-def engine_on(threads: int, budget: CoreBudget) -> Engine:
-    """As many of them run as there are cores for; fewer threads take longer."""
-    executions = budget.cores // threads
-    costs = BatchCosts()
-    for rows in (1, 2, 4) * 4:
-        costs.observe(rows, 1.0 + rows * executions)
-    return Engine(
-        engine,
-        max_batch_size=4,
-        max_concurrent_executions=executions,
-        costs=costs,
-        cores=CoreShare(budget, threads),
-    )
-
-
 @given(
     requests=st.lists(REQUESTS, max_size=12), accepting=st.booleans(), instances=st.integers(0, 3)
 )
@@ -53,9 +36,13 @@ def test_the_check_and_the_arrival_refuse_the_same(
     requests: list[tuple[int, float, Priority]], accepting: bool, instances: int
 ) -> None:
     budget = CoreBudget(max(1, instances))
+
+    def seconds(rows: int, threads: int) -> float:
+        return 1.0 + rows * budget.cores / threads
+
     schedule = Schedule(
-        engine_on(budget.cores, budget),
-        engine_on(1, budget) if instances else None,
+        engine_on(budget.cores, budget, 4, seconds),
+        engine_on(1, budget, 4, seconds) if instances else None,
         max_queue_size=12,
     )
     # The engine is busy from now on.

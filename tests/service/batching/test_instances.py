@@ -6,36 +6,34 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from runtime.cores import CoreBudget, CoreShare
+from runtime.cores import CoreBudget
 from service.batching.batcher import Batcher
-from service.batching.costs import BatchCosts
-from service.batching.engine import Engine
+from service.batching.entry import Priority
 from service.batching.schedule import Schedule
 from service.errors import DeadlineExceededError, QueueFullError
-from tests.service.batching.simulation import Request, Simulation, engine, run_open_loop
+from tests.service.batching.engines import engine_on
+from tests.service.batching.simulation import Request, Simulation, rows_of, run_open_loop
 
 ROW_SECONDS = 0.04
 
 
-def engine_on(threads: int, budget: CoreBudget, max_batch_size: int) -> Engine:
-    """Its threads share the work evenly."""
-    costs = BatchCosts()
-    for rows in (1, max_batch_size) * 20:
-        costs.observe(rows, rows * ROW_SECONDS / threads)
-    return Engine(
-        engine,
-        max_batch_size=max_batch_size,
-        max_concurrent_executions=budget.cores // threads,
-        costs=costs,
-        cores=CoreShare(budget, threads),
-    )
+def seconds(rows: int, threads: int) -> float:
+    """The threads share the work evenly."""
+    return rows * ROW_SECONDS / threads
 
 
 def with_instances(budget: CoreBudget) -> Simulation:
     schedule = Schedule(
-        engine_on(budget.cores, budget, 16), engine_on(1, budget, 4), max_queue_size=1000
+        engine_on(budget.cores, budget, 16, seconds),
+        engine_on(1, budget, 4, seconds),
+        max_queue_size=1000,
     )
     return Simulation(schedule)
+
+
+def arrive(simulation: Simulation, count: int) -> list[Request]:
+    """Let requests of one row arrive."""
+    return [simulation.arrive([index], math.inf) for index in range(count)]
 
 
 def finish(simulation: Simulation, *requests: Request) -> None:
@@ -66,9 +64,7 @@ def test_a_lone_request_has_all_cores() -> None:
 def test_those_that_come_meanwhile_run_on_a_core_each() -> None:
     budget = CoreBudget(2)
     simulation = with_instances(budget)
-    first = simulation.arrive([0], math.inf)
-    for index in range(1, 7):
-        simulation.arrive([index], math.inf)
+    first, *_ = arrive(simulation, 7)
     # Nobody computes beside a batch on all cores.
     assert sizes(simulation) == [(2, 1)]
     finish(simulation, first)
@@ -76,16 +72,13 @@ def test_those_that_come_meanwhile_run_on_a_core_each() -> None:
     assert budget.busy == 2
 
 
-def test_a_instance_leaves_the_others_their_share() -> None:
+def test_an_instance_leaves_the_others_their_share() -> None:
     """Or one would answer many at a time, and the others a few again and again."""
     simulation = with_instances(CoreBudget(2))
-    first = simulation.arrive([0], math.inf)
-    for index in range(1, 3):
-        simulation.arrive([index], math.inf)
+    first, *_ = arrive(simulation, 3)
     finish(simulation, first)
     one, other = simulation.running()
-    for index in range(3, 6):
-        simulation.arrive([index], math.inf)
+    arrive(simulation, 3)
     # Four rows are here but for the one that has ended, so each has two.
     finish(simulation, one)
     assert sizes(simulation) == [(1, 1), (1, 2)]
@@ -96,9 +89,7 @@ def test_a_instance_leaves_the_others_their_share() -> None:
 def test_the_last_instance_is_followed_by_a_batch_on_all_cores() -> None:
     budget = CoreBudget(2)
     simulation = with_instances(budget)
-    first = simulation.arrive([0], math.inf)
-    for index in range(1, 3):
-        simulation.arrive([index], math.inf)
+    first, *_ = arrive(simulation, 3)
     finish(simulation, first)
     one, other = simulation.running()
     finish(simulation, one, other)
@@ -110,21 +101,31 @@ def test_the_last_instance_is_followed_by_a_batch_on_all_cores() -> None:
 def test_requests_that_are_too_few_for_all_instances_run_one_after_another() -> None:
     budget = CoreBudget(4)
     simulation = with_instances(budget)
-    first = simulation.arrive([0], math.inf)
-    simulation.arrive([1], math.inf)
-    simulation.arrive([2], math.inf)
+    first, *_ = arrive(simulation, 3)
     finish(simulation, first)
     assert sizes(simulation) == [(4, 2)]
     assert not simulation.schedule.slots.in_line
 
 
+def test_a_request_that_finds_no_room_changes_nothing() -> None:
+    """Not even what runs the batches: nobody would take the slots that come with it."""
+    budget = CoreBudget(2)
+    schedule = with_instances(budget).schedule
+    budget.request(2, lambda: None)
+    schedule.arrive(rows_of(range(600)), 0.0, math.inf, Priority.NORMAL)
+    before = schedule.slots.engine
+    with pytest.raises(QueueFullError):
+        schedule.arrive(rows_of(range(600)), 0.0, math.inf, Priority.NORMAL)
+    assert schedule.slots.engine is before
+    schedule.arrive(rows_of([0]), 0.0, math.inf, Priority.NORMAL)
+    assert schedule.slots.engine is not before
+
+
 def test_instances_go_on_while_more_than_half_of_them_have_work() -> None:
     budget = CoreBudget(4)
     simulation = with_instances(budget)
-    runs = [simulation.arrive([0], math.inf)]
-    for index in range(1, 5):
-        simulation.arrive([index], math.inf)
-    finish(simulation, *runs)
+    first, *_ = arrive(simulation, 5)
+    finish(simulation, first)
     assert sizes(simulation) == [(1, 1)] * 4
     one, two, three, four = simulation.running()
     finish(simulation, one)
@@ -150,9 +151,7 @@ def test_a_lone_request_beside_instances_of_another_model_waits_for_one_core() -
     """For all cores it would wait until the last of them ends, and one core would stand idle."""
     budget = CoreBudget(2)
     busy, other = with_instances(budget), with_instances(budget)
-    first = busy.arrive([0], math.inf)
-    for index in range(1, 5):
-        busy.arrive([index], math.inf)
+    first, *_ = arrive(busy, 5)
     finish(busy, first)
     one, two = busy.running()
     lone = other.arrive([9], math.inf)
@@ -204,8 +203,8 @@ def test_rows_that_gather_do_so_for_all_cores_only() -> None:
     budget = CoreBudget(2)
     with pytest.raises(ValueError, match="exclude each other"):
         Batcher(
-            engine_on(2, budget, 4),
-            engine_on(1, budget, 2),
+            engine_on(2, budget, 4, seconds),
+            engine_on(1, budget, 2, seconds),
             max_queue_size=8,
             max_queue_delay_seconds=0.1,
         )

@@ -116,6 +116,7 @@ def test_a_refused_version_that_is_repaired_is_tried_again(
     good = (altered / "model.onnx").read_bytes()
     alter_model(altered)
     with running_server(repository) as client:
+        wait_until(lambda: _state(client.stub, 2) == pb.ModelVersion.STATE_FAILED)
         (altered / "model.onnx").write_bytes(good)
         wait_until(lambda: _state(client.stub, 2) == pb.ModelVersion.STATE_AVAILABLE)
         wait_until(lambda: _state(client.stub, 1) == pb.ModelVersion.STATE_UNLOADED)

@@ -89,10 +89,18 @@ class Interleavings(RuleBasedStateMachine):
             schedule.slots.engine_for(schedule.queue.waiting_requests + 1)
         )
         was_in_line = bool(schedule.slots.in_line)
+        deadline = simulation.now + timeout
+        try:
+            schedule.check(size, simulation.now, deadline, priority)
+            refused: type[Exception] | None = None
+        except (QueueFullError, DeadlineExceededError) as error:
+            refused = type(error)
         ids = [next(self.ids) for _ in range(size)]
         try:
-            simulation.arrive(ids, simulation.now + timeout, priority)
+            simulation.arrive(ids, deadline, priority)
+            assert refused is None
         except (QueueFullError, DeadlineExceededError) as error:
+            assert type(error) is refused
             if isinstance(error, QueueFullError):
                 assert before + size > MAX_QUEUE_SIZE
             else:

@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 _HEALTH = "/grpc.health.v1.Health/"
 
+# gRPC promises None where a caller waits for ever, and says 9e18 seconds.
+_FOREVER_SECONDS = 1e18
+
 REQUEST_ID_KEY = "x-request-id"
 RESPONSE_COMPRESSION_KEY = "x-response-compression"
 """Metadata that asks for compressed answers; what a request was compressed with is not visible."""
@@ -195,7 +198,7 @@ def _needs_no_thread(handler: "_MethodHandler") -> bool:
 def _call_of(context: grpc.ServicerContext, method: str, metadata: Metadata) -> Call:
     call = Call(method=method)
     remaining_seconds = context.time_remaining()
-    if remaining_seconds is not None:
+    if remaining_seconds is not None and remaining_seconds < _FOREVER_SECONDS:
         call.deadline = call.started_at + remaining_seconds
     if not context.add_callback(call.cancellation.cancel):
         call.cancellation.cancel()

@@ -1,11 +1,15 @@
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
 
-from service.call import Call
+from service.call import Call, current_call
 from service.errors import CallerGoneError
-from service.rpc.interceptor import error_status
+from service.metrics import Metrics
+from service.recorder import CallRecorder
+from service.rpc.call_gate import CallGate
+from service.rpc.interceptor import CallInterceptor, error_status
 
 
 @pytest.mark.parametrize(
@@ -20,3 +24,46 @@ def test_a_deadline_that_passed_is_not_counted_as_a_caller_who_hung_up(
     deadline: float | None, code: grpc.StatusCode
 ) -> None:
     assert error_status(CallerGoneError("gone"), Call(deadline=deadline)).code is code
+
+
+def _same(message: bytes) -> bytes:
+    return message
+
+
+@pytest.mark.parametrize("timeout_seconds", [None, 3600.0])
+def test_a_call_has_the_deadline_of_its_caller_or_none(timeout_seconds: float | None) -> None:
+    """Who waits for ever costs the batcher no thought of deadlines."""
+    deadlines: list[float | None] = []
+
+    class Service(grpc.GenericRpcHandler):  # type: ignore[type-arg]
+        def service(
+            self,
+            handler_call_details: grpc.HandlerCallDetails,  # noqa: ARG002
+        ) -> "grpc.RpcMethodHandler[bytes, bytes]":
+            return grpc.unary_unary_rpc_method_handler(self.answer)
+
+        def answer(self, request: bytes, context: grpc.ServicerContext) -> bytes:  # noqa: ARG002
+            deadlines.append(current_call().deadline)
+            return request
+
+    recorder = CallRecorder(Metrics())
+    server = grpc.server(
+        ThreadPoolExecutor(1),
+        handlers=[Service()],
+        interceptors=[CallInterceptor(recorder, CallGate(), max_streams=1)],
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    began = time.monotonic()
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call = channel.unary_unary("/a/b", _same, _same)
+            call(b"", timeout=timeout_seconds)
+    finally:
+        server.stop(None)
+    (deadline,) = deadlines
+    if timeout_seconds is None:
+        assert deadline is None
+    else:
+        assert deadline is not None
+        assert deadline - began == pytest.approx(timeout_seconds, rel=0.01)

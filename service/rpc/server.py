@@ -1,9 +1,9 @@
 """The gRPC server: which services it offers, and its limits."""
 
-import contextlib
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, cast
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -18,12 +18,16 @@ from service.inference import InferenceService
 from service.lifecycle.manager import ServableManager
 from service.recorder import CallRecorder
 from service.rpc.call_gate import CallGate
+from service.rpc.call_threads import CallThreads
 from service.rpc.classification import ClassificationServicer
 from service.rpc.health import HealthServicer
 from service.rpc.interceptor import CallInterceptor
 from service.rpc.open_inference.servicer import OpenInferenceServicer
 from service.settings import ServerSettings
 from service.statistics import StatisticsByVersion
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 SERVICE_NAMES = (
     pb.DESCRIPTOR.services_by_name["ClassificationService"].full_name,
@@ -69,9 +73,10 @@ class GrpcServer:
         statistics: Callable[[], StatisticsByVersion] | None = None,
     ) -> None:
         self._gate = CallGate()
-        self._threads = ThreadPoolExecutor(settings.unary_threads, thread_name_prefix="unary")
+        self._threads = CallThreads(settings.unary_threads, "unary")
         self._server = grpc.server(
-            self._threads,
+            # gRPC asks no more of a pool than to submit.
+            cast("ThreadPoolExecutor", self._threads),
             interceptors=[CallInterceptor(recorder, self._gate, max_streams=settings.max_streams)],
             maximum_concurrent_rpcs=settings.unary_threads
             + settings.max_waiting_calls
@@ -103,8 +108,7 @@ class GrpcServer:
 
     def waiting_calls(self) -> int:
         """Accepted unary calls that wait for a thread."""
-        # The executor has no public name for it.
-        return self._threads._work_queue.qsize()
+        return self._threads.waiting()
 
     def start(self) -> None:
         """Begin to answer.
@@ -138,14 +142,16 @@ class GrpcServer:
         self._health.drain()
         self._gate.close()
         # The queue of the threads is in order: once this has run, whatever was accepted has begun.
-        with contextlib.suppress(TimeoutError):
-            self._threads.submit(self._gate.close).result(timeout_seconds)
+        begun = threading.Event()
+        self._threads.submit(begun.set)
+        begun.wait(timeout_seconds)
         self._gate.wait_until_empty(max(deadline - time.monotonic(), 0.0))
         # gRPC cancels, rather than refuses, what reaches a server that stops: so go on refusing
         # until the clients have understood.
         self._gate.wait_until_quiet(_QUIET_SECONDS, _MAX_LINGER_SECONDS)
         # What is left are streams that wait for a request.
         self._server.stop(min(_QUIET_SECONDS, max(deadline - time.monotonic(), 0.0))).wait()
+        self._threads.close()
 
 
 def _connection_age(seconds: float) -> list[tuple[str, int]]:

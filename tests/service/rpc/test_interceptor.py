@@ -35,21 +35,15 @@ def test_a_call_has_the_deadline_of_its_caller_or_none(timeout_seconds: float | 
     """Who waits for ever costs the batcher no thought of deadlines."""
     deadlines: list[float | None] = []
 
-    class Service(grpc.GenericRpcHandler):  # type: ignore[type-arg]
-        def service(
-            self,
-            handler_call_details: grpc.HandlerCallDetails,  # noqa: ARG002
-        ) -> "grpc.RpcMethodHandler[bytes, bytes]":
-            return grpc.unary_unary_rpc_method_handler(self.answer)
+    def answer(request: bytes, context: grpc.ServicerContext) -> bytes:  # noqa: ARG001
+        deadlines.append(current_call().deadline)
+        return request
 
-        def answer(self, request: bytes, context: grpc.ServicerContext) -> bytes:  # noqa: ARG002
-            deadlines.append(current_call().deadline)
-            return request
-
+    handler = grpc.unary_unary_rpc_method_handler(answer)
     recorder = CallRecorder(Metrics())
     server = grpc.server(
         ThreadPoolExecutor(1),
-        handlers=[Service()],
+        handlers=[grpc.method_handlers_generic_handler("a", {"b": handler})],
         interceptors=[CallInterceptor(recorder, CallGate(), max_streams=1)],
     )
     port = server.add_insecure_port("127.0.0.1:0")

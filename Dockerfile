@@ -13,7 +13,7 @@ ENV PIP_NO_CACHE_DIR=1 \
     PIP_FIND_LINKS=/build/wheels
 # Bytecode that carries no times, so that two builds give the same files.
 ENV COMPILE="/opt/convd/bin/python -m compileall -fq --invalidation-mode unchecked-hash /opt/convd/lib" \
-    NOT_OURS="site-packages/(?!artifact|bench|commands|convd|export|models|protos|runtime|service)"
+    NOT_OURS="site-packages/(?!convd)"
 WORKDIR /build
 # The brackets make the folder optional.
 COPY constraints.txt whee[l]s /build/wheels/

@@ -6,10 +6,10 @@ from pathlib import Path, PurePosixPath
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import ValidationError
 
-from artifact.errors import InvalidArtifactError
-from artifact.golden import GOLDEN_CASES, GoldenCases
-from artifact.manifest import Manifest
-from artifact.signature import SIGNATURE_FILE, check_signature, sign
+from convd.artifact.errors import InvalidArtifactError
+from convd.artifact.golden import GOLDEN_CASES, GoldenCases
+from convd.artifact.manifest import Manifest
+from convd.artifact.signature import SIGNATURE_FILE, check_signature, sign
 
 MODEL_FILE = PurePosixPath("model.onnx")
 MANIFEST_FILE = PurePosixPath("manifest.json")

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from artifact.errors import InvalidImageError
+from convd.artifact.errors import InvalidImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 """The file formats that are decoded; Pillow knows many more, each a surface for attacks."""

@@ -4,8 +4,8 @@ from typing import Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
-from artifact.frozen import FrozenModel
-from artifact.precision import Precision
+from convd.artifact.frozen import FrozenModel
+from convd.artifact.precision import Precision
 
 
 class Accuracy(FrozenModel):

@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact.frozen import FrozenModel
+from convd.artifact.frozen import FrozenModel
 
 GOLDEN_DIRECTORY = PurePosixPath("golden")
 GOLDEN_CASES = GOLDEN_DIRECTORY / "cases.json"

@@ -6,16 +6,16 @@ from typing import Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from artifact.evidence import (
+from convd.artifact.evidence import (
     Accuracy,
     Baseline,
     CalibrationReport,
     ParityReport,
     QuantizationReport,
 )
-from artifact.frozen import FrozenModel
-from artifact.precision import Precision
-from artifact.preprocessing import Preprocessing
+from convd.artifact.frozen import FrozenModel
+from convd.artifact.precision import Precision
+from convd.artifact.preprocessing import Preprocessing
 
 __all__ = ["Accuracy", "Manifest", "Normalization", "Provenance"]
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from pydantic import Field, PositiveInt, model_validator
 
-from artifact.errors import InvalidImageError
-from artifact.frozen import FrozenModel
+from convd.artifact.errors import InvalidImageError
+from convd.artifact.frozen import FrozenModel
 
 ImageArray = NDArray[np.uint8]
 """One prepared image: uint8 `[height, width, channels]`."""
@@ -109,7 +109,7 @@ def prepare_image(picture: Image.Image, recipe: Preprocessing) -> ImageArray:
     """Turn a decoded picture into the network's input.
 
     Args:
-        picture: Any picture, such as `artifact.decoding.decode_image` returns.
+        picture: Any picture, such as `convd.artifact.decoding.decode_image` returns.
         recipe: What to do.
 
     Returns:

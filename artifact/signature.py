@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
-from artifact.errors import InvalidArtifactError, SigningKeyError
+from convd.artifact.errors import InvalidArtifactError, SigningKeyError
 
 SIGNATURE_FILE = PurePosixPath("manifest.json.sig")
 

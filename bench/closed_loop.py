@@ -9,8 +9,8 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from protos.convd.v1 import classification_pb2 as pb
-from protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
+from convd.protos.convd.v1 import classification_pb2 as pb
+from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 
 RETRY_POLICY = """{"methodConfig": [{"name": [{"service": "convd.v1.ClassificationService"}],
   "waitForReady": true,

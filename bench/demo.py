@@ -7,8 +7,8 @@ import json
 import os
 from pathlib import Path
 
-from bench.command_line import convd, http_get, server
-from models.data import load_dataset
+from convd.bench.command_line import convd, http_get, server
+from convd.models.data import load_dataset
 
 RUN = Path("runs/demo")
 CHECKPOINT = RUN / "checkpoint"

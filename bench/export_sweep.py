@@ -17,21 +17,26 @@ import onnxruntime as ort
 import torch
 from torch import nn
 
-from artifact.bundle import MODEL_FILE, Artifact
-from artifact.manifest import Normalization, Provenance
-from artifact.preprocessing import ImageArray, Preprocessing, ResizeTo, prepare_image
-from artifact.repository import ModelRepository
-from bench.machine import machine
-from export.graph import ServingGraph
-from export.parity import probability_limit, run_reference
-from export.publication import publish
-from export.sample_pictures import SamplePictures
-from export.source import TrainedNetwork
-from export.sources.loading import SourceRequest, load_source
-from models import create_model
-from models.registry import find_architecture
-from runtime.providers import KNOWN_PROVIDERS, ExecutionProvider, installed_providers, why_missing
-from runtime.session import Session
+from convd.artifact.bundle import MODEL_FILE, Artifact
+from convd.artifact.manifest import Normalization, Provenance
+from convd.artifact.preprocessing import ImageArray, Preprocessing, ResizeTo, prepare_image
+from convd.artifact.repository import ModelRepository
+from convd.bench.machine import machine
+from convd.export.graph import ServingGraph
+from convd.export.parity import probability_limit, run_reference
+from convd.export.publication import publish
+from convd.export.sample_pictures import SamplePictures
+from convd.export.source import TrainedNetwork
+from convd.export.sources.loading import SourceRequest, load_source
+from convd.models import create_model
+from convd.models.registry import find_architecture
+from convd.runtime.providers import (
+    KNOWN_PROVIDERS,
+    ExecutionProvider,
+    installed_providers,
+    why_missing,
+)
+from convd.runtime.session import Session
 
 REPORT = Path("docs/export-sweep.md")
 REPOSITORY = ModelRepository(Path("runs/export-sweep"))
@@ -81,7 +86,7 @@ def main() -> None:
     for network in NETWORKS:
         # Memory of one network is given back before the next one is built.
         done = subprocess.run(
-            [sys.executable, "-m", "bench.export_sweep", network],
+            [sys.executable, "-m", "convd.bench.export_sweep", network],
             check=True,
             stdout=subprocess.PIPE,
             text=True,

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from artifact.bundle import MODEL_FILE, Artifact
-from artifact.precision import Precision
-from bench.document import table, write_document
-from bench.machine import machine
-from bench.networks import publish_network
-from runtime.choice import prove_session
-from runtime.errors import SessionError
-from runtime.providers import CPU, CUDA, ExecutionProvider, why_missing
-from runtime.session import Session, open_session
+from convd.artifact.bundle import MODEL_FILE, Artifact
+from convd.artifact.precision import Precision
+from convd.bench.document import table, write_document
+from convd.bench.machine import machine
+from convd.bench.networks import publish_network
+from convd.runtime.choice import prove_session
+from convd.runtime.errors import SessionError
+from convd.runtime.providers import CPU, CUDA, ExecutionProvider, why_missing
+from convd.runtime.session import Session, open_session
 
 RUN = Path("runs/bench")
 DOCUMENT = Path("docs/drills/gpu.md")

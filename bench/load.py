@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import grpc
 import numpy as np
 
-from protos.convd.v1 import classification_pb2 as pb
-from protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
+from convd.protos.convd.v1 import classification_pb2 as pb
+from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 OK = "OK"

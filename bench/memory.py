@@ -4,11 +4,11 @@ import argparse
 import random
 from pathlib import Path
 
-from bench.document import table, write_document
-from bench.load import OK, Load, random_requests, run_load
-from bench.machine import machine
-from bench.networks import repository_of_one
-from bench.server import RunningServer, serving
+from convd.bench.document import table, write_document
+from convd.bench.load import OK, Load, random_requests, run_load
+from convd.bench.machine import machine
+from convd.bench.networks import repository_of_one
+from convd.bench.server import RunningServer, serving
 
 RUN = Path("runs/bench")
 DOCUMENT = Path("docs/drills/memory.md")

@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from artifact.manifest import Normalization, Provenance
-from artifact.preprocessing import (
+from convd.artifact.manifest import Normalization, Provenance
+from convd.artifact.preprocessing import (
     CenterCrop,
     Preprocessing,
     ResizeShorterSide,
     ResizeTo,
 )
-from artifact.repository import ModelRepository
-from export.publication import publish
-from export.source import TrainedNetwork
-from models import create_model
+from convd.artifact.repository import ModelRepository
+from convd.export.publication import publish
+from convd.export.source import TrainedNetwork
+from convd.models import create_model
 
 _EXAMPLES = 16
 _SEED = 0

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bench.document import table, write_document
-from bench.h2load import CLASSIFY, check_installed, load, load_at_rate, write_request
-from bench.load import random_requests
-from bench.machine import machine
-from bench.networks import repository_of_one
-from bench.server import RunningServer, serving
+from convd.bench.document import table, write_document
+from convd.bench.h2load import CLASSIFY, check_installed, load, load_at_rate, write_request
+from convd.bench.load import random_requests
+from convd.bench.machine import machine
+from convd.bench.networks import repository_of_one
+from convd.bench.server import RunningServer, serving
 
 RUN = Path("runs/bench")
 DOCUMENT = Path("docs/drills/overload.md")

@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from artifact.bundle import MODEL_FILE
-from bench.document import table, write_document
-from bench.h2load import CLASSIFY, check_installed, load, write_request
-from bench.load import random_requests
-from bench.machine import machine
-from bench.networks import repository_of_one
-from bench.profile import profile_server
-from bench.server import RunningServer, echoing, serving
-from runtime.buckets import batch_buckets
-from runtime.cores import available_cores
-from runtime.providers import CPU, OPENVINO, OPENVINO_BFLOAT16, ExecutionProvider, why_missing
-from runtime.session import open_session
+from convd.artifact.bundle import MODEL_FILE
+from convd.bench.document import table, write_document
+from convd.bench.h2load import CLASSIFY, check_installed, load, write_request
+from convd.bench.load import random_requests
+from convd.bench.machine import machine
+from convd.bench.networks import repository_of_one
+from convd.bench.profile import profile_server
+from convd.bench.server import RunningServer, echoing, serving
+from convd.runtime.buckets import batch_buckets
+from convd.runtime.cores import available_cores
+from convd.runtime.providers import CPU, OPENVINO, OPENVINO_BFLOAT16, ExecutionProvider, why_missing
+from convd.runtime.session import open_session
 
 RUN = Path("runs/bench")
 DOCUMENT = Path("docs/performance.md")

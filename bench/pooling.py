@@ -14,9 +14,9 @@ from typing import NamedTuple
 from rich.console import Console
 from scipy import stats
 
-from bench.machine import machine
-from models.settings import TrainingSettings
-from models.training import train
+from convd.bench.machine import machine
+from convd.models.settings import TrainingSettings
+from convd.models.training import train
 
 REPORT = Path("docs/pooling.md")
 POOLINGS = ("max", "average", "sum")

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.document import table
-from bench.server import RunningServer
+from convd.bench.document import table
+from convd.bench.server import RunningServer
 
 _SAMPLES_PER_SECOND = 250
 

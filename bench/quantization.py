@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from artifact.bundle import MODEL_FILE, Artifact
-from artifact.repository import ModelRepository
-from bench.machine import machine
-from export.options import ExportOptions
-from export.progress import TerminalProgress
-from export.publication import publish
-from export.sources.checkpoint import network_from_checkpoint
-from export.sources.evaluation_data import load_training_part
-from models.checkpoint import is_checkpoint
-from models.settings import TrainingSettings
-from models.training import train
-from runtime.providers import CPU
-from runtime.session import Session
+from convd.artifact.bundle import MODEL_FILE, Artifact
+from convd.artifact.repository import ModelRepository
+from convd.bench.machine import machine
+from convd.export.options import ExportOptions
+from convd.export.progress import TerminalProgress
+from convd.export.publication import publish
+from convd.export.sources.checkpoint import network_from_checkpoint
+from convd.export.sources.evaluation_data import load_training_part
+from convd.models.checkpoint import is_checkpoint
+from convd.models.settings import TrainingSettings
+from convd.models.training import train
+from convd.runtime.providers import CPU
+from convd.runtime.session import Session
 
 RUN = Path("runs/quantization")
 PAGE = Path("docs/quantization.md")

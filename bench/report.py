@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.load import OK, Sample
+from convd.bench.load import OK, Sample
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 

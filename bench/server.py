@@ -87,7 +87,7 @@ def serving(
 @contextlib.contextmanager
 def echoing(log: Path, *, cores: set[int] | None = None) -> Iterator[RunningServer]:
     """Run a bare gRPC server that returns what it gets: the most that the transport can do."""
-    with _process(["-m", "bench.echo"], log, cores) as process:
+    with _process(["-m", "convd.bench.echo"], log, cores) as process:
         port, _ = _wait_for_ports(process, log, _ECHO_PORT)
         yield RunningServer(process.pid, port, 0, log)
 

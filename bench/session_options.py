@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from artifact.bundle import MODEL_FILE
-from bench.document import table, write_document
-from bench.machine import machine
-from bench.networks import publish_network
-from runtime.cores import available_cores
+from convd.artifact.bundle import MODEL_FILE
+from convd.bench.document import table, write_document
+from convd.bench.machine import machine
+from convd.bench.networks import publish_network
+from convd.runtime.cores import available_cores
 
 RUN = Path("runs/bench")
 DOCUMENT = Path("docs/drills/session-options.md")
@@ -52,8 +52,8 @@ def main() -> None:
         DOCUMENT,
         "Options of a session",
         before,
-        f"`python -m bench.session_options`: medians of {rounds} rounds, the sessions in turn, on "
-        "the CPU provider.",
+        f"`python -m convd.bench.session_options`: medians of {rounds} rounds, the sessions in "
+        "turn, on the CPU provider.",
         table(["Model", "Rows", "Session", "Images/s", "CPU ms per image"], rows),
     )
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.document import table, write_document
-from bench.machine import machine
-from bench.networks import publish_network
-from runtime.cores import CoreBudget, available_cores
-from runtime.session import ENGINE_THREAD
-from service.application import Application
-from service.settings import load_settings
+from convd.bench.document import table, write_document
+from convd.bench.machine import machine
+from convd.bench.networks import publish_network
+from convd.runtime.cores import CoreBudget, available_cores
+from convd.runtime.session import ENGINE_THREAD
+from convd.service.application import Application
+from convd.service.settings import load_settings
 
 RUN = Path("runs/bench")
 DOCUMENT = Path("docs/drills/threads.md")

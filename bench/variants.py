@@ -8,11 +8,11 @@ import onnx
 import onnxruntime as ort
 from onnx import numpy_helper
 
-from artifact.bundle import MANIFEST_FILE, MODEL_FILE, Artifact, checksums, write_manifest
-from artifact.decoding import decode_image
-from artifact.golden import GOLDEN_CASES
-from artifact.manifest import Manifest
-from artifact.preprocessing import prepare_image
+from convd.artifact.bundle import MANIFEST_FILE, MODEL_FILE, Artifact, checksums, write_manifest
+from convd.artifact.decoding import decode_image
+from convd.artifact.golden import GOLDEN_CASES
+from convd.artifact.manifest import Manifest
+from convd.artifact.preprocessing import prepare_image
 
 
 def write_variant(source: Path, target: Path, seed: int) -> None:

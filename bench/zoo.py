@@ -15,16 +15,16 @@ import grpc
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from artifact.bundle import MODEL_FILE, Artifact
-from artifact.preprocessing import prepare_image
-from artifact.repository import ModelRepository
-from bench.command_line import convd, server
-from bench.machine import machine
-from models.checkpoint import load_checkpoint
-from models.data import ImageDataset, load_dataset
-from models.registry import find_architecture
-from protos.convd.v1 import classification_pb2 as pb
-from protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
+from convd.artifact.bundle import MODEL_FILE, Artifact
+from convd.artifact.preprocessing import prepare_image
+from convd.artifact.repository import ModelRepository
+from convd.bench.command_line import convd, server
+from convd.bench.machine import machine
+from convd.models.checkpoint import load_checkpoint
+from convd.models.data import ImageDataset, load_dataset
+from convd.models.registry import find_architecture
+from convd.protos.convd.v1 import classification_pb2 as pb
+from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 
 RUN = Path("runs/zoo")
 REPOSITORY = RUN / "repository"

@@ -8,10 +8,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench.load import Load, random_requests, run_load
-from bench.report import LoadReport, plot, summarize
-from commands.connection import connect, server_option
-from protos.convd.v1 import classification_pb2 as pb
+from convd.bench.load import Load, random_requests, run_load
+from convd.bench.report import LoadReport, plot, summarize
+from convd.commands.connection import connect, server_option
+from convd.protos.convd.v1 import classification_pb2 as pb
 
 
 @click.command()

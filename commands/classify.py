@@ -8,8 +8,8 @@ import grpc
 from rich.console import Console
 from rich.table import Table
 
-from commands.connection import connect, server_option
-from protos.convd.v1 import classification_pb2 as pb
+from convd.commands.connection import connect, server_option
+from convd.protos.convd.v1 import classification_pb2 as pb
 
 _BAR_WIDTH = 40
 

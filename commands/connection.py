@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import click
 import grpc
 
-from protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
+from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 

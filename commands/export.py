@@ -5,19 +5,19 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from artifact.errors import ArtifactError
-from artifact.manifest import Manifest
-from artifact.repository import ModelRepository, check_model_name
-from artifact.signature import read_private_key
-from commands.option_types import Labels, Numbers, Size, crop_of, resize_of
-from export.errors import ExportError
-from export.options import ExportOptions, ExportPrecision
-from export.progress import TerminalProgress
-from export.publication import plan, publish
-from export.sources.description import GivenDescription
-from export.sources.evaluation_data import load_held_out, load_training_part
-from export.sources.loading import SourceRequest, load_source
-from models.errors import ModelsError
+from convd.artifact.errors import ArtifactError
+from convd.artifact.manifest import Manifest
+from convd.artifact.repository import ModelRepository, check_model_name
+from convd.artifact.signature import read_private_key
+from convd.commands.option_types import Labels, Numbers, Size, crop_of, resize_of
+from convd.export.errors import ExportError
+from convd.export.options import ExportOptions, ExportPrecision
+from convd.export.progress import TerminalProgress
+from convd.export.publication import plan, publish
+from convd.export.sources.description import GivenDescription
+from convd.export.sources.evaluation_data import load_held_out, load_training_part
+from convd.export.sources.loading import SourceRequest, load_source
+from convd.models.errors import ModelsError
 
 
 @click.command()

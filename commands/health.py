@@ -4,7 +4,7 @@ import click
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from commands.connection import server_option
+from convd.commands.connection import server_option
 
 _STATUSES = health_pb2.HealthCheckResponse.ServingStatus
 

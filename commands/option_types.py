@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from artifact.preprocessing import CenterCrop, ResizeShorterSide, ResizeTo
+from convd.artifact.preprocessing import CenterCrop, ResizeShorterSide, ResizeTo
 
 
 class Size(click.ParamType[tuple[int, ...]]):

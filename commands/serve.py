@@ -5,12 +5,12 @@ from typing import Any
 
 import click
 
-from artifact.errors import ArtifactError
-from service.application import Application
-from service.log_format import configure_logging
-from service.rpc.server import BindError
-from service.settings import ServerSettings, SettingsError, load_settings
-from service.workers.supervisor import Supervisor, WorkerError
+from convd.artifact.errors import ArtifactError
+from convd.service.application import Application
+from convd.service.log_format import configure_logging
+from convd.service.rpc.server import BindError
+from convd.service.settings import ServerSettings, SettingsError, load_settings
+from convd.service.workers.supervisor import Supervisor, WorkerError
 
 
 def _with_settings(command: click.Command) -> click.Command:

@@ -8,6 +8,8 @@ import yaml
 from pydantic import ValidationError
 from rich.console import Console
 
+from convd.installation import install_command
+
 
 def _option_of_architecture(
     _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
@@ -133,13 +135,13 @@ def command(
     """
     # torch takes seconds to import; help and usage errors need none of it.
     try:
-        from models.errors import ModelsError
-        from models.interruption import Interruption
-        from models.settings import TrainingSettings
-        from models.training import train
+        from convd.models.errors import ModelsError
+        from convd.models.interruption import Interruption
+        from convd.models.settings import TrainingSettings
+        from convd.models.training import train
     except ModuleNotFoundError as error:
         raise click.ClickException(
-            f"'convd train' needs the package {error.name!r}: pip install 'convd[train]'"
+            f"'convd train' needs the package {error.name!r}: {install_command('train')}"
         ) from error
 
     if pooling is not None:

@@ -7,12 +7,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from artifact.bundle import MODEL_FILE, Artifact
-from artifact.errors import ArtifactError
-from artifact.signature import read_public_key
-from runtime.providers import KNOWN_PROVIDERS, ExecutionProvider, why_missing
-from runtime.selftest import run_self_test
-from runtime.session import Session
+from convd.artifact.bundle import MODEL_FILE, Artifact
+from convd.artifact.errors import ArtifactError
+from convd.artifact.signature import read_public_key
+from convd.runtime.providers import KNOWN_PROVIDERS, ExecutionProvider, why_missing
+from convd.runtime.selftest import run_self_test
+from convd.runtime.session import Session
 
 _WIDTH = 200
 

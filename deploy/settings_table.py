@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from service.settings import ENVIRONMENT_PREFIX, ServerSettings
+from convd.service.settings import ENVIRONMENT_PREFIX, ServerSettings
 
 GUIDE = Path(__file__).parent.parent / "docs" / "operating.md"
 BEGIN = "<!-- settings: written by python -m deploy.settings_table -->\n"

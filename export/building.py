@@ -8,34 +8,34 @@ import numpy as np
 import onnxruntime as ort
 import torch
 
-from artifact.bundle import MODEL_FILE, Artifact, checksums, write_manifest
-from artifact.evidence import ParityReport
-from artifact.manifest import Manifest
-from artifact.precision import Precision
-from artifact.preprocessing import ImageArray, prepare_image
-from export.calibration import Calibration, calibrate
-from export.conversion import Conversion, convert
-from export.evaluation import Evaluation, Run, evaluate
-from export.golden_cases import TOLERANCES, write_golden_cases
-from export.graph import ServingGraph
-from export.model_card import CONFUSION_PLOT, MODEL_CARD_FILE, RELIABILITY_PLOT, model_card
-from export.network_checks import check_network
-from export.onnx_wrapping import wrap_onnx
-from export.options import ExportOptions
-from export.parity import run_reference
-from export.plots import plot_confusion, plot_reliability
-from export.progress import ExportProgress
-from export.reduced_precision import check_accuracy_drop, reduce_precision
-from export.sample_pictures import SamplePictures
-from export.serving_model import check_serving_model
-from export.source import TrainedNetwork
-from export.sources.evaluation_data import NamedDataset
-from export.sources.onnx_file import OnnxNetwork
-from export.verification import verify
-from models.data.prepared import PreparedDataset
-from runtime.providers import CPU, installed_providers
-from runtime.selftest import run_self_test
-from runtime.session import Session
+from convd.artifact.bundle import MODEL_FILE, Artifact, checksums, write_manifest
+from convd.artifact.evidence import ParityReport
+from convd.artifact.manifest import Manifest
+from convd.artifact.precision import Precision
+from convd.artifact.preprocessing import ImageArray, prepare_image
+from convd.export.calibration import Calibration, calibrate
+from convd.export.conversion import Conversion, convert
+from convd.export.evaluation import Evaluation, Run, evaluate
+from convd.export.golden_cases import TOLERANCES, write_golden_cases
+from convd.export.graph import ServingGraph
+from convd.export.model_card import CONFUSION_PLOT, MODEL_CARD_FILE, RELIABILITY_PLOT, model_card
+from convd.export.network_checks import check_network
+from convd.export.onnx_wrapping import wrap_onnx
+from convd.export.options import ExportOptions
+from convd.export.parity import run_reference
+from convd.export.plots import plot_confusion, plot_reliability
+from convd.export.progress import ExportProgress
+from convd.export.reduced_precision import check_accuracy_drop, reduce_precision
+from convd.export.sample_pictures import SamplePictures
+from convd.export.serving_model import check_serving_model
+from convd.export.source import TrainedNetwork
+from convd.export.sources.evaluation_data import NamedDataset
+from convd.export.sources.onnx_file import OnnxNetwork
+from convd.export.verification import verify
+from convd.models.data.prepared import PreparedDataset
+from convd.runtime.providers import CPU, installed_providers
+from convd.runtime.selftest import run_self_test
+from convd.runtime.session import Session
 
 _BATCH_SIZE = 32
 _PARITY_PICTURES = 64

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from torch.nn import functional as F  # noqa: N812
 
-from artifact.evidence import CalibrationReport, CalibrationScores
-from export.errors import CalibrationError
-from export.evaluation import reliability
+from convd.artifact.evidence import CalibrationReport, CalibrationScores
+from convd.export.errors import CalibrationError
+from convd.export.evaluation import reliability
 
 MIN_EXAMPLES = 20
 

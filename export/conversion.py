@@ -10,11 +10,11 @@ import onnx
 import torch
 from torch.export import Dim, ExportedProgram
 
-from artifact.preprocessing import Preprocessing
-from export.errors import ConversionError
-from export.frozen_batch import find_freezing_line
-from export.graph import ServingGraph
-from export.serving_model import INPUT, OUTPUTS
+from convd.artifact.preprocessing import Preprocessing
+from convd.export.errors import ConversionError
+from convd.export.frozen_batch import find_freezing_line
+from convd.export.graph import ServingGraph
+from convd.export.serving_model import INPUT, OUTPUTS
 
 OPSET = 18
 

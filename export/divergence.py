@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from artifact.precision import Precision
-from export.conversion import Conversion
-from export.serving_model import OUTPUTS
-from runtime.errors import SessionError
-from runtime.providers import CPU, ExecutionProvider
-from runtime.session import open_session
+from convd.artifact.precision import Precision
+from convd.export.conversion import Conversion
+from convd.export.serving_model import OUTPUTS
+from convd.runtime.errors import SessionError
+from convd.runtime.providers import CPU, ExecutionProvider
+from convd.runtime.session import open_session
 
 _LOG = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact.evidence import Accuracy, Baseline
-from export.progress import Advance
-from models.data.prepared import Batch
-from runtime.lanes import Outputs
+from convd.artifact.evidence import Accuracy, Baseline
+from convd.export.progress import Advance
+from convd.models.data.prepared import Batch
+from convd.runtime.lanes import Outputs
 
 CONFIDENCE_BINS = 20
 RELIABILITY_BINS = 15

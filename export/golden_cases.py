@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from artifact.decoding import decode_image
-from artifact.golden import GOLDEN_CASES, GOLDEN_DIRECTORY, GoldenCase, GoldenCases
-from artifact.precision import Precision
-from artifact.preprocessing import prepare_image
-from export.evaluation import Run
-from export.sample_pictures import SamplePictures
-from export.source import TrainedNetwork
-from models.data import ImageDataset
-from runtime.providers import CPU_NAME, CUDA_NAME, OPENVINO_NAME
+from convd.artifact.decoding import decode_image
+from convd.artifact.golden import GOLDEN_CASES, GOLDEN_DIRECTORY, GoldenCase, GoldenCases
+from convd.artifact.precision import Precision
+from convd.artifact.preprocessing import prepare_image
+from convd.export.evaluation import Run
+from convd.export.sample_pictures import SamplePictures
+from convd.export.source import TrainedNetwork
+from convd.models.data import ImageDataset
+from convd.runtime.providers import CPU_NAME, CUDA_NAME, OPENVINO_NAME
 
 MAX_CASES = 10
 

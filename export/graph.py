@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from artifact.manifest import Normalization
-from models.normalization import NormalizeImages
+from convd.artifact.manifest import Normalization
+from convd.models.normalization import NormalizeImages
 
 
 class ChannelsFirst(nn.Module):

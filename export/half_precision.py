@@ -4,8 +4,8 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
 
-from export.errors import ConversionError
-from export.serving_model import INPUT, OUTPUTS
+from convd.export.errors import ConversionError
+from convd.export.serving_model import INPUT, OUTPUTS
 
 _NORMALIZING = {"Cast", "Div", "Identity", "Mul", "Sub", "Transpose"}
 _HALF = "/float16"

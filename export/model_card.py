@@ -6,9 +6,9 @@ After Mitchell et al., "Model Cards for Model Reporting", 2019.
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from artifact.evidence import CalibrationReport, ParityReport, QuantizationReport
-from artifact.manifest import Manifest
-from artifact.preprocessing import Preprocessing, ResizeShorterSide
+from convd.artifact.evidence import CalibrationReport, ParityReport, QuantizationReport
+from convd.artifact.manifest import Manifest
+from convd.artifact.preprocessing import Preprocessing, ResizeShorterSide
 
 MODEL_CARD_FILE = "MODEL_CARD.md"
 RELIABILITY_PLOT = PurePosixPath("plots/reliability.png")

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from artifact.preprocessing import Preprocessing
-from export.errors import ConversionError
-from export.graph import ServingGraph
+from convd.artifact.preprocessing import Preprocessing
+from convd.export.errors import ConversionError
+from convd.export.graph import ServingGraph
 
 _MODE_DEPENDENT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
 _SUM_TO_ONE = 1e-4

@@ -5,12 +5,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, compose, helper, numpy_helper
 
-from artifact.preprocessing import Preprocessing
-from export.errors import ConversionError
-from export.graph import ServingGraph
-from export.serving_model import INPUT, OUTPUTS
-from export.sources.onnx_file import OnnxNetwork
-from models.normalization import NormalizeImages
+from convd.artifact.preprocessing import Preprocessing
+from convd.export.errors import ConversionError
+from convd.export.graph import ServingGraph
+from convd.export.serving_model import INPUT, OUTPUTS
+from convd.export.sources.onnx_file import OnnxNetwork
+from convd.models.normalization import NormalizeImages
 
 MIN_OPSET = 8
 """The oldest operator set in which every operator that is added here broadcasts."""

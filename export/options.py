@@ -5,10 +5,10 @@ from typing import Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from export.errors import SourceError
-from export.sample_pictures import SamplePictures
-from export.source import TrainedNetwork
-from export.sources.evaluation_data import NamedDataset
+from convd.export.errors import SourceError
+from convd.export.sample_pictures import SamplePictures
+from convd.export.source import TrainedNetwork
+from convd.export.sources.evaluation_data import NamedDataset
 
 ExportPrecision = Literal["float32", "float16", "int8"]
 

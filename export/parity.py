@@ -8,15 +8,15 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
-from artifact.evidence import ParityReport
-from artifact.precision import Precision
-from artifact.preprocessing import ImageArray
-from export.graph import ServingGraph
-from export.progress import Advance
-from export.sources.onnx_file import OnnxNetwork
-from runtime.lanes import Outputs
-from runtime.providers import CPU_NAME, ExecutionProvider
-from runtime.session import Session
+from convd.artifact.evidence import ParityReport
+from convd.artifact.precision import Precision
+from convd.artifact.preprocessing import ImageArray
+from convd.export.graph import ServingGraph
+from convd.export.progress import Advance
+from convd.export.sources.onnx_file import OnnxNetwork
+from convd.runtime.lanes import Outputs
+from convd.runtime.providers import CPU_NAME, ExecutionProvider
+from convd.runtime.session import Session
 
 BATCH_SIZES = (1, 2, 7, 32)
 

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from export.evaluation import RELIABILITY_BINS, reliability
+from convd.export.evaluation import RELIABILITY_BINS, reliability
 
 MAX_CLASSES = 30
 """More rows of a confusion matrix than this cannot be read."""

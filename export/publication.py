@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from artifact.manifest import Manifest
-from artifact.repository import ModelRepository, check_model_name
-from export.building import build_artifact
-from export.graph import ServingGraph
-from export.model_card import describe_preprocessing
-from export.network_checks import check_network
-from export.options import ExportOptions
-from export.progress import ExportProgress, SilentProgress
-from export.sample_pictures import SamplePictures
-from export.source import TrainedNetwork
-from runtime.providers import installed_providers
+from convd.artifact.manifest import Manifest
+from convd.artifact.repository import ModelRepository, check_model_name
+from convd.export.building import build_artifact
+from convd.export.graph import ServingGraph
+from convd.export.model_card import describe_preprocessing
+from convd.export.network_checks import check_network
+from convd.export.options import ExportOptions
+from convd.export.progress import ExportProgress, SilentProgress
+from convd.export.sample_pictures import SamplePictures
+from convd.export.source import TrainedNetwork
+from convd.runtime.providers import installed_providers
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from export.errors import ConversionError
-from export.progress import Advance
-from export.serving_model import INPUT
+from convd.export.errors import ConversionError
+from convd.export.progress import Advance
+from convd.export.serving_model import INPUT
 
 MAX_EXAMPLES = 256
 """More pictures do not move the ranges of the activations any further."""

@@ -6,15 +6,15 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from artifact.evidence import QuantizationReport
-from artifact.preprocessing import Preprocessing, prepare_image
-from export.errors import AccuracyDropError
-from export.evaluation import Evaluation
-from export.half_precision import to_float16
-from export.options import ExportOptions
-from export.progress import ExportProgress
-from export.quantization import MAX_EXAMPLES, to_int8
-from models.data import ImageDataset
+from convd.artifact.evidence import QuantizationReport
+from convd.artifact.preprocessing import Preprocessing, prepare_image
+from convd.export.errors import AccuracyDropError
+from convd.export.evaluation import Evaluation
+from convd.export.half_precision import to_float16
+from convd.export.options import ExportOptions
+from convd.export.progress import ExportProgress
+from convd.export.quantization import MAX_EXAMPLES, to_int8
+from convd.models.data import ImageDataset
 
 _BATCH_SIZE = 32
 

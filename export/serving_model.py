@@ -3,8 +3,8 @@
 import onnx
 from onnx import TensorProto
 
-from artifact.preprocessing import Preprocessing
-from export.errors import ConversionError
+from convd.artifact.preprocessing import Preprocessing
+from convd.export.errors import ConversionError
 
 INPUT = "image"
 OUTPUTS = ("probabilities", "logits")

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from artifact.manifest import Normalization, Provenance
-from artifact.preprocessing import Preprocessing
-from export.sample_pictures import SamplePictures
-from models.data import ImageDataset
+from convd.artifact.manifest import Normalization, Provenance
+from convd.artifact.preprocessing import Preprocessing
+from convd.export.sample_pictures import SamplePictures
+from convd.models.data import ImageDataset
 
 
 @dataclass(frozen=True)

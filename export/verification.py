@@ -3,18 +3,18 @@
 import numpy as np
 import onnx
 
-from artifact.evidence import ParityReport
-from artifact.precision import Precision
-from artifact.preprocessing import ImageArray
-from export.conversion import Conversion
-from export.divergence import first_divergence
-from export.errors import ParityError
-from export.graph import ServingGraph
-from export.parity import BATCH_SIZES, measure_parity, reference_batches, reference_name
-from export.progress import ExportProgress
-from runtime.errors import SessionError
-from runtime.providers import CPU_NAME, ExecutionProvider, installed_providers
-from runtime.session import Session
+from convd.artifact.evidence import ParityReport
+from convd.artifact.precision import Precision
+from convd.artifact.preprocessing import ImageArray
+from convd.export.conversion import Conversion
+from convd.export.divergence import first_divergence
+from convd.export.errors import ParityError
+from convd.export.graph import ServingGraph
+from convd.export.parity import BATCH_SIZES, measure_parity, reference_batches, reference_name
+from convd.export.progress import ExportProgress
+from convd.runtime.errors import SessionError
+from convd.runtime.providers import CPU_NAME, ExecutionProvider, installed_providers
+from convd.runtime.session import Session
 
 _KINDS_OF_PICTURES = 3
 

@@ -10,7 +10,7 @@ GPUs, with 64, 192, 384, 256 and 256 kernels, and no local response normalisatio
 
 from torch import Tensor, nn
 
-from models.registry import register_model
+from convd.models.registry import register_model
 
 
 @register_model("alexnet", input_size=224, minimum_input_size=63, learning_rate=0.01)

@@ -9,11 +9,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from artifact.frozen import FrozenModel
-from artifact.manifest import Accuracy, Normalization
-from artifact.preprocessing import Preprocessing
-from models.errors import InvalidCheckpointError
-from models.registry import Options, create_model
+from convd.artifact.frozen import FrozenModel
+from convd.artifact.manifest import Accuracy, Normalization
+from convd.artifact.preprocessing import Preprocessing
+from convd.models.errors import InvalidCheckpointError
+from convd.models.registry import Options, create_model
 
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "checkpoint.json"

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from models.registry import Weights, register_model
+from convd.models.registry import Weights, register_model
 
 BOTTLENECK_WIDTH = 4
 """A layer's 1 x 1 convolution gives this many times the growth rate."""

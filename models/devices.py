@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 
-from models.errors import TrainingError
+from convd.models.errors import TrainingError
 
 
 def select_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from artifact.manifest import Normalization
-from artifact.preprocessing import Preprocessing
-from models.data.dataset import ImageDataset
-from models.data.prepared import PreparedDataset
-from models.normalization import NormalizeImages
+from convd.artifact.manifest import Normalization
+from convd.artifact.preprocessing import Preprocessing
+from convd.models.data.dataset import ImageDataset
+from convd.models.data.prepared import PreparedDataset
+from convd.models.normalization import NormalizeImages
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from models.errors import CheckpointMismatchError
-from models.registry import Architecture, Weights, create_model, find_architecture, list_models
-from models.weights import load_weights, shown
+from convd.models.errors import CheckpointMismatchError
+from convd.models.registry import (
+    Architecture,
+    Weights,
+    create_model,
+    find_architecture,
+    list_models,
+)
+from convd.models.weights import load_weights, shown
 
 _LIKENESS = 0.5
 """Share of common names and shapes from which weights are said to look like a network's."""

@@ -13,7 +13,7 @@ deviation 0.5 in each channel.
 import torch
 from torch import Tensor, nn
 
-from models.registry import Options, Weights, register_model
+from convd.models.registry import Options, Weights, register_model
 
 
 class BasicConv2d(nn.Module):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from models.errors import ArchitectureOptionError
-from models.registry import register_model
+from convd.models.errors import ArchitectureOptionError
+from convd.models.registry import register_model
 
 
 class ScaledTanh(nn.Module):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from artifact.manifest import Normalization
+from convd.artifact.manifest import Normalization
 
 
 class NormalizeImages(nn.Module):

@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.augmentation import Augmentation
-from models.data.prepared import Batch
-from models.devices import Precision
-from models.losses import network_loss
-from models.normalization import NormalizeImages
-from models.registry import Weights
-from models.schedule import learning_rate_at
-from models.settings import TrainingSettings
+from convd.models.augmentation import Augmentation
+from convd.models.data.prepared import Batch
+from convd.models.devices import Precision
+from convd.models.losses import network_loss
+from convd.models.normalization import NormalizeImages
+from convd.models.registry import Weights
+from convd.models.schedule import learning_rate_at
+from convd.models.settings import TrainingSettings
 
 _WEIGHTS = "weights/"
 _MOMENTUM = "momentum/"

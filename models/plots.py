@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from models.records import EpochRecord
+from convd.models.records import EpochRecord
 
 LEARNING_CURVE_FILE = "learning-curve.png"
 CONFUSION_MATRIX_FILE = "confusion-matrix.png"

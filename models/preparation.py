@@ -6,19 +6,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from artifact.manifest import Normalization
-from artifact.preprocessing import Preprocessing
-from models.checkpoint import is_checkpoint, read_description
-from models.data import DatasetSplits, load_dataset
-from models.data.dataset import HELD_OUT_SHARE, split
-from models.data.files import Report
-from models.data.prepared import PreparedDataset
-from models.errors import TrainingError
-from models.foreign import head_keys, transfer
-from models.optimization import derived_seed
-from models.registry import Architecture, Options, create_model, find_architecture
-from models.settings import TrainingSettings
-from models.weights import load_weights
+from convd.artifact.manifest import Normalization
+from convd.artifact.preprocessing import Preprocessing
+from convd.models.checkpoint import is_checkpoint, read_description
+from convd.models.data import DatasetSplits, load_dataset
+from convd.models.data.dataset import HELD_OUT_SHARE, split
+from convd.models.data.files import Report
+from convd.models.data.prepared import PreparedDataset
+from convd.models.errors import TrainingError
+from convd.models.foreign import head_keys, transfer
+from convd.models.optimization import derived_seed
+from convd.models.registry import Architecture, Options, create_model, find_architecture
+from convd.models.settings import TrainingSettings
+from convd.models.weights import load_weights
 
 VALIDATION_SHARE = HELD_OUT_SHARE / 2
 FINE_TUNING_FACTOR = 0.1

@@ -12,7 +12,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from models.records import EpochRecord
+from convd.models.records import EpochRecord
 
 
 class TrainingProgress:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from artifact.frozen import FrozenModel
+from convd.artifact.frozen import FrozenModel
 
 METRICS_FILE = "metrics.jsonl"
 

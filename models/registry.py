@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from models.errors import ArchitectureOptionError, UnknownArchitectureError
+from convd.models.errors import ArchitectureOptionError, UnknownArchitectureError
 
 Builder = Callable[..., nn.Module]
 """Builds a network from the keywords `num_classes`, `in_channels` and its own options."""

@@ -12,7 +12,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from models.registry import register_model
+from convd.models.registry import register_model
 
 
 class BasicBlock(nn.Module):

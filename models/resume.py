@@ -8,11 +8,11 @@ from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from artifact.frozen import FrozenModel
-from models.checkpoint import replace_file
-from models.errors import TrainingError
-from models.registry import Weights
-from models.settings import TrainingSettings
+from convd.artifact.frozen import FrozenModel
+from convd.models.checkpoint import replace_file
+from convd.models.errors import TrainingError
+from convd.models.registry import Weights
+from convd.models.settings import TrainingSettings
 
 RESUME_FILE = "resume.safetensors"
 

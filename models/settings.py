@@ -11,9 +11,9 @@ from pydantic import (
     model_validator,
 )
 
-from artifact.frozen import FrozenModel
-from models.losses import LossName
-from models.registry import Options
+from convd.artifact.frozen import FrozenModel
+from convd.models.losses import LossName
+from convd.models.registry import Options
 
 
 class TrainingSettings(FrozenModel):

@@ -8,20 +8,20 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from artifact.manifest import Accuracy
-from models.checkpoint import CheckpointDescription, is_checkpoint, save_checkpoint
-from models.errors import TrainingError
-from models.interruption import Interruption
-from models.plots import (
+from convd.artifact.manifest import Accuracy
+from convd.models.checkpoint import CheckpointDescription, is_checkpoint, save_checkpoint
+from convd.models.errors import TrainingError
+from convd.models.interruption import Interruption
+from convd.models.plots import (
     CONFUSION_MATRIX_FILE,
     LEARNING_CURVE_FILE,
     plot_confusion_matrix,
     plot_learning_curve,
 )
-from models.preparation import PreparedRun, prepare_run
-from models.resume import RESUME_FILE, ResumePoint, RunProgress, load_resume_point
-from models.settings import TrainingSettings
-from models.training_loop import TrainingLoop
+from convd.models.preparation import PreparedRun, prepare_run
+from convd.models.resume import RESUME_FILE, ResumePoint, RunProgress, load_resume_point
+from convd.models.settings import TrainingSettings
+from convd.models.training_loop import TrainingLoop
 
 
 class TrainingResult(NamedTuple):

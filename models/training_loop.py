@@ -8,19 +8,19 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from models.augmentation import Augmentation
-from models.data.prepared import PreparedDataset
-from models.devices import select_device
-from models.errors import TrainingError
-from models.evaluation import Predictions, predict_prepared
-from models.interruption import Interruption
-from models.normalization import NormalizeImages
-from models.optimization import Optimization, derived_seed
-from models.preparation import PreparedRun
-from models.progress import TrainingProgress
-from models.records import METRICS_FILE, EpochLog, EpochRecord
-from models.resume import ResumePoint, RunProgress, save_resume_point
-from models.settings import TrainingSettings
+from convd.models.augmentation import Augmentation
+from convd.models.data.prepared import PreparedDataset
+from convd.models.devices import select_device
+from convd.models.errors import TrainingError
+from convd.models.evaluation import Predictions, predict_prepared
+from convd.models.interruption import Interruption
+from convd.models.normalization import NormalizeImages
+from convd.models.optimization import Optimization, derived_seed
+from convd.models.preparation import PreparedRun
+from convd.models.progress import TrainingProgress
+from convd.models.records import METRICS_FILE, EpochLog, EpochRecord
+from convd.models.resume import ResumePoint, RunProgress, save_resume_point
+from convd.models.settings import TrainingSettings
 
 SECONDS_BETWEEN_SAVES = 60.0
 _SECONDS_BETWEEN_UPDATES = 0.1

@@ -12,7 +12,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from models.registry import Weights, register_model
+from convd.models.registry import Weights, register_model
 
 CONVOLUTIONS_PER_STAGE = {
     "vgg11": (1, 1, 2, 2, 2),

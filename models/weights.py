@@ -9,9 +9,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models.checkpoint import WEIGHTS_FILE, is_checkpoint
-from models.errors import InvalidCheckpointError, UnsafeCheckpointError
-from models.registry import Weights
+from convd.models.checkpoint import WEIGHTS_FILE, is_checkpoint
+from convd.models.errors import InvalidCheckpointError, UnsafeCheckpointError
+from convd.models.registry import Weights
 
 PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net")

@@ -10,7 +10,7 @@ AlexNet's (2012).
 
 from torch import Tensor, nn
 
-from models.registry import register_model
+from convd.models.registry import register_model
 
 
 @register_model("zfnet", input_size=224, minimum_input_size=63, learning_rate=0.01)

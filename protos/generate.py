@@ -1,6 +1,6 @@
 """Generates the stubs of every contract, or checks that the committed ones are fresh.
 
-Run as `python -m protos.generate [--check]` from the repository's root.
+Run as `python -m convd.protos.generate [--check]` from the repository's root.
 """
 
 import filecmp
@@ -11,12 +11,14 @@ from pathlib import Path
 
 from grpc_tools import protoc
 
-ROOT = Path(__file__).parent.parent
+import convd
+
+ROOT = Path(convd.__file__).parent.parent
 
 
 def generate(output: Path) -> list[Path]:
     """Generate all stubs below a folder and return their relative paths."""
-    contracts = sorted(path.relative_to(ROOT) for path in ROOT.glob("protos/**/*.proto"))
+    contracts = sorted(path.relative_to(ROOT) for path in ROOT.glob("convd/protos/**/*.proto"))
     arguments = ["protoc", f"--proto_path={ROOT}"]
     arguments += [f"--{kind}_out={output}" for kind in ("python", "grpc_python", "mypy")]
     # The plug-ins stand beside this interpreter, whose folder need not be on the PATH.
@@ -27,7 +29,7 @@ def generate(output: Path) -> list[Path]:
     arguments += [f"--mypy_grpc_out={output}", *map(str, contracts)]
     if protoc.main(arguments) != 0:
         raise SystemExit("protoc failed; see its message above")
-    return sorted(path.relative_to(output) for path in output.glob("protos/**/*_pb2*.py*"))
+    return sorted(path.relative_to(output) for path in output.glob("convd/protos/**/*_pb2*.py*"))
 
 
 def main() -> None:

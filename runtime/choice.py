@@ -4,18 +4,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from artifact.bundle import MODEL_FILE, Artifact
-from artifact.errors import ArtifactError
-from runtime.errors import SessionError
-from runtime.providers import (
+from convd.artifact.bundle import MODEL_FILE, Artifact
+from convd.artifact.errors import ArtifactError
+from convd.runtime.errors import SessionError
+from convd.runtime.providers import (
     CPU_NAME,
     CUDA_NAME,
     KNOWN_PROVIDERS,
     OPENVINO_NAME,
     ExecutionProvider,
 )
-from runtime.selftest import SelfTestError, run_self_test
-from runtime.session import Session
+from convd.runtime.selftest import SelfTestError, run_self_test
+from convd.runtime.session import Session
 
 ProviderChoice = Literal["auto", "cuda", "openvino", "cpu"]
 """What an operator can ask for; `auto` takes the first of the others that gives right answers."""

@@ -1,6 +1,6 @@
 """Errors of the runtime room."""
 
-from artifact.errors import ArtifactError
+from convd.artifact.errors import ArtifactError
 
 
 class SessionError(ArtifactError):

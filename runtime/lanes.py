@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import DTypeLike, NDArray
 
-from runtime.buckets import batch_buckets, bucket_of
+from convd.runtime.buckets import batch_buckets, bucket_of
 
 Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import onnxruntime as ort
 
-from artifact.precision import Precision
+from convd.artifact.precision import Precision
+from convd.installation import install_command
 
 NAME = "OpenVINOExecutionProvider"
 
@@ -19,7 +20,7 @@ def why_missing() -> str | None:
     if NAME in ort.get_available_providers():
         return None
     if not _plugin_is_registered():
-        return "it is not installed: pip install onnxruntime-ep-openvino"
+        return f"it is not installed: {install_command('openvino')}"
     if _plugin_devices():
         return None
     return (

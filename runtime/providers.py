@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from artifact.precision import Precision
-from runtime import cuda, openvino
+from convd.artifact.precision import Precision
+from convd.runtime import cuda, openvino
 
 CUDA_NAME = cuda.NAME
 OPENVINO_NAME = openvino.NAME

@@ -4,12 +4,12 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from artifact.bundle import Artifact
-from artifact.decoding import decode_image
-from artifact.errors import ArtifactError
-from artifact.golden import golden_difference
-from artifact.preprocessing import prepare_image
-from runtime.session import Session
+from convd.artifact.bundle import Artifact
+from convd.artifact.decoding import decode_image
+from convd.artifact.errors import ArtifactError
+from convd.artifact.golden import golden_difference
+from convd.artifact.preprocessing import prepare_image
+from convd.runtime.session import Session
 
 
 class SelfTestError(ArtifactError):

@@ -8,13 +8,13 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from runtime import cuda, openvino
-from runtime.buckets import batch_buckets
-from runtime.cores import CoreBudget, CoreShare, available_cores
-from runtime.errors import SessionError
-from runtime.lanes import Lanes, Outputs
-from runtime.providers import CUDA_NAME, OPENVINO_NAME, ExecutionProvider, why_missing
-from runtime.threads import thread_name
+from convd.runtime import cuda, openvino
+from convd.runtime.buckets import batch_buckets
+from convd.runtime.cores import CoreBudget, CoreShare, available_cores
+from convd.runtime.errors import SessionError
+from convd.runtime.lanes import Lanes, Outputs
+from convd.runtime.providers import CUDA_NAME, OPENVINO_NAME, ExecutionProvider, why_missing
+from convd.runtime.threads import thread_name
 
 SMALL_INFERENCE_SECONDS = 1e-3
 """A network that is faster than this on one picture is slower, not faster, on several threads."""

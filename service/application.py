@@ -9,24 +9,24 @@ from types import FrameType
 
 from prometheus_client import CollectorRegistry
 
-from artifact.repository import ModelRepository
-from runtime.cores import CoreBudget, available_cores
-from service.address import join_address
-from service.garbage import collect_and_freeze, collect_rarely
-from service.inference import InferenceService
-from service.lifecycle.catalog import Catalog, VersionStatus
-from service.lifecycle.manager import Everywhere, ServableManager
-from service.lifecycle.policy import State
-from service.metrics import Metrics
-from service.recorder import CallRecorder
-from service.response_cache import ResponseCache
-from service.rpc.server import GrpcServer
-from service.servable import ServableLoader
-from service.settings import ServerSettings
-from service.statistics import StatisticsByVersion
-from service.tracing import Tracer, open_tracer
-from service.web.console import Console
-from service.web.opening import open_http
+from convd.artifact.repository import ModelRepository
+from convd.runtime.cores import CoreBudget, available_cores
+from convd.service.address import join_address
+from convd.service.garbage import collect_and_freeze, collect_rarely
+from convd.service.inference import InferenceService
+from convd.service.lifecycle.catalog import Catalog, VersionStatus
+from convd.service.lifecycle.manager import Everywhere, ServableManager
+from convd.service.lifecycle.policy import State
+from convd.service.metrics import Metrics
+from convd.service.recorder import CallRecorder
+from convd.service.response_cache import ResponseCache
+from convd.service.rpc.server import GrpcServer
+from convd.service.servable import ServableLoader
+from convd.service.settings import ServerSettings
+from convd.service.statistics import StatisticsByVersion
+from convd.service.tracing import Tracer, open_tracer
+from convd.service.web.console import Console
+from convd.service.web.opening import open_http
 
 logger = logging.getLogger(__name__)
 

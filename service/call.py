@@ -7,10 +7,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from service.batching.cancellation import Cancellation
-from service.batching.observer import EntryTrace
-from service.errors import CallerGoneError, DeadlineExceededError
-from service.statistics import RequestTimes
+from convd.service.batching.cancellation import Cancellation
+from convd.service.batching.observer import EntryTrace
+from convd.service.errors import CallerGoneError, DeadlineExceededError
+from convd.service.statistics import RequestTimes
 
 # https://www.w3.org/TR/trace-context/: version, trace, span and flags, of which 1 means sampled.
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f][13579bdf](?:-.*)?")

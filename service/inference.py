@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from artifact.decoding import decode_image, picture_from_pixels
-from artifact.errors import InvalidImageError
-from artifact.preprocessing import ImageArray, prepare_image
-from service.batching.entry import Priority
-from service.call import Call
-from service.errors import InvalidRequestError
-from service.lifecycle.catalog import Catalog
-from service.servable import Servable
-from service.servable_hold import ServableHold
-from service.statistics import NANOSECONDS, RequestTimes
+from convd.artifact.decoding import decode_image, picture_from_pixels
+from convd.artifact.errors import InvalidImageError
+from convd.artifact.preprocessing import ImageArray, prepare_image
+from convd.service.batching.entry import Priority
+from convd.service.call import Call
+from convd.service.errors import InvalidRequestError
+from convd.service.lifecycle.catalog import Catalog
+from convd.service.servable import Servable
+from convd.service.servable_hold import ServableHold
+from convd.service.statistics import NANOSECONDS, RequestTimes
 
 
 @dataclass(slots=True)

@@ -3,13 +3,13 @@
 import logging
 from dataclasses import dataclass
 
-from artifact.bundle import MODEL_FILE, Artifact
-from runtime.providers import CPU_NAME
-from runtime.selftest import run_self_test
-from runtime.session import Session
-from service.batching.engine import Engine
-from service.settings import ServerSettings
-from service.warmup import BatchCost, engine_of, relative_rate, warm_up
+from convd.artifact.bundle import MODEL_FILE, Artifact
+from convd.runtime.providers import CPU_NAME
+from convd.runtime.selftest import run_self_test
+from convd.runtime.session import Session
+from convd.service.batching.engine import Engine
+from convd.service.settings import ServerSettings
+from convd.service.warmup import BatchCost, engine_of, relative_rate, warm_up
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import logging
 from datetime import UTC, datetime
 from typing import Literal
 
-from service.call import call_in_progress
+from convd.service.call import call_in_progress
 
 LogFormat = Literal["text", "json"]
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import Protocol
 
-from service.call import Call, set_current_call
-from service.metrics import Metrics
+from convd.service.call import Call, set_current_call
+from convd.service.metrics import Metrics
 
 TRACEPARENT_KEY = "traceparent"
 

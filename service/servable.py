@@ -5,22 +5,22 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from artifact.bundle import Artifact
-from artifact.manifest import Manifest
-from artifact.repository import ModelRepository
-from artifact.signature import read_public_key
-from runtime.choice import ProvenSession, prove_session
-from runtime.cores import CoreBudget
-from runtime.providers import ExecutionProvider
-from runtime.session import Session
-from service.batching.batcher import Batcher
-from service.batching.caching import CachingBatcher
-from service.instances import Instances, faster_instances
-from service.lifecycle.configuration import ModelConfiguration
-from service.metrics import Metrics, VersionMetrics
-from service.response_cache import ResponseCache
-from service.settings import ServerSettings
-from service.warmup import BatchCost, engine_of, warm_up
+from convd.artifact.bundle import Artifact
+from convd.artifact.manifest import Manifest
+from convd.artifact.repository import ModelRepository
+from convd.artifact.signature import read_public_key
+from convd.runtime.choice import ProvenSession, prove_session
+from convd.runtime.cores import CoreBudget
+from convd.runtime.providers import ExecutionProvider
+from convd.runtime.session import Session
+from convd.service.batching.batcher import Batcher
+from convd.service.batching.caching import CachingBatcher
+from convd.service.instances import Instances, faster_instances
+from convd.service.lifecycle.configuration import ModelConfiguration
+from convd.service.metrics import Metrics, VersionMetrics
+from convd.service.response_cache import ResponseCache
+from convd.service.settings import ServerSettings
+from convd.service.warmup import BatchCost, engine_of, warm_up
 
 
 class Servable:

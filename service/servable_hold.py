@@ -2,9 +2,9 @@
 
 from contextlib import AbstractContextManager
 
-from service.call import Call
-from service.servable import Servable
-from service.statistics import NANOSECONDS, RequestTimes
+from convd.service.call import Call
+from convd.service.servable import Servable
+from convd.service.statistics import NANOSECONDS, RequestTimes
 
 
 class ServableHold(AbstractContextManager[Servable]):

@@ -23,8 +23,8 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
-from runtime.choice import PrecisionPolicy, ProviderChoice
-from service.log_format import LogFormat
+from convd.runtime.choice import PrecisionPolicy, ProviderChoice
+from convd.service.log_format import LogFormat
 
 MEBIBYTE = 1024 * 1024
 ENVIRONMENT_PREFIX = "CONVD_"

@@ -30,9 +30,9 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from service.batching.observer import EntryTrace
-from service.call import Call
-from service.recorder import Metadata
+from convd.service.batching.observer import EntryTrace
+from convd.service.call import Call
+from convd.service.recorder import Metadata
 
 _SERVER_ERRORS = frozenset(
     ["UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"]

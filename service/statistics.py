@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from service.errors import CallerGoneError
+from convd.service.errors import CallerGoneError
 
 NANOSECONDS = 1_000_000_000
 

@@ -7,8 +7,9 @@ import logging
 import os
 from typing import Protocol
 
-from service.recorder import CallTracer
-from service.settings import SettingsError
+from convd.installation import install_command
+from convd.service.recorder import CallTracer
+from convd.service.settings import SettingsError
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +38,9 @@ def open_tracer(endpoint: str) -> Tracer | None:
     if not endpoint and not _wanted_by_environment():
         return None
     try:
-        from service.spans import SpanTracer
+        from convd.service.spans import SpanTracer
     except ModuleNotFoundError as error:
-        missing = "traces need OpenTelemetry: pip install 'convd[traces]'"
+        missing = f"traces need OpenTelemetry: {install_command('traces')}"
         if endpoint:
             raise SettingsError(f"traces_endpoint: {missing}") from error
         # The variables may stand there for other programs.

@@ -10,9 +10,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.session import Session
-from service.batching.costs import BatchCosts
-from service.batching.engine import Engine
+from convd.runtime.session import Session
+from convd.service.batching.costs import BatchCosts
+from convd.service.batching.engine import Engine
 
 _RUNS = 5
 _LONGEST_MEASUREMENT_SECONDS = 0.1

@@ -6,14 +6,14 @@ import pytest
 import torch
 from hypothesis import settings
 
-from artifact.manifest import Normalization
-from artifact.repository import ModelRepository
-from export.publication import publish
-from export.source import TrainedNetwork
-from export.sources.checkpoint import network_from_checkpoint
-from models import create_model
-from models.checkpoint import CheckpointDescription, save_checkpoint
-from models.data import load_dataset
+from convd.artifact.manifest import Normalization
+from convd.artifact.repository import ModelRepository
+from convd.export.publication import publish
+from convd.export.source import TrainedNetwork
+from convd.export.sources.checkpoint import network_from_checkpoint
+from convd.models import create_model
+from convd.models.checkpoint import CheckpointDescription, save_checkpoint
+from convd.models.data import load_dataset
 from tests.support import Client, running_server
 
 # OpenMP threads spin while they wait: on a busy machine small networks are slower with two.

@@ -52,7 +52,7 @@ docker compose up --detach --wait server prometheus || { docker compose logs; fa
 step 'a digit over the published port, and within the container'
 curl --silent --fail http://127.0.0.1:8002/readyz
 docker run --rm --network host --user 0 --volume "$folder:/out" --entrypoint python convd:export -c '
-from models.data import load_dataset
+from convd.models.data import load_dataset
 held_out = load_dataset("digits").held_out
 held_out.picture(1).save("/out/digit.png")
 print("a held-out", held_out.labels[held_out.target(1)])'

@@ -21,13 +21,13 @@ import grpc
 import pytest
 from PIL import Image
 
-from artifact.bundle import MANIFEST_FILE, write_manifest
-from artifact.manifest import Manifest
-from protos.convd.v1 import classification_pb2 as pb
-from protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
-from service.application import Application
-from service.settings import ServerSettings
-from service.tracing import Tracer
+from convd.artifact.bundle import MANIFEST_FILE, write_manifest
+from convd.artifact.manifest import Manifest
+from convd.protos.convd.v1 import classification_pb2 as pb
+from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
+from convd.service.application import Application
+from convd.service.settings import ServerSettings
+from convd.service.tracing import Tracer
 
 ROOT = Path(__file__).parent.parent
 

@@ -13,12 +13,12 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from artifact.bundle import MODEL_FILE, checksums, write_manifest
-from artifact.evidence import ParityReport
-from artifact.golden import GOLDEN_CASES, GoldenCase, GoldenCases
-from artifact.manifest import Manifest, Provenance
-from artifact.preprocessing import Preprocessing, ResizeTo, prepare_image
-from artifact.repository import ModelRepository
+from convd.artifact.bundle import MODEL_FILE, checksums, write_manifest
+from convd.artifact.evidence import ParityReport
+from convd.artifact.golden import GOLDEN_CASES, GoldenCase, GoldenCases
+from convd.artifact.manifest import Manifest, Provenance
+from convd.artifact.preprocessing import Preprocessing, ResizeTo, prepare_image
+from convd.artifact.repository import ModelRepository
 
 HEIGHT, WIDTH = 4, 6
 PROVIDER = "CPUExecutionProvider"

@@ -26,12 +26,12 @@ import grpc
 import onnxruntime as ort
 import psutil
 
-from bench.closed_loop import Call, ClosedLoop, percentile
-from bench.drills.stage import MODEL, Stage, claim_size, flip_byte, set_up, swap_network
-from bench.h2load import CLASSIFY, check_installed, load, write_request
-from bench.server import RunningServer, serving
-from protos.convd.v1 import classification_pb2 as pb
-from protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
+from convd.bench.closed_loop import Call, ClosedLoop, percentile
+from convd.bench.drills.stage import MODEL, Stage, claim_size, flip_byte, set_up, swap_network
+from convd.bench.h2load import CLASSIFY, check_installed, load, write_request
+from convd.bench.server import RunningServer, serving
+from convd.protos.convd.v1 import classification_pb2 as pb
+from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 
 REPORT = Path("docs/drills.md")
 FLAGS = ("--provider", "cpu", "--intra-op-threads", "1", "--poll-seconds", "0.2")

@@ -3,7 +3,7 @@
 A real server under load, a real Prometheus with the project's rules, and one thing after another
 that an operator should be told about. The findings go to docs/drills-monitoring.md.
 
-    python -m bench.drills.monitoring --repository runs/demo/repository
+    python -m convd.bench.drills.monitoring --repository runs/demo/repository
 """
 
 import argparse
@@ -23,15 +23,22 @@ import grpc
 import numpy as np
 from PIL import Image
 
-from artifact.bundle import MANIFEST_FILE, checksums, write_manifest
-from artifact.golden import GOLDEN_CASES
-from artifact.manifest import Manifest
-from bench.drills.prometheus import HOLD, RANGE, Prometheus, rules, running_prometheus, wait_until
-from bench.drills.server import MODEL, Server, load, png, request
+from convd.artifact.bundle import MANIFEST_FILE, checksums, write_manifest
+from convd.artifact.golden import GOLDEN_CASES
+from convd.artifact.manifest import Manifest
+from convd.bench.drills.prometheus import (
+    HOLD,
+    RANGE,
+    Prometheus,
+    rules,
+    running_prometheus,
+    wait_until,
+)
+from convd.bench.drills.server import MODEL, Server, load, png, request
+from convd.models.data import load_dataset
+from convd.protos.convd.v1 import classification_pb2 as pb
+from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 from deploy.grafana.dashboards import DASHBOARDS
-from models.data import load_dataset
-from protos.convd.v1 import classification_pb2 as pb
-from protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 
 REPORT = Path("docs/drills-monitoring.md")
 PATIENCE_SECONDS = 90.0

@@ -15,9 +15,9 @@ import grpc
 import numpy as np
 from PIL import Image
 
-from bench.drills.prometheus import wait_until
-from protos.convd.v1 import classification_pb2 as pb
-from protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
+from convd.bench.drills.prometheus import wait_until
+from convd.protos.convd.v1 import classification_pb2 as pb
+from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 
 MODEL = "digits"
 START_SECONDS = 90.0

@@ -9,18 +9,18 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
-from artifact.bundle import MODEL_FILE, Artifact
-from artifact.decoding import decode_image
-from artifact.manifest import Normalization
-from artifact.preprocessing import prepare_image
-from artifact.repository import ModelRepository
-from bench.variants import sign, write_variant
-from export.publication import publish
-from export.sources.checkpoint import network_from_checkpoint
-from models import create_model
-from models.checkpoint import CheckpointDescription, save_checkpoint
-from models.data import load_dataset
-from protos.convd.v1 import classification_pb2 as pb
+from convd.artifact.bundle import MODEL_FILE, Artifact
+from convd.artifact.decoding import decode_image
+from convd.artifact.manifest import Normalization
+from convd.artifact.preprocessing import prepare_image
+from convd.artifact.repository import ModelRepository
+from convd.bench.variants import sign, write_variant
+from convd.export.publication import publish
+from convd.export.sources.checkpoint import network_from_checkpoint
+from convd.models import create_model
+from convd.models.checkpoint import CheckpointDescription, save_checkpoint
+from convd.models.data import load_dataset
+from convd.protos.convd.v1 import classification_pb2 as pb
 
 MODEL = "digits"
 

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from artifact.manifest import Provenance
-from export.source import TrainedNetwork, count_parameters
-from export.sources.evaluation_data import NamedDataset, load_held_out
-from models.checkpoint import load_checkpoint
-from models.data import load_dataset
+from convd.artifact.manifest import Provenance
+from convd.export.source import TrainedNetwork, count_parameters
+from convd.export.sources.evaluation_data import NamedDataset, load_held_out
+from convd.models.checkpoint import load_checkpoint
+from convd.models.data import load_dataset
 
 
 def network_from_checkpoint(path: Path, *, data: str | None = None) -> TrainedNetwork:

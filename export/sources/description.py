@@ -6,15 +6,15 @@ from typing import Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from artifact.manifest import Normalization
-from artifact.preprocessing import (
+from convd.artifact.manifest import Normalization
+from convd.artifact.preprocessing import (
     CenterCrop,
     ChannelOrder,
     Preprocessing,
     ResizeShorterSide,
     ResizeTo,
 )
-from export.errors import SourceError
+from convd.export.errors import SourceError
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from export.errors import SourceError
-from models.data import ImageDataset, load_dataset
+from convd.export.errors import SourceError
+from convd.models.data import ImageDataset, load_dataset
 
 
 class NamedDataset(NamedTuple):

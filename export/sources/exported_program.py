@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from artifact.preprocessing import Preprocessing, ResizeTo
-from export.errors import SourceError
+from convd.artifact.preprocessing import Preprocessing, ResizeTo
+from convd.export.errors import SourceError
 
 
 class ExportedNetwork(nn.Module):

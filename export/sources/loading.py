@@ -5,22 +5,22 @@ from pathlib import Path
 
 from torch import nn
 
-from artifact.manifest import Provenance
-from export.errors import SourceError
-from export.sample_pictures import SamplePictures
-from export.source import TrainedNetwork, count_parameters
-from export.sources import model_zoo
-from export.sources.checkpoint import network_from_checkpoint
-from export.sources.description import Description, GivenDescription, describe
-from export.sources.evaluation_data import load_held_out
-from export.sources.exported_program import read_exported_program
-from export.sources.onnx_file import read_onnx_file
-from export.sources.python_callable import build_network
-from models.checkpoint import is_checkpoint
-from models.data import ImageDataset
-from models.foreign import load_foreign_checkpoint
-from models.registry import find_architecture
-from models.weights import load_weights, shown
+from convd.artifact.manifest import Provenance
+from convd.export.errors import SourceError
+from convd.export.sample_pictures import SamplePictures
+from convd.export.source import TrainedNetwork, count_parameters
+from convd.export.sources import model_zoo
+from convd.export.sources.checkpoint import network_from_checkpoint
+from convd.export.sources.description import Description, GivenDescription, describe
+from convd.export.sources.evaluation_data import load_held_out
+from convd.export.sources.exported_program import read_exported_program
+from convd.export.sources.onnx_file import read_onnx_file
+from convd.export.sources.python_callable import build_network
+from convd.models.checkpoint import is_checkpoint
+from convd.models.data import ImageDataset
+from convd.models.foreign import load_foreign_checkpoint
+from convd.models.registry import find_architecture
+from convd.models.weights import load_weights, shown
 
 FORMS = (
     "a folder that convd train wrote, file.py:build, package.module:build, a .pt2 file, a .onnx "

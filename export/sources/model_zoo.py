@@ -7,9 +7,9 @@ from typing import Any, Literal, NamedTuple
 
 from torch import nn
 
-from artifact.manifest import Normalization
-from artifact.preprocessing import CenterCrop, Preprocessing, ResizeShorterSide, ResizeTo
-from export.errors import SourceError
+from convd.artifact.manifest import Normalization
+from convd.artifact.preprocessing import CenterCrop, Preprocessing, ResizeShorterSide, ResizeTo
+from convd.export.errors import SourceError
 
 RANDOM = "random"
 """Names random weights, to try a network out or to fill it from a file."""

@@ -10,10 +10,10 @@ import torch
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
-from artifact.preprocessing import ChannelOrder, Preprocessing, ResizeTo
-from export.errors import ConversionError, SourceError
-from runtime.providers import CPU
-from runtime.session import open_session
+from convd.artifact.preprocessing import ChannelOrder, Preprocessing, ResizeTo
+from convd.export.errors import ConversionError, SourceError
+from convd.runtime.providers import CPU
+from convd.runtime.session import open_session
 
 _ELEMENT_TYPES = {TensorProto.FLOAT: torch.float32, TensorProto.UINT8: torch.uint8}
 _PASSING = ("Identity", "Cast", "Flatten", "Reshape", "Squeeze")
@@ -44,7 +44,7 @@ class ImageInput:
 class OnnxNetwork(nn.Module):
     """A foreign graph in the place of a PyTorch network: the reference is the file itself.
 
-    It cannot be traced; `export.onnx_wrapping` makes the served graph of it.
+    It cannot be traced; `convd.export.onnx_wrapping` makes the served graph of it.
 
     Args:
         model: The foreign graph.

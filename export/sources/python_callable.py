@@ -8,7 +8,7 @@ from types import ModuleType
 
 from torch import nn
 
-from export.errors import SourceError
+from convd.export.errors import SourceError
 
 
 def build_network(spec: str) -> nn.Module:

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from models.data.cifar10 import load_cifar10_splits
-from models.data.dataset import DatasetSplits, ImageDataset
-from models.data.digits import load_digits_splits
-from models.data.files import Report
-from models.data.folder import load_folder_splits
-from models.data.mnist import load_mnist_splits
-from models.errors import DataError
+from convd.models.data.cifar10 import load_cifar10_splits
+from convd.models.data.dataset import DatasetSplits, ImageDataset
+from convd.models.data.digits import load_digits_splits
+from convd.models.data.files import Report
+from convd.models.data.folder import load_folder_splits
+from convd.models.data.mnist import load_mnist_splits
+from convd.models.errors import DataError
 
 __all__ = ["DatasetSplits", "ImageDataset", "load_dataset"]
 

@@ -15,11 +15,11 @@ import numpy as np
 from numpy._core.multiarray import _reconstruct
 from numpy.typing import NDArray
 
-from models.augmentation import Augmentation
-from models.data.arrays import ArrayDataset
-from models.data.dataset import DatasetSplits
-from models.data.files import Report
-from models.errors import DataError
+from convd.models.augmentation import Augmentation
+from convd.models.data.arrays import ArrayDataset
+from convd.models.data.dataset import DatasetSplits
+from convd.models.data.files import Report
+from convd.models.errors import DataError
 
 LABELS = (
     "airplane",

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from artifact.preprocessing import (
+from convd.artifact.preprocessing import (
     CenterCrop,
     Preprocessing,
     ResizeShorterSide,
     ResizeTo,
 )
-from models.augmentation import Augmentation
-from models.errors import DataError
+from convd.models.augmentation import Augmentation
+from convd.models.errors import DataError
 
 HELD_OUT_SHARE = 0.2
 """Share of a data set that is held out where its publisher has not divided it."""

@@ -7,9 +7,9 @@ Kaynak, 1998).
 import numpy as np
 from sklearn.datasets import load_digits
 
-from models.augmentation import Augmentation
-from models.data.arrays import ArrayDataset
-from models.data.dataset import HELD_OUT_SHARE, DatasetSplits, split
+from convd.models.augmentation import Augmentation
+from convd.models.data.arrays import ArrayDataset
+from convd.models.data.dataset import HELD_OUT_SHARE, DatasetSplits, split
 
 
 def load_digits_splits(seed: int) -> DatasetSplits:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from artifact.decoding import decode_image
-from artifact.errors import InvalidImageError
-from models.errors import DataError
+from convd.artifact.decoding import decode_image
+from convd.artifact.errors import InvalidImageError
+from convd.models.errors import DataError
 
 Report = Callable[[str], None]
 """Is told, in words, what takes a while."""

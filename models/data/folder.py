@@ -5,10 +5,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from models.augmentation import Augmentation
-from models.data.dataset import HELD_OUT_SHARE, DatasetSplits, ImageDataset, split
-from models.data.files import Report, find_broken, read_picture
-from models.errors import DataError
+from convd.models.augmentation import Augmentation
+from convd.models.data.dataset import HELD_OUT_SHARE, DatasetSplits, ImageDataset, split
+from convd.models.data.files import Report, find_broken, read_picture
+from convd.models.errors import DataError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 TRAIN_FOLDERS = ("train",)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from artifact.preprocessing import ImageArray, Preprocessing, prepare_image
-from models.data.dataset import ImageDataset, targets_of
+from convd.artifact.preprocessing import ImageArray, Preprocessing, prepare_image
+from convd.models.data.dataset import ImageDataset, targets_of
 
 MAX_BYTES_IN_MEMORY = 1024**3
 """Prepared pictures up to this size are kept in memory; more are prepared anew each time."""

@@ -9,10 +9,10 @@ into one Python process: clients that bring their own run in processes of their 
 """
 
 from collections import abc as _abc
+from convd.protos.inference import model_config_pb2 as _model_config_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
-from protos.inference import model_config_pb2 as _model_config_pb2
 import builtins as _builtins
 import sys
 import typing as _typing

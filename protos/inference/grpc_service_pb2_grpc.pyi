@@ -9,8 +9,8 @@ into one Python process: clients that bring their own run in processes of their 
 """
 
 from collections import abc as _abc
+from convd.protos.inference import grpc_service_pb2 as _grpc_service_pb2
 from grpc import aio as _aio
-from protos.inference import grpc_service_pb2 as _grpc_service_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys

@@ -18,12 +18,12 @@ somebody is there when they come.
 
 from collections.abc import Iterable
 
-from service.batching.engine import Engine
-from service.batching.entry import Priority
-from service.batching.planning import BatchPlan, ExpectedSeconds, Waiting, efficient_rows
-from service.batching.slots import Slots
-from service.batching.waiting_queue import WaitingQueue
-from service.errors import DeadlineExceededError
+from convd.service.batching.engine import Engine
+from convd.service.batching.entry import Priority
+from convd.service.batching.planning import BatchPlan, ExpectedSeconds, Waiting, efficient_rows
+from convd.service.batching.slots import Slots
+from convd.service.batching.waiting_queue import WaitingQueue
+from convd.service.errors import DeadlineExceededError
 
 
 class Admission:

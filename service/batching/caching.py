@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from service.batching.batcher import Batcher
-from service.batching.cancellation import Cancellation
-from service.batching.engine import Rows
-from service.batching.entry import BatchedResult, Priority
-from service.batching.observer import EntryTrace
-from service.response_cache import ResponseCache, content_key
+from convd.service.batching.batcher import Batcher
+from convd.service.batching.cancellation import Cancellation
+from convd.service.batching.engine import Rows
+from convd.service.batching.entry import BatchedResult, Priority
+from convd.service.batching.observer import EntryTrace
+from convd.service.response_cache import ResponseCache, content_key
 
 
 class CachingBatcher(Batcher):

@@ -17,12 +17,12 @@ from contextlib import nullcontext
 
 import numpy as np
 
-from service.batching.engine import Engine, Outputs, Rows
-from service.batching.entry import FAILED, Entry, EntryState, Priority
-from service.batching.observer import BatchObserver, EntryTrace
-from service.batching.schedule import Schedule
-from service.batching.slots import Slot
-from service.errors import InferenceFailedError
+from convd.service.batching.engine import Engine, Outputs, Rows
+from convd.service.batching.entry import FAILED, Entry, EntryState, Priority
+from convd.service.batching.observer import BatchObserver, EntryTrace
+from convd.service.batching.schedule import Schedule
+from convd.service.batching.slots import Slot
+from convd.service.errors import InferenceFailedError
 
 _UNTRACED = nullcontext()
 

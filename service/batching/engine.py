@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.cores import CoreShare
-from service.batching.costs import BatchCosts
+from convd.runtime.cores import CoreShare
+from convd.service.batching.costs import BatchCosts
 
 Rows = NDArray[np.uint8]
 Outputs = tuple[NDArray[np.float32], ...]

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.batching.engine import Outputs, Rows
-from service.batching.observer import EntryTrace
-from service.batching.slots import Slot
-from service.errors import (
+from convd.service.batching.engine import Outputs, Rows
+from convd.service.batching.observer import EntryTrace
+from convd.service.batching.slots import Slot
+from convd.service.errors import (
     CallerGoneError,
     DeadlineExceededError,
     InferenceFailedError,

@@ -1,7 +1,7 @@
 """Gathering: a batch that waits a while for rows to join it, under `max_queue_delay`."""
 
-from service.batching.entry import Entry
-from service.batching.waiting_queue import WaitingQueue
+from convd.service.batching.entry import Entry
+from convd.service.batching.waiting_queue import WaitingQueue
 
 
 class Gathering:

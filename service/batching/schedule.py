@@ -7,14 +7,14 @@ does to the threads outside is to release the `wake` of an entry, and to ask for
 import math
 from itertools import islice
 
-from service.batching.admission import Admission
-from service.batching.engine import Engine, Outputs, Rows
-from service.batching.entry import Batch, Entry, EntryState, Priority
-from service.batching.gathering import Gathering
-from service.batching.observer import EntryTrace
-from service.batching.slots import Slot, Slots
-from service.batching.waiting_queue import WaitingQueue
-from service.errors import UnavailableError
+from convd.service.batching.admission import Admission
+from convd.service.batching.engine import Engine, Outputs, Rows
+from convd.service.batching.entry import Batch, Entry, EntryState, Priority
+from convd.service.batching.gathering import Gathering
+from convd.service.batching.observer import EntryTrace
+from convd.service.batching.slots import Slot, Slots
+from convd.service.batching.waiting_queue import WaitingQueue
+from convd.service.errors import UnavailableError
 
 
 class Schedule:

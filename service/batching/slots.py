@@ -13,8 +13,8 @@ cores, one batch after another, and many run on instances.
 import math
 from collections import deque
 
-from runtime.cores import CoreShare, Granted
-from service.batching.engine import Engine
+from convd.runtime.cores import CoreShare, Granted
+from convd.service.batching.engine import Engine
 
 WAIT_WEIGHT = 1 / 8
 

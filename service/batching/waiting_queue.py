@@ -8,10 +8,10 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 
-from service.batching.engine import Outputs
-from service.batching.entry import Batch, Entry, EntryState, Priority
-from service.batching.planning import next_batch
-from service.errors import QueueFullError
+from convd.service.batching.engine import Outputs
+from convd.service.batching.entry import Batch, Entry, EntryState, Priority
+from convd.service.batching.planning import next_batch
+from convd.service.errors import QueueFullError
 
 # While both levels wait, one row of normal priority is collected for this many of high priority.
 HIGH_ROWS_PER_NORMAL_ROW = 8

@@ -5,11 +5,11 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from service.errors import ModelNotFoundError, UnavailableError, VersionNotFoundError
-from service.lifecycle.policy import State
-from service.quoting import quote
-from service.servable import Servable
-from service.statistics import StatisticsByVersion
+from convd.service.errors import ModelNotFoundError, UnavailableError, VersionNotFoundError
+from convd.service.lifecycle.policy import State
+from convd.service.quoting import quote
+from convd.service.servable import Servable
+from convd.service.statistics import StatisticsByVersion
 
 
 @dataclass(frozen=True)

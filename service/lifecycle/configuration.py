@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt, ValidationError
 
-from artifact.frozen import FrozenModel
-from runtime.choice import ProviderChoice
-from service.lifecycle.policy import (
+from convd.artifact.frozen import FrozenModel
+from convd.runtime.choice import ProviderChoice
+from convd.service.lifecycle.policy import (
     AllVersions,
     LatestVersions,
     SpecificVersions,

@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Callable
 
-from artifact.errors import RepositoryError
-from artifact.repository import ModelRepository
+from convd.artifact.errors import RepositoryError
+from convd.artifact.repository import ModelRepository
 
 logger = logging.getLogger(__name__)
 

@@ -6,17 +6,17 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from artifact.repository import ModelRepository
-from service.errors import ModelNotFoundError, UnavailableError
-from service.lifecycle.catalog import Catalog, VersionStatus
-from service.lifecycle.draining import Drains
-from service.lifecycle.look import RepositoryLook
-from service.lifecycle.model import ModelLifecycle
-from service.lifecycle.policy import State, VersionPolicy
-from service.lifecycle.readiness import Readiness
-from service.lifecycle.retries import FailedLoads
-from service.lifecycle.transitions import Load, VersionTransitions
-from service.quoting import quote
+from convd.artifact.repository import ModelRepository
+from convd.service.errors import ModelNotFoundError, UnavailableError
+from convd.service.lifecycle.catalog import Catalog, VersionStatus
+from convd.service.lifecycle.draining import Drains
+from convd.service.lifecycle.look import RepositoryLook
+from convd.service.lifecycle.model import ModelLifecycle
+from convd.service.lifecycle.policy import State, VersionPolicy
+from convd.service.lifecycle.readiness import Readiness
+from convd.service.lifecycle.retries import FailedLoads
+from convd.service.lifecycle.transitions import Load, VersionTransitions
+from convd.service.quoting import quote
 
 logger = logging.getLogger(__name__)
 

@@ -3,17 +3,17 @@
 import logging
 from collections.abc import Callable
 
-from artifact.repository import ModelRepository
-from service.lifecycle.catalog import Catalog, VersionStatus
-from service.lifecycle.configuration import (
+from convd.artifact.repository import ModelRepository
+from convd.service.lifecycle.catalog import Catalog, VersionStatus
+from convd.service.lifecycle.configuration import (
     CONFIGURATION_FILE,
     ConfigurationFile,
     ModelConfiguration,
 )
-from service.lifecycle.policy import Action, State, move_labels, plan
-from service.lifecycle.problems import unmet_wishes
-from service.lifecycle.retries import FailedLoads
-from service.lifecycle.transitions import VersionTransitions
+from convd.service.lifecycle.policy import Action, State, move_labels, plan
+from convd.service.lifecycle.problems import unmet_wishes
+from convd.service.lifecycle.retries import FailedLoads
+from convd.service.lifecycle.transitions import VersionTransitions
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from artifact.frozen import FrozenModel
+from convd.artifact.frozen import FrozenModel
 
 
 class State(Enum):

@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Mapping
 
-from artifact.manifest import Manifest
-from service.lifecycle.configuration import ModelConfiguration
-from service.lifecycle.policy import SpecificVersions
+from convd.artifact.manifest import Manifest
+from convd.service.lifecycle.configuration import ModelConfiguration
+from convd.service.lifecycle.policy import SpecificVersions
 
 
 def unmet_wishes(

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from service.lifecycle.catalog import VersionStatus
-from service.lifecycle.policy import State
+from convd.service.lifecycle.catalog import VersionStatus
+from convd.service.lifecycle.policy import State
 
 
 class Readiness:

@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from artifact.bundle import MANIFEST_FILE
-from artifact.repository import ModelRepository
-from runtime.selftest import SelfTestError
-from service.lifecycle.catalog import Catalog, VersionStatus
-from service.lifecycle.configuration import ModelConfiguration
-from service.lifecycle.draining import Drains
-from service.lifecycle.policy import Action, State
-from service.lifecycle.problems import contract_differences
-from service.lifecycle.retries import Attempt, FailedLoads, fingerprint
-from service.servable import Servable
+from convd.artifact.bundle import MANIFEST_FILE
+from convd.artifact.repository import ModelRepository
+from convd.runtime.selftest import SelfTestError
+from convd.service.lifecycle.catalog import Catalog, VersionStatus
+from convd.service.lifecycle.configuration import ModelConfiguration
+from convd.service.lifecycle.draining import Drains
+from convd.service.lifecycle.policy import Action, State
+from convd.service.lifecycle.problems import contract_differences
+from convd.service.lifecycle.retries import Attempt, FailedLoads, fingerprint
+from convd.service.servable import Servable
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact.evidence import Baseline
+from convd.artifact.evidence import Baseline
 
 WINDOW_PREDICTIONS = 500
 """Predictions that are compared with the baseline: the most recent ones.

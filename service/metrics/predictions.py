@@ -10,10 +10,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from artifact.manifest import Manifest
-from service.metrics.buckets import CONFIDENCE, ENTROPY_RATIO
-from service.metrics.drift import DriftWindow
-from service.metrics.histogram import Distribution, Histogram
+from convd.artifact.manifest import Manifest
+from convd.service.metrics.buckets import CONFIDENCE, ENTROPY_RATIO
+from convd.service.metrics.drift import DriftWindow
+from convd.service.metrics.histogram import Distribution, Histogram
 
 MOST_CLASS_SERIES = 1000
 OTHER_CLASSES = "(other)"

@@ -1,6 +1,5 @@
 """The process: processor time, memory, file descriptors, threads and garbage collection."""
 
-import importlib.metadata
 import threading
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from prometheus_client import (
     ProcessCollector,
 )
 
+from convd import __version__
+
 _TASKS = Path("/proc/self/task")
 
 
@@ -24,7 +25,7 @@ def register_process_metrics(registry: CollectorRegistry) -> None:
     threads = Gauge("convd_process_threads", "Threads of the process.", registry=registry)
     threads.set_function(_thread_count)
     build = Info("convd_build", "The version of convd that runs.", registry=registry)
-    build.info({"version": importlib.metadata.version("convd")})
+    build.info({"version": __version__})
 
 
 def _thread_count() -> float:

@@ -6,8 +6,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.metrics.buckets import SECONDS
-from service.metrics.histogram import Histogram
+from convd.service.metrics.buckets import SECONDS
+from convd.service.metrics.histogram import Histogram
 
 _LABELS = ["model", "version", "method", "code"]
 

@@ -2,12 +2,12 @@
 
 from prometheus_client import CollectorRegistry, Counter
 
-from artifact.manifest import Manifest
-from service.batching.observer import BatchObserver
-from service.metrics.buckets import ROWS, SECONDS
-from service.metrics.histogram import Histogram
-from service.metrics.predictions import PredictionMetrics, PredictionRecorder
-from service.statistics import ServableStatistics
+from convd.artifact.manifest import Manifest
+from convd.service.batching.observer import BatchObserver
+from convd.service.metrics.buckets import ROWS, SECONDS
+from convd.service.metrics.histogram import Histogram
+from convd.service.metrics.predictions import PredictionMetrics, PredictionRecorder
+from convd.service.statistics import ServableStatistics
 
 _VERSION = ["model", "version"]
 STAGES = ("decode", "preprocess", "queue", "inference", "postprocess")

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
 
-from artifact.errors import ArtifactError
-from artifact.manifest import Manifest
-from runtime.errors import SessionError
-from runtime.selftest import SelfTestError
-from service.metrics.gpu import register_gpu_metrics
-from service.metrics.process import register_process_metrics
-from service.metrics.requests import RequestMetrics
-from service.metrics.servables import ServableMetrics, VersionMetrics
-from service.metrics.triton import TritonCollector
-from service.metrics.versions import VersionCollector
+from convd.artifact.errors import ArtifactError
+from convd.artifact.manifest import Manifest
+from convd.runtime.errors import SessionError
+from convd.runtime.selftest import SelfTestError
+from convd.service.metrics.gpu import register_gpu_metrics
+from convd.service.metrics.process import register_process_metrics
+from convd.service.metrics.requests import RequestMetrics
+from convd.service.metrics.servables import ServableMetrics, VersionMetrics
+from convd.service.metrics.triton import TritonCollector
+from convd.service.metrics.versions import VersionCollector
 
 if TYPE_CHECKING:
-    from service.lifecycle.catalog import VersionStatus
+    from convd.service.lifecycle.catalog import VersionStatus
 
 
 class Metrics:

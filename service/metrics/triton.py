@@ -10,10 +10,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric, UnknownMetricFamily
 from prometheus_client.registry import Collector
 
-from service.statistics import Statistics
+from convd.service.statistics import Statistics
 
 if TYPE_CHECKING:
-    from service.lifecycle.catalog import VersionStatus
+    from convd.service.lifecycle.catalog import VersionStatus
 
 _LABELS = ["model", "version"]
 _MICROSECOND = 1000  # nanoseconds

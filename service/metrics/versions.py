@@ -9,13 +9,13 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.lifecycle.policy import State
-from service.metrics.predictions import MOST_CLASS_SERIES
+from convd.service.lifecycle.policy import State
+from convd.service.metrics.predictions import MOST_CLASS_SERIES
 
 if TYPE_CHECKING:
     # The catalog holds servables, and those count here.
-    from service.lifecycle.catalog import VersionStatus
-    from service.servable import Servable
+    from convd.service.lifecycle.catalog import VersionStatus
+    from convd.service.servable import Servable
 
 _VERSION = ["model", "version"]
 

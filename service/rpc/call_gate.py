@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from typing import TypeVar
 
-from service.errors import UnavailableError
+from convd.service.errors import UnavailableError
 
 DRAINING = "the server is draining: send the call to another one"
 

@@ -6,23 +6,23 @@ from typing import NamedTuple
 import grpc
 import numpy as np
 
-from artifact.errors import InvalidImageError
-from protos.convd.v1 import classification_pb2 as pb
-from protos.convd.v1 import classification_pb2_grpc as pb_grpc
-from service.call import Call, current_call
-from service.errors import InvalidRequestError, ServiceError
-from service.inference import (
+from convd.artifact.errors import InvalidImageError
+from convd.protos.convd.v1 import classification_pb2 as pb
+from convd.protos.convd.v1 import classification_pb2_grpc as pb_grpc
+from convd.service.call import Call, current_call
+from convd.service.errors import InvalidRequestError, ServiceError
+from convd.service.inference import (
     EncodedImage,
     ImageSource,
     InferenceService,
     PixelImage,
     PreparedImage,
 )
-from service.lifecycle.catalog import Catalog, VersionStatus
-from service.lifecycle.policy import State
-from service.ranking import top_classes
-from service.rpc.interceptor import error_status
-from service.servable import Servable
+from convd.service.lifecycle.catalog import Catalog, VersionStatus
+from convd.service.lifecycle.policy import State
+from convd.service.ranking import top_classes
+from convd.service.rpc.interceptor import error_status
+from convd.service.servable import Servable
 
 _STATES = {
     State.LOADING: pb.ModelVersion.STATE_LOADING,

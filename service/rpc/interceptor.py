@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
-from service.call import Call
-from service.errors import (
+from convd.service.call import Call
+from convd.service.errors import (
     CallerGoneError,
     DeadlineExceededError,
     QueueFullError,
     UnavailableError,
 )
-from service.quoting import quote
-from service.recorder import CallRecorder, Metadata
-from service.rpc.call_gate import DRAINING, CallGate
-from service.rpc.status import Status, status_of
+from convd.service.quoting import quote
+from convd.service.recorder import CallRecorder, Metadata
+from convd.service.rpc.call_gate import DRAINING, CallGate
+from convd.service.rpc.status import Status, status_of
 
 if TYPE_CHECKING:
     # Generic in its stubs only.

@@ -9,22 +9,22 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from protos.convd.v1 import classification_pb2 as pb
-from protos.convd.v1 import classification_pb2_grpc as pb_grpc
-from protos.inference import grpc_service_pb2 as open_inference_pb
-from protos.inference import grpc_service_pb2_grpc as open_inference_pb_grpc
-from service.address import join_address
-from service.inference import InferenceService
-from service.lifecycle.manager import ServableManager
-from service.recorder import CallRecorder
-from service.rpc.call_gate import CallGate
-from service.rpc.call_threads import CallThreads
-from service.rpc.classification import ClassificationServicer
-from service.rpc.health import HealthServicer
-from service.rpc.interceptor import CallInterceptor
-from service.rpc.open_inference.servicer import OpenInferenceServicer
-from service.settings import ServerSettings
-from service.statistics import StatisticsByVersion
+from convd.protos.convd.v1 import classification_pb2 as pb
+from convd.protos.convd.v1 import classification_pb2_grpc as pb_grpc
+from convd.protos.inference import grpc_service_pb2 as open_inference_pb
+from convd.protos.inference import grpc_service_pb2_grpc as open_inference_pb_grpc
+from convd.service.address import join_address
+from convd.service.inference import InferenceService
+from convd.service.lifecycle.manager import ServableManager
+from convd.service.recorder import CallRecorder
+from convd.service.rpc.call_gate import CallGate
+from convd.service.rpc.call_threads import CallThreads
+from convd.service.rpc.classification import ClassificationServicer
+from convd.service.rpc.health import HealthServicer
+from convd.service.rpc.interceptor import CallInterceptor
+from convd.service.rpc.open_inference.servicer import OpenInferenceServicer
+from convd.service.settings import ServerSettings
+from convd.service.statistics import StatisticsByVersion
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor

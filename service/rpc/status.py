@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from service.errors import (
+from convd.service.errors import (
     CallerGoneError,
     DeadlineExceededError,
     InferenceFailedError,

@@ -4,16 +4,16 @@ import logging
 import re
 from pathlib import PurePosixPath
 
-from artifact.bundle import Artifact
-from artifact.errors import ArtifactError
-from artifact.repository import ModelRepository
-from service.errors import NotFoundError, ServiceError
-from service.inference import InferenceService
-from service.recorder import CallRecorder
-from service.web.model_description import describe_status, describe_version, picture_type
-from service.web.request import Request
-from service.web.response import Response, error_response, json_response
-from service.web.trial import Trial
+from convd.artifact.bundle import Artifact
+from convd.artifact.errors import ArtifactError
+from convd.artifact.repository import ModelRepository
+from convd.service.errors import NotFoundError, ServiceError
+from convd.service.inference import InferenceService
+from convd.service.recorder import CallRecorder
+from convd.service.web.model_description import describe_status, describe_version, picture_type
+from convd.service.web.request import Request
+from convd.service.web.response import Response, error_response, json_response
+from convd.service.web.trial import Trial
 
 logger = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ import ipaddress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from service.errors import PermissionDeniedError
-from service.quoting import quote
+from convd.service.errors import PermissionDeniedError
+from convd.service.quoting import quote
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

@@ -4,10 +4,10 @@ from pathlib import PurePosixPath
 
 from markdown_it import MarkdownIt
 
-from artifact.bundle import Artifact
-from artifact.errors import ArtifactError
-from artifact.golden import GOLDEN_DIRECTORY
-from service.lifecycle.catalog import Catalog, VersionStatus
+from convd.artifact.bundle import Artifact
+from convd.artifact.errors import ArtifactError
+from convd.artifact.golden import GOLDEN_DIRECTORY
+from convd.service.lifecycle.catalog import Catalog, VersionStatus
 
 MODEL_CARD = PurePosixPath("MODEL_CARD.md")
 

@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry
 
-from service.address import join_address
-from service.rpc.server import BindError
-from service.settings import ServerSettings
-from service.web.gate import Gate
-from service.web.server import HttpServer
-from service.web.site import AskConsole, Site
-from service.web.trial import MAX_IMAGE_BYTES
+from convd.service.address import join_address
+from convd.service.rpc.server import BindError
+from convd.service.settings import ServerSettings
+from convd.service.web.gate import Gate
+from convd.service.web.server import HttpServer
+from convd.service.web.site import AskConsole, Site
+from convd.service.web.trial import MAX_IMAGE_BYTES
 
 
 def open_http(

@@ -3,7 +3,7 @@
 from importlib import resources
 from pathlib import PurePosixPath
 
-from service.web.response import Response
+from convd.service.web.response import Response
 
 _MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -16,7 +16,7 @@ _MEDIA_TYPES = {
 def read_pages() -> dict[str, Response]:
     """Read them all, once, by path."""
     pages = {}
-    for file in (resources.files("service.web") / "static").iterdir():
+    for file in (resources.files("convd.service.web") / "static").iterdir():
         media_type = _MEDIA_TYPES.get(PurePosixPath(file.name).suffix)
         if media_type is not None:
             path = "/" if file.name == "index.html" else f"/static/{file.name}"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from service.call import Call
-from service.rpc.interceptor import error_status
+from convd.service.call import Call
+from convd.service.rpc.interceptor import error_status
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
-from service.errors import PermissionDeniedError
-from service.web.console import API, CLASSIFY_PATH
-from service.web.gate import Gate
-from service.web.pages import read_pages
-from service.web.request import Request
-from service.web.response import Response, text
+from convd.service.errors import PermissionDeniedError
+from convd.service.web.console import API, CLASSIFY_PATH
+from convd.service.web.gate import Gate
+from convd.service.web.pages import read_pages
+from convd.service.web.request import Request
+from convd.service.web.response import Response, text
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

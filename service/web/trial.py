@@ -9,16 +9,16 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
-from artifact.errors import InvalidImageError
-from artifact.preprocessing import ChannelOrder, ImageArray
-from service.call import Call
-from service.errors import InvalidRequestError, QueueFullError
-from service.inference import EncodedImage, InferenceService
-from service.quoting import quote
-from service.ranking import top_classes
-from service.recorder import CallRecorder
-from service.web.request import Request
-from service.web.response import Response, error_response, json_response
+from convd.artifact.errors import InvalidImageError
+from convd.artifact.preprocessing import ChannelOrder, ImageArray
+from convd.service.call import Call
+from convd.service.errors import InvalidRequestError, QueueFullError
+from convd.service.inference import EncodedImage, InferenceService
+from convd.service.quoting import quote
+from convd.service.ranking import top_classes
+from convd.service.recorder import CallRecorder
+from convd.service.web.request import Request
+from convd.service.web.response import Response, error_response, json_response
 
 METHOD = "/console/classify"
 MAX_IMAGE_BYTES = 16 * 1024 * 1024

@@ -2,7 +2,7 @@
 
 import threading
 
-from service.workers.line import Line, LineClosedError
+from convd.service.workers.line import Line, LineClosedError
 
 
 class SharedControl:

@@ -10,14 +10,14 @@ from typing import Any
 
 from prometheus_client import Metric
 
-from service.settings import ServerSettings
-from service.statistics import StatisticsByVersion, add_up_statistics
-from service.web.request import Request
-from service.web.response import Response
-from service.workers.aggregation import add_up, only_counts
-from service.workers.control import SharedControl
-from service.workers.line import Answer, Line, LineClosedError
-from service.workers.worker import CANNOT_START, Report, run_worker
+from convd.service.settings import ServerSettings
+from convd.service.statistics import StatisticsByVersion, add_up_statistics
+from convd.service.web.request import Request
+from convd.service.web.response import Response
+from convd.service.workers.aggregation import add_up, only_counts
+from convd.service.workers.control import SharedControl
+from convd.service.workers.line import Answer, Line, LineClosedError
+from convd.service.workers.worker import CANNOT_START, Report, run_worker
 
 logger = logging.getLogger(__name__)
 

@@ -12,21 +12,21 @@ from types import FrameType
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from artifact.repository import ModelRepository
-from runtime.cores import available_cores
-from service.address import join_address
-from service.errors import UnavailableError
-from service.metrics import Metrics
-from service.rpc.server import BindError
-from service.settings import ServerSettings
-from service.statistics import StatisticsByVersion, add_up_statistics
-from service.web.opening import open_http
-from service.web.request import Request
-from service.web.response import Response, error_response
-from service.workers.aggregation import add_up
-from service.workers.control import SharedControl
-from service.workers.line import LineClosedError
-from service.workers.slot import ANSWER_SECONDS, WorkerSlot
+from convd.artifact.repository import ModelRepository
+from convd.runtime.cores import available_cores
+from convd.service.address import join_address
+from convd.service.errors import UnavailableError
+from convd.service.metrics import Metrics
+from convd.service.rpc.server import BindError
+from convd.service.settings import ServerSettings
+from convd.service.statistics import StatisticsByVersion, add_up_statistics
+from convd.service.web.opening import open_http
+from convd.service.web.request import Request
+from convd.service.web.response import Response, error_response
+from convd.service.workers.aggregation import add_up
+from convd.service.workers.control import SharedControl
+from convd.service.workers.line import LineClosedError
+from convd.service.workers.slot import ANSWER_SECONDS, WorkerSlot
 
 logger = logging.getLogger(__name__)
 

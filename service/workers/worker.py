@@ -11,14 +11,14 @@ from typing import Any
 
 from prometheus_client import Metric
 
-from artifact.errors import ArtifactError
-from service.application import Application
-from service.errors import UnavailableError
-from service.log_format import configure_logging
-from service.rpc.server import BindError
-from service.settings import ServerSettings, SettingsError
-from service.statistics import StatisticsByVersion
-from service.workers.line import Answer, Line, LineClosedError
+from convd.artifact.errors import ArtifactError
+from convd.service.application import Application
+from convd.service.errors import UnavailableError
+from convd.service.log_format import configure_logging
+from convd.service.rpc.server import BindError
+from convd.service.settings import ServerSettings, SettingsError
+from convd.service.statistics import StatisticsByVersion
+from convd.service.workers.line import Answer, Line, LineClosedError
 
 CANNOT_START = 78
 """Exit code of a worker whose settings cannot be used, as sysexits.h has it."""

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from artifact.decoding import decode_image
-from artifact.preprocessing import (
+from convd.artifact.decoding import decode_image
+from convd.artifact.preprocessing import (
     CenterCrop,
     ImageArray,
     Preprocessing,

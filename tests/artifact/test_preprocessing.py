@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from artifact.decoding import decode_image, picture_from_pixels
-from artifact.errors import InvalidImageError
-from artifact.preprocessing import (
+from convd.artifact.decoding import decode_image, picture_from_pixels
+from convd.artifact.errors import InvalidImageError
+from convd.artifact.preprocessing import (
     CenterCrop,
     Preprocessing,
     ResizeShorterSide,

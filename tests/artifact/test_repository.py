@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from artifact.errors import RepositoryError
-from artifact.repository import ModelRepository, check_model_name
+from convd.artifact.errors import RepositoryError
+from convd.artifact.repository import ModelRepository, check_model_name
 from tests.support import ROOT
 
 
@@ -51,7 +51,7 @@ def test_a_publisher_that_was_killed_leaves_no_visible_version(tmp_path: Path) -
     code = f"""
         import os, signal
         from pathlib import Path
-        from artifact.repository import ModelRepository
+        from convd.artifact.repository import ModelRepository
         with ModelRepository(Path({str(tmp_path)!r})).staging("digits") as staging:
             (staging / "file").write_text("half")
             os.kill(os.getpid(), signal.SIGKILL)

@@ -13,16 +13,16 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from artifact.bundle import Artifact, write_manifest
-from artifact.errors import InvalidArtifactError, SigningKeyError
-from artifact.signature import (
+from convd.artifact.bundle import Artifact, write_manifest
+from convd.artifact.errors import InvalidArtifactError, SigningKeyError
+from convd.artifact.signature import (
     SIGNATURE_FILE,
     check_signature,
     read_private_key,
     read_public_key,
     sign,
 )
-from protos.convd.v1 import classification_pb2 as pb
+from convd.protos.convd.v1 import classification_pb2 as pb
 from tests.support import rewrite_manifest, running_server
 
 KEY = Ed25519PrivateKey.generate()

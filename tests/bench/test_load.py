@@ -6,11 +6,11 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.h2load import _parse, write_request
-from bench.load import Load, Sample, random_requests, run_load
-from bench.profile import _by_part
-from bench.report import plot, summarize
-from convd import main
+from convd.bench.h2load import _parse, write_request
+from convd.bench.load import Load, Sample, random_requests, run_load
+from convd.bench.profile import _by_part
+from convd.bench.report import plot, summarize
+from convd.commands.main import main
 from tests.support import Client
 
 IMAGE = (32, 32, 1)

@@ -27,13 +27,13 @@ from playwright.sync_api import (
 )
 from rich.console import Console
 
-from artifact.bundle import checksums
-from artifact.repository import ModelRepository
-from export.publication import publish
-from export.sources.checkpoint import network_from_checkpoint
-from models.data import load_dataset
-from models.settings import TrainingSettings
-from models.training import train
+from convd.artifact.bundle import checksums
+from convd.artifact.repository import ModelRepository
+from convd.export.publication import publish
+from convd.export.sources.checkpoint import network_from_checkpoint
+from convd.models.data import load_dataset
+from convd.models.settings import TrainingSettings
+from convd.models.training import train
 from tests.support import (
     Client,
     add_version,

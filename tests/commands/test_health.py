@@ -1,6 +1,6 @@
 from click.testing import CliRunner, Result
 
-from commands.health import command
+from convd.commands.health import command
 from tests.support import Client
 
 

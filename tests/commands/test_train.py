@@ -9,11 +9,11 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from commands.train import command
-from models.checkpoint import load_checkpoint
-from models.data import load_dataset
-from models.evaluation import predict
-from models.settings import TrainingSettings
+from convd.commands.train import command
+from convd.models.checkpoint import load_checkpoint
+from convd.models.data import load_dataset
+from convd.models.evaluation import predict
+from convd.models.settings import TrainingSettings
 from tests.models.support import write_folder
 
 

@@ -10,11 +10,11 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from convd.export.source import TrainedNetwork
+from convd.service.metrics.gpu import GpuCollector
 from deploy.grafana.dashboards import DASHBOARDS, HARDWARE
 from deploy.grafana.generate import FOLDER
 from deploy.grafana.panels import Dashboard, Panel
-from export.source import TrainedNetwork
-from service.metrics.gpu import GpuCollector
 from tests.deploy.promql import grouped_labels, selected_labels, series
 from tests.service.test_integrity import lie_about_the_golden_answers
 from tests.support import ROOT, add_version, png, running_server, wait_until

@@ -1,5 +1,5 @@
+from convd.service.settings import ServerSettings
 from deploy.settings_table import GUIDE, table, with_table
-from service.settings import ServerSettings
 
 
 def test_the_guide_has_every_setting_as_it_is() -> None:

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from artifact.manifest import Normalization, Provenance
-from artifact.preprocessing import Preprocessing, ResizeTo, prepare_image
-from export.source import TrainedNetwork
-from models.data import ImageDataset, load_dataset
+from convd.artifact.manifest import Normalization, Provenance
+from convd.artifact.preprocessing import Preprocessing, ResizeTo, prepare_image
+from convd.export.source import TrainedNetwork
+from convd.models.data import ImageDataset, load_dataset
 
 SCALED = Normalization(mean=(0.0,), std=(1.0,))
 PIXELS = Preprocessing(resize=ResizeTo(height=8, width=8), channel_order="L")

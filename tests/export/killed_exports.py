@@ -11,14 +11,14 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from artifact.bundle import Artifact
-from artifact.repository import ModelRepository
-from export.publication import publish
-from export.sources.description import GivenDescription
-from export.sources.loading import SourceRequest, load_source
+from convd.artifact.bundle import Artifact
+from convd.artifact.repository import ModelRepository
+from convd.export.publication import publish
+from convd.export.sources.description import GivenDescription
+from convd.export.sources.loading import SourceRequest, load_source
 from tests.export.networks import CLASSES
 
-ROOMS = tuple(str(Path.cwd() / room) for room in ("artifact", "export", "runtime"))
+ROOMS = ("convd.artifact.", "convd.export.", "convd.runtime.")
 NEVER = 10**9
 
 
@@ -43,7 +43,7 @@ def export(file: Path, root: Path, kill_at: int, report: Path) -> None:
 
     def watch(frame: FrameType, event: str, _: object) -> None:
         nonlocal seen
-        if event in ("call", "c_call") and frame.f_code.co_filename.startswith(ROOMS):
+        if event in ("call", "c_call") and str(frame.f_globals.get("__name__")).startswith(ROOMS):
             seen += 1
             if seen == kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from artifact.manifest import Normalization, Provenance
-from artifact.preprocessing import Preprocessing, ResizeTo
-from export.sample_pictures import SamplePictures
-from export.source import TrainedNetwork
+from convd.artifact.manifest import Normalization, Provenance
+from convd.artifact.preprocessing import Preprocessing, ResizeTo
+from convd.export.sample_pictures import SamplePictures
+from convd.export.source import TrainedNetwork
 
 CLASSES = ("ant", "bee", "cat", "dog", "elk")
 SIZE = Preprocessing(resize=ResizeTo(height=16, width=16))

@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from export.calibration import calibrate, fit_temperature
-from export.errors import CalibrationError
-from export.evaluation import reliability
+from convd.export.calibration import calibrate, fit_temperature
+from convd.export.errors import CalibrationError
+from convd.export.evaluation import reliability
 
 
 def believable(

@@ -3,10 +3,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from export.conversion import Conversion, convert
-from export.divergence import first_divergence
-from export.graph import ServingGraph
-from runtime.providers import ExecutionProvider, installed_providers
+from convd.export.conversion import Conversion, convert
+from convd.export.divergence import first_divergence
+from convd.export.graph import ServingGraph
+from convd.runtime.providers import ExecutionProvider, installed_providers
 from tests.export.networks import HALF, SIZE, TinyCnn
 
 

@@ -9,13 +9,13 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from artifact.bundle import MODEL_FILE
-from artifact.preprocessing import CenterCrop, ResizeShorterSide, ResizeTo
-from artifact.repository import ModelRepository
-from export.errors import ConversionError, SourceError
-from export.publication import publish
-from export.sources.description import GivenDescription
-from export.sources.loading import SourceRequest, load_source
+from convd.artifact.bundle import MODEL_FILE
+from convd.artifact.preprocessing import CenterCrop, ResizeShorterSide, ResizeTo
+from convd.artifact.repository import ModelRepository
+from convd.export.errors import ConversionError, SourceError
+from convd.export.publication import publish
+from convd.export.sources.description import GivenDescription
+from convd.export.sources.loading import SourceRequest, load_source
 from tests.export.networks import CLASSES
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)

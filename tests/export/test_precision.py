@@ -7,15 +7,15 @@ import numpy as np
 import onnx
 import pytest
 
-from artifact.bundle import MODEL_FILE, Artifact
-from artifact.repository import ModelRepository
-from export.errors import AccuracyDropError, SourceError
-from export.options import ExportOptions, ExportPrecision
-from export.publication import publish
-from export.sources.evaluation_data import load_training_part
-from runtime.providers import CPU, CPU_NAME
-from runtime.selftest import run_self_test
-from runtime.session import Session
+from convd.artifact.bundle import MODEL_FILE, Artifact
+from convd.artifact.repository import ModelRepository
+from convd.export.errors import AccuracyDropError, SourceError
+from convd.export.options import ExportOptions, ExportPrecision
+from convd.export.publication import publish
+from convd.export.sources.evaluation_data import load_training_part
+from convd.runtime.providers import CPU, CPU_NAME
+from convd.runtime.selftest import run_self_test
+from convd.runtime.session import Session
 from tests.export.digits import ClassMeans, SpoiledByRounding, trained_on_digits
 from tests.export.networks import TinyCnn, trained
 

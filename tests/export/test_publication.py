@@ -10,17 +10,16 @@ import onnx
 import pytest
 from click.testing import CliRunner, Result
 
-import commands.export
-import commands.verify
-from artifact.bundle import MANIFEST_FILE, MODEL_FILE, Artifact, write_manifest
-from artifact.golden import GOLDEN_CASES
-from artifact.manifest import Manifest
-from artifact.repository import ModelRepository
-from export.golden_cases import TOLERANCES
-from export.options import ExportOptions
-from export.publication import Published, publish
-from export.sources.evaluation_data import load_held_out
-from runtime.providers import CPU_NAME, KNOWN_PROVIDERS, why_missing
+from convd.artifact.bundle import MANIFEST_FILE, MODEL_FILE, Artifact, write_manifest
+from convd.artifact.golden import GOLDEN_CASES
+from convd.artifact.manifest import Manifest
+from convd.artifact.repository import ModelRepository
+from convd.commands import export, verify
+from convd.export.golden_cases import TOLERANCES
+from convd.export.options import ExportOptions
+from convd.export.publication import Published, publish
+from convd.export.sources.evaluation_data import load_held_out
+from convd.runtime.providers import CPU_NAME, KNOWN_PROVIDERS, why_missing
 from tests.artifact.test_signature import KEY, private_pem, public_pem
 from tests.export.digits import ClassMeans, trained_on_digits
 from tests.support import rewrite_manifest
@@ -106,11 +105,11 @@ def test_triton_would_load_the_tree_as_it_is(calibrated: Published) -> None:
 
 
 def run_export(*words: object) -> Result:
-    return CliRunner().invoke(commands.export.command, [str(word) for word in words])
+    return CliRunner().invoke(export.command, [str(word) for word in words])
 
 
 def run_verify(*words: object) -> Result:
-    return CliRunner().invoke(commands.verify.command, [str(word) for word in words])
+    return CliRunner().invoke(verify.command, [str(word) for word in words])
 
 
 def test_verify_has_a_row_for_every_provider(published: Path) -> None:

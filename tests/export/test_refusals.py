@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from artifact.repository import ModelRepository
-from export.errors import ConversionError, ParityError
-from export.publication import publish
+from convd.artifact.repository import ModelRepository
+from convd.export.errors import ConversionError, ParityError
+from convd.export.publication import publish
 from tests.export import networks
 from tests.export.networks import TinyCnn, trained
 

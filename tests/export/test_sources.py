@@ -7,15 +7,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from artifact.preprocessing import CenterCrop, Preprocessing, ResizeShorterSide, ResizeTo
-from artifact.repository import ModelRepository
-from export.errors import SourceError
-from export.publication import publish
-from export.sample_pictures import SamplePictures
-from export.sources.description import GivenDescription
-from export.sources.loading import SourceRequest, load_source
-from models import create_model
-from models.errors import ModelsError
+from convd.artifact.preprocessing import CenterCrop, Preprocessing, ResizeShorterSide, ResizeTo
+from convd.artifact.repository import ModelRepository
+from convd.export.errors import SourceError
+from convd.export.publication import publish
+from convd.export.sample_pictures import SamplePictures
+from convd.export.sources.description import GivenDescription
+from convd.export.sources.loading import SourceRequest, load_source
+from convd.models import create_model
+from convd.models.errors import ModelsError
 from tests.export.networks import CLASSES, TinyCnn
 from tests.models import torchvision_oracle  # noqa: F401  makes torchvision importable
 

@@ -7,8 +7,8 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from commands.export import command
-from protos.convd.v1 import classification_pb2 as pb
+from convd.commands.export import command
+from convd.protos.convd.v1 import classification_pb2 as pb
 from tests.export.unseen_network import build
 from tests.support import png, running_server
 

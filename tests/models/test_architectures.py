@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from models import create_model, list_models
-from models.losses import HasAuxiliaryClassifiers
-from models.registry import find_architecture
+from convd.models import create_model, list_models
+from convd.models.losses import HasAuxiliaryClassifiers
+from convd.models.registry import find_architecture
 from tests.models.torchvision_oracle import NAMES, torchvision_model
 
 

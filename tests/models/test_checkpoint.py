@@ -5,9 +5,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from artifact.manifest import Accuracy, Normalization
-from artifact.preprocessing import Preprocessing, ResizeTo
-from models.checkpoint import (
+from convd.artifact.manifest import Accuracy, Normalization
+from convd.artifact.preprocessing import Preprocessing, ResizeTo
+from convd.models.checkpoint import (
     DESCRIPTION_FILE,
     WEIGHTS_FILE,
     CheckpointDescription,
@@ -15,7 +15,7 @@ from models.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from models.errors import InvalidCheckpointError, UnknownArchitectureError
+from convd.models.errors import InvalidCheckpointError, UnknownArchitectureError
 
 DESCRIPTION = CheckpointDescription(
     architecture="lenet5",

@@ -5,12 +5,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from artifact.preprocessing import CenterCrop, ResizeShorterSide, ResizeTo, prepare_image
-from models.augmentation import Augmentation
-from models.data import DatasetSplits, ImageDataset, load_dataset
-from models.data.dataset import split, targets_of
-from models.data.prepared import PreparedDataset
-from models.errors import DataError
+from convd.artifact.preprocessing import CenterCrop, ResizeShorterSide, ResizeTo, prepare_image
+from convd.models.augmentation import Augmentation
+from convd.models.data import DatasetSplits, ImageDataset, load_dataset
+from convd.models.data.dataset import split, targets_of
+from convd.models.data.prepared import PreparedDataset
+from convd.models.errors import DataError
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from models import create_model
-from models.errors import ArchitectureOptionError
-from models.lenet import LeNet5, ScaledTanh, SumPool2d
+from convd.models import create_model
+from convd.models.errors import ArchitectureOptionError
+from convd.models.lenet import LeNet5, ScaledTanh, SumPool2d
 
 
 def test_it_has_the_published_number_of_parameters() -> None:

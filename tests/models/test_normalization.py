@@ -3,8 +3,8 @@ import onnxruntime
 import pytest
 import torch
 
-from artifact.manifest import Normalization
-from models.normalization import NormalizeImages
+from convd.artifact.manifest import Normalization
+from convd.models.normalization import NormalizeImages
 
 IMAGENET = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 

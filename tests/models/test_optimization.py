@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F  # noqa: N812
 
-from models.augmentation import Augmentation
-from models.losses import classification_loss
-from models.optimization import derived_seed
-from models.schedule import learning_rate_at
-from models.settings import TrainingSettings
-from models.training_loop import epoch_order
+from convd.models.augmentation import Augmentation
+from convd.models.losses import classification_loss
+from convd.models.optimization import derived_seed
+from convd.models.schedule import learning_rate_at
+from convd.models.settings import TrainingSettings
+from convd.models.training_loop import epoch_order
 
 
 @given(steps=st.integers(1, 500), warmup=st.floats(0, 1, exclude_max=True), peak=st.floats(1e-4, 1))

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from models.checkpoint import load_checkpoint
-from models.data import DatasetSplits, load_dataset
-from models.data.dataset import targets_of
-from models.errors import DataError
-from models.settings import TrainingSettings
-from models.training import train
+from convd.models.checkpoint import load_checkpoint
+from convd.models.data import DatasetSplits, load_dataset
+from convd.models.data.dataset import targets_of
+from convd.models.errors import DataError
+from convd.models.settings import TrainingSettings
+from convd.models.training import train
 from tests.models.support import striped, write_cifar10, write_folder, write_idx, write_mnist
 
 PETS = ("ant", "bee", "cat")

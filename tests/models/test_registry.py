@@ -1,9 +1,9 @@
 import pytest
 from torch import nn
 
-from models import create_model, list_models
-from models.errors import ArchitectureOptionError, UnknownArchitectureError
-from models.registry import find_architecture, register_model
+from convd.models import create_model, list_models
+from convd.models.errors import ArchitectureOptionError, UnknownArchitectureError
+from convd.models.registry import find_architecture, register_model
 
 
 def test_a_name_is_registered_once() -> None:

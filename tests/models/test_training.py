@@ -10,13 +10,13 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.checkpoint import load_checkpoint
-from models.errors import CheckpointMismatchError, TrainingError
-from models.interruption import Interruption
-from models.records import METRICS_FILE, EpochRecord
-from models.resume import RESUME_FILE
-from models.settings import TrainingSettings
-from models.training import TrainingResult, train
+from convd.models.checkpoint import load_checkpoint
+from convd.models.errors import CheckpointMismatchError, TrainingError
+from convd.models.interruption import Interruption
+from convd.models.records import METRICS_FILE, EpochRecord
+from convd.models.resume import RESUME_FILE
+from convd.models.settings import TrainingSettings
+from convd.models.training import TrainingResult, train
 from tests.models.support import write_folder
 
 # Dropout, momentum, batch statistics and augmentation all have a state that must be taken up again.
@@ -109,7 +109,7 @@ def test_every_kind_of_state_is_taken_up_again(tmp_path: Path, architecture: str
 def test_a_killed_run_goes_on_from_what_it_saved(
     uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("models.training_loop.SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr("convd.models.training_loop.SECONDS_BETWEEN_SAVES", 0.0)
 
     class Killed(BaseException):
         pass

@@ -8,14 +8,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from models import create_model
-from models.errors import (
+from convd.models import create_model
+from convd.models.errors import (
     CheckpointMismatchError,
     InvalidCheckpointError,
     UnsafeCheckpointError,
 )
-from models.foreign import guess_architecture, load_foreign_checkpoint
-from models.weights import load_weights
+from convd.models.foreign import guess_architecture, load_foreign_checkpoint
+from convd.models.weights import load_weights
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto
 
-from protos.inference import grpc_service_pb2, model_config_pb2
+from convd.protos.inference import grpc_service_pb2, model_config_pb2
 
 WIRE = Path(__file__).with_name("open_inference_wire.txt").read_text().splitlines()
 RPCS = [line.split()[1:] for line in WIRE if line.startswith("rpc ")]

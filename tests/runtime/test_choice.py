@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from artifact.bundle import Artifact
-from artifact.errors import ArtifactError
-from artifact.precision import Precision
-from runtime.choice import PrecisionPolicy, ProviderChoice, candidates, prove_session
-from runtime.errors import SessionError
-from runtime.lanes import Outputs
-from runtime.providers import (
+from convd.artifact.bundle import Artifact
+from convd.artifact.errors import ArtifactError
+from convd.artifact.precision import Precision
+from convd.runtime.choice import PrecisionPolicy, ProviderChoice, candidates, prove_session
+from convd.runtime.errors import SessionError
+from convd.runtime.lanes import Outputs
+from convd.runtime.providers import (
     CPU,
     CUDA,
     KNOWN_PROVIDERS,
@@ -21,7 +21,7 @@ from runtime.providers import (
     installed_providers,
     why_missing,
 )
-from runtime.session import Session
+from convd.runtime.session import Session
 from tests.support import rewrite_manifest
 
 

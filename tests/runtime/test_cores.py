@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.cores import CoreBudget, CoreShare, available_cores
+from convd.runtime.cores import CoreBudget, CoreShare, available_cores
 from tests.support import wait_until
 
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.buckets import batch_buckets, bucket_of
-from runtime.lanes import Lanes
-from runtime.providers import CPU
-from runtime.session import open_session
+from convd.runtime.buckets import batch_buckets, bucket_of
+from convd.runtime.lanes import Lanes
+from convd.runtime.providers import CPU
+from convd.runtime.session import open_session
 from tests.runtime.test_session import tiny_model
 
 

@@ -3,9 +3,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from runtime.cores import CoreBudget, CoreShare
-from runtime.errors import SessionError
-from runtime.providers import (
+from convd.runtime.cores import CoreBudget, CoreShare
+from convd.runtime.errors import SessionError
+from convd.runtime.providers import (
     CPU,
     CUDA,
     KNOWN_PROVIDERS,
@@ -14,7 +14,7 @@ from runtime.providers import (
     installed_providers,
     why_missing,
 )
-from runtime.session import Session
+from convd.runtime.session import Session
 
 
 def tiny_model(ir_version: int = 10) -> bytes:

@@ -11,11 +11,11 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from service.address import join_address
-from service.application import Application
-from service.rpc.server import BindError
-from service.settings import load_settings
-from service.workers.supervisor import Supervisor
+from convd.service.address import join_address
+from convd.service.application import Application
+from convd.service.rpc.server import BindError
+from convd.service.settings import load_settings
+from convd.service.workers.supervisor import Supervisor
 from tests.support import wait_until
 from tests.tiny_artifact import publish_tiny
 

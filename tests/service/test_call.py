@@ -2,13 +2,13 @@ import time
 
 import pytest
 
-from service.batching.batcher import Batcher
-from service.batching.engine import Engine
-from service.call import Call
-from service.errors import CallerGoneError, DeadlineExceededError, UnavailableError
-from service.inference import EncodedImage, InferenceService, PreparedImage
-from service.lifecycle.catalog import Catalog
-from service.servable import Servable
+from convd.service.batching.batcher import Batcher
+from convd.service.batching.engine import Engine
+from convd.service.call import Call
+from convd.service.errors import CallerGoneError, DeadlineExceededError, UnavailableError
+from convd.service.inference import EncodedImage, InferenceService, PreparedImage
+from convd.service.lifecycle.catalog import Catalog
+from convd.service.servable import Servable
 from tests.service.batching.simulation import engine
 
 

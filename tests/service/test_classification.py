@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from artifact.preprocessing import prepare_image
-from export.graph import ServingGraph
-from export.source import TrainedNetwork
-from protos.convd.v1 import classification_pb2 as pb
+from convd.artifact.preprocessing import prepare_image
+from convd.export.graph import ServingGraph
+from convd.export.source import TrainedNetwork
+from convd.protos.convd.v1 import classification_pb2 as pb
 from tests.support import Client, add_version, png, running_server, wait_until
 
 

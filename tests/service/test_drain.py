@@ -7,9 +7,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from export.source import TrainedNetwork
-from protos.convd.v1 import classification_pb2 as pb
-from protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
+from convd.export.source import TrainedNetwork
+from convd.protos.convd.v1 import classification_pb2 as pb
+from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 from tests.support import png, server_process, wait_until
 
 CLIENTS = 16
@@ -65,7 +65,7 @@ def test_a_server_that_cannot_start_says_why(
 ) -> None:
     from click.testing import CliRunner
 
-    from commands.serve import command
+    from convd.commands.serve import command
 
     result = CliRunner().invoke(command, ["--repository", str(repository), *flags])
     assert result.exit_code == 1

@@ -13,8 +13,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 from prometheus_client.parser import text_string_to_metric_families
 
-from export.source import TrainedNetwork
-from protos.convd.v1 import classification_pb2 as pb
+from convd.export.source import TrainedNetwork
+from convd.protos.convd.v1 import classification_pb2 as pb
 from tests.support import Client, png, running_server
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

@@ -9,7 +9,7 @@ def test_what_lives_when_a_model_came_is_not_looked_at_again() -> None:
     # In a process of its own, since it changes the whole process.
     program = """
         import gc
-        from service.garbage import collect_and_freeze, collect_rarely
+        from convd.service.garbage import collect_and_freeze, collect_rarely
 
         collect_rarely()
         assert gc.get_threshold()[0] > 700

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from protos.convd.v1 import classification_pb2 as pb
-from runtime.lanes import Outputs
-from runtime.session import Session
+from convd.protos.convd.v1 import classification_pb2 as pb
+from convd.runtime.lanes import Outputs
+from convd.runtime.session import Session
 from tests.support import running_server
 
 REQUESTS = 200

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from artifact.bundle import Artifact
-from artifact.repository import ModelRepository
-from runtime.cores import CoreBudget
-from runtime.lanes import Outputs
-from runtime.providers import CPU
-from runtime.session import Session
-from service.instances import Instances, faster_instances
-from service.lifecycle.configuration import ModelConfiguration
-from service.metrics import Metrics
-from service.servable import Servable, ServableLoader
-from service.settings import ServerSettings, load_settings
-from service.warmup import BatchCost
+from convd.artifact.bundle import Artifact
+from convd.artifact.repository import ModelRepository
+from convd.runtime.cores import CoreBudget
+from convd.runtime.lanes import Outputs
+from convd.runtime.providers import CPU
+from convd.runtime.session import Session
+from convd.service.instances import Instances, faster_instances
+from convd.service.lifecycle.configuration import ModelConfiguration
+from convd.service.metrics import Metrics
+from convd.service.servable import Servable, ServableLoader
+from convd.service.settings import ServerSettings, load_settings
+from convd.service.warmup import BatchCost
 from tests.service.test_integrity import lie_about_the_golden_answers
 
 CORES = 2
@@ -31,8 +31,8 @@ CORES = 2
 @pytest.fixture(autouse=True)
 def instances_whatever_their_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     """LeNet would have one thread, and a busy machine its own opinion of the rates."""
-    monkeypatch.setattr("runtime.session.SMALL_INFERENCE_SECONDS", 0.0)
-    monkeypatch.setattr("service.instances.LEAST_RATE", 0.0)
+    monkeypatch.setattr("convd.runtime.session.SMALL_INFERENCE_SECONDS", 0.0)
+    monkeypatch.setattr("convd.service.instances.LEAST_RATE", 0.0)
 
 
 def settings_of(repository: Path, **settings: object) -> ServerSettings:
@@ -73,7 +73,7 @@ def test_instances_that_are_slower_are_not_kept(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Nothing is a thousand times as fast on as many cores.
-    monkeypatch.setattr("service.instances.LEAST_RATE", 1000.0)
+    monkeypatch.setattr("convd.service.instances.LEAST_RATE", 1000.0)
     assert instances_of(repository) is None
 
 
@@ -92,7 +92,7 @@ def test_what_an_operator_has_chosen_stands(repository: Path, settings: dict[str
 def test_a_session_of_one_thread_needs_no_instances(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtime.session.SMALL_INFERENCE_SECONDS", 1e9)
+    monkeypatch.setattr("convd.runtime.session.SMALL_INFERENCE_SECONDS", 1e9)
     servable = loaded(repository, CoreBudget(CORES))
     assert servable.session.threads == 1
     assert servable.instances is None

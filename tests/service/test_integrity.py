@@ -8,10 +8,10 @@ from pathlib import Path
 import grpc
 import pytest
 
-from artifact.bundle import checksums
-from artifact.golden import GOLDEN_CASES
-from export.source import TrainedNetwork
-from protos.convd.v1 import classification_pb2 as pb
+from convd.artifact.bundle import checksums
+from convd.artifact.golden import GOLDEN_CASES
+from convd.export.source import TrainedNetwork
+from convd.protos.convd.v1 import classification_pb2 as pb
 from tests.support import add_version, png, rewrite_manifest, running_server, wait_until
 
 

@@ -9,10 +9,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from PIL import Image
 
-from artifact.bundle import MODEL_FILE
-from artifact.preprocessing import prepare_image
-from bench.closed_loop import ClosedLoop
-from protos.convd.v1 import classification_pb2 as pb
+from convd.artifact.bundle import MODEL_FILE
+from convd.artifact.preprocessing import prepare_image
+from convd.bench.closed_loop import ClosedLoop
+from convd.protos.convd.v1 import classification_pb2 as pb
 from tests.support import running_server, wait_until
 from tests.tiny_artifact import RECIPE, publish_tiny
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from artifact.repository import ModelRepository
-from runtime.cores import CoreBudget
-from service.errors import DeadlineExceededError
-from service.lifecycle.configuration import ModelConfiguration
-from service.metrics import Metrics
-from service.response_cache import ResponseCache
-from service.servable import ServableLoader
-from service.settings import load_settings
+from convd.artifact.repository import ModelRepository
+from convd.runtime.cores import CoreBudget
+from convd.service.errors import DeadlineExceededError
+from convd.service.lifecycle.configuration import ModelConfiguration
+from convd.service.metrics import Metrics
+from convd.service.response_cache import ResponseCache
+from convd.service.servable import ServableLoader
+from convd.service.settings import load_settings
 from tests.support import wait_until
 
 PATIENCE_SECONDS = 30.0

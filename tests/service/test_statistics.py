@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import CallerGoneError, QueueFullError
-from service.statistics import (
+from convd.service.errors import CallerGoneError, QueueFullError
+from convd.service.statistics import (
     Duration,
     RequestTimes,
     ServableStatistics,

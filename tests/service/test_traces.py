@@ -19,12 +19,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from export.source import TrainedNetwork
-from protos.convd.v1 import classification_pb2 as pb
-from service.call import Call
-from service.settings import SettingsError, load_settings
-from service.spans import SpanTracer
-from service.tracing import open_tracer
+from convd.export.source import TrainedNetwork
+from convd.protos.convd.v1 import classification_pb2 as pb
+from convd.service.call import Call
+from convd.service.settings import SettingsError, load_settings
+from convd.service.spans import SpanTracer
+from convd.service.tracing import open_tracer
 from tests.support import http_request, png, running_server
 
 STAGES = ["decode", "preprocess", "queue", "inference", "postprocess"]
@@ -316,12 +316,12 @@ def test_nobody_is_traced_who_did_not_ask_for_it(
 def test_without_opentelemetry_the_error_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(sys.modules, "service.spans", None)
-    with pytest.raises(SettingsError, match=r"pip install 'convd\[traces\]'"):
+    monkeypatch.setitem(sys.modules, "convd.service.spans", None)
+    with pytest.raises(SettingsError, match=r"'\.\[traces\]'"):
         open_tracer("http://127.0.0.1:4317")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317")
     assert open_tracer("") is None
-    assert "convd[traces]" in caplog.text
+    assert "'.[traces]'" in caplog.text
 
 
 @pytest.mark.parametrize("endpoint", ["127.0.0.1:4317", "http://", "file:///x", "http://a b"])

@@ -7,8 +7,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from protos.convd.v1 import classification_pb2 as pb
-from protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
+from convd.protos.convd.v1 import classification_pb2 as pb
+from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 from tests.support import environment, server_process
 
 CALLS = 100

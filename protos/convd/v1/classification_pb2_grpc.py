@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from protos.convd.v1 import classification_pb2 as protos_dot_convd_dot_v1_dot_classification__pb2
+from convd.protos.convd.v1 import classification_pb2 as convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in protos/convd/v1/classification_pb2_grpc.py depends on'
+        + ' but the generated code in convd/protos/convd/v1/classification_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -37,23 +37,23 @@ class ClassificationServiceStub:
         """
         self.Classify = channel.unary_unary(
                 '/convd.v1.ClassificationService/Classify',
-                request_serializer=protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyRequest.SerializeToString,
-                response_deserializer=protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyResponse.FromString,
+                request_serializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyRequest.SerializeToString,
+                response_deserializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyResponse.FromString,
                 _registered_method=True)
         self.ClassifyStream = channel.stream_stream(
                 '/convd.v1.ClassificationService/ClassifyStream',
-                request_serializer=protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyStreamRequest.SerializeToString,
-                response_deserializer=protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyStreamResponse.FromString,
+                request_serializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyStreamRequest.SerializeToString,
+                response_deserializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyStreamResponse.FromString,
                 _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/convd.v1.ClassificationService/ListModels',
-                request_serializer=protos_dot_convd_dot_v1_dot_classification__pb2.ListModelsRequest.SerializeToString,
-                response_deserializer=protos_dot_convd_dot_v1_dot_classification__pb2.ListModelsResponse.FromString,
+                request_serializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ListModelsRequest.SerializeToString,
+                response_deserializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
         self.GetModel = channel.unary_unary(
                 '/convd.v1.ClassificationService/GetModel',
-                request_serializer=protos_dot_convd_dot_v1_dot_classification__pb2.GetModelRequest.SerializeToString,
-                response_deserializer=protos_dot_convd_dot_v1_dot_classification__pb2.GetModelResponse.FromString,
+                request_serializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.GetModelRequest.SerializeToString,
+                response_deserializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.GetModelResponse.FromString,
                 _registered_method=True)
 
 
@@ -95,23 +95,23 @@ def add_ClassificationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Classify': grpc.unary_unary_rpc_method_handler(
                     servicer.Classify,
-                    request_deserializer=protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyRequest.FromString,
-                    response_serializer=protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyResponse.SerializeToString,
+                    request_deserializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyRequest.FromString,
+                    response_serializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyResponse.SerializeToString,
             ),
             'ClassifyStream': grpc.stream_stream_rpc_method_handler(
                     servicer.ClassifyStream,
-                    request_deserializer=protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyStreamRequest.FromString,
-                    response_serializer=protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyStreamResponse.SerializeToString,
+                    request_deserializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyStreamRequest.FromString,
+                    response_serializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyStreamResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
-                    request_deserializer=protos_dot_convd_dot_v1_dot_classification__pb2.ListModelsRequest.FromString,
-                    response_serializer=protos_dot_convd_dot_v1_dot_classification__pb2.ListModelsResponse.SerializeToString,
+                    request_deserializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ListModelsRequest.FromString,
+                    response_serializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ListModelsResponse.SerializeToString,
             ),
             'GetModel': grpc.unary_unary_rpc_method_handler(
                     servicer.GetModel,
-                    request_deserializer=protos_dot_convd_dot_v1_dot_classification__pb2.GetModelRequest.FromString,
-                    response_serializer=protos_dot_convd_dot_v1_dot_classification__pb2.GetModelResponse.SerializeToString,
+                    request_deserializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.GetModelRequest.FromString,
+                    response_serializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.GetModelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -140,8 +140,8 @@ class ClassificationService:
             request,
             target,
             '/convd.v1.ClassificationService/Classify',
-            protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyRequest.SerializeToString,
-            protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyResponse.FromString,
+            convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyRequest.SerializeToString,
+            convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -167,8 +167,8 @@ class ClassificationService:
             request_iterator,
             target,
             '/convd.v1.ClassificationService/ClassifyStream',
-            protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyStreamRequest.SerializeToString,
-            protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyStreamResponse.FromString,
+            convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyStreamRequest.SerializeToString,
+            convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -194,8 +194,8 @@ class ClassificationService:
             request,
             target,
             '/convd.v1.ClassificationService/ListModels',
-            protos_dot_convd_dot_v1_dot_classification__pb2.ListModelsRequest.SerializeToString,
-            protos_dot_convd_dot_v1_dot_classification__pb2.ListModelsResponse.FromString,
+            convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ListModelsRequest.SerializeToString,
+            convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ListModelsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -221,8 +221,8 @@ class ClassificationService:
             request,
             target,
             '/convd.v1.ClassificationService/GetModel',
-            protos_dot_convd_dot_v1_dot_classification__pb2.GetModelRequest.SerializeToString,
-            protos_dot_convd_dot_v1_dot_classification__pb2.GetModelResponse.FromString,
+            convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.GetModelRequest.SerializeToString,
+            convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.GetModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,8 +4,8 @@ isort:skip_file
 convd's own classification API: encoded images in, labelled probabilities out."""
 
 from collections import abc as _abc
+from convd.protos.convd.v1 import classification_pb2 as _classification_pb2
 from grpc import aio as _aio
-from protos.convd.v1 import classification_pb2 as _classification_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys

@@ -4,15 +4,15 @@ from typing import NoReturn
 
 import grpc
 
-from protos.inference import grpc_service_pb2 as pb
-from protos.inference import grpc_service_pb2_grpc as pb_grpc
-from service.errors import InvalidRequestError, PermissionDeniedError, UnsupportedError
-from service.lifecycle.catalog import Catalog, VersionStatus
-from service.lifecycle.manager import ServableManager
-from service.lifecycle.policy import State
-from service.quoting import quote
-from service.rpc.open_inference import log_settings
-from service.rpc.open_inference.parameters import SHARED_MEMORY_REASON
+from convd.protos.inference import grpc_service_pb2 as pb
+from convd.protos.inference import grpc_service_pb2_grpc as pb_grpc
+from convd.service.errors import InvalidRequestError, PermissionDeniedError, UnsupportedError
+from convd.service.lifecycle.catalog import Catalog, VersionStatus
+from convd.service.lifecycle.manager import ServableManager
+from convd.service.lifecycle.policy import State
+from convd.service.quoting import quote
+from convd.service.rpc.open_inference import log_settings
+from convd.service.rpc.open_inference.parameters import SHARED_MEMORY_REASON
 
 _STATES = {
     State.LOADING: "LOADING",

@@ -3,9 +3,9 @@
 import logging
 from collections.abc import Mapping
 
-from protos.inference import grpc_service_pb2 as pb
-from service.errors import InvalidRequestError
-from service.quoting import quote
+from convd.protos.inference import grpc_service_pb2 as pb
+from convd.service.errors import InvalidRequestError
+from convd.service.quoting import quote
 
 _SWITCHES = {
     "log_errors": logging.ERROR,

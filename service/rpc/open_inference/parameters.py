@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from protos.inference import grpc_service_pb2 as pb
-from service.errors import InvalidRequestError, UnsupportedError
-from service.quoting import quote
+from convd.protos.inference import grpc_service_pb2 as pb
+from convd.service.errors import InvalidRequestError, UnsupportedError
+from convd.service.quoting import quote
 
 MICROSECONDS = 1_000_000
 

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from protos.inference import grpc_service_pb2 as pb
-from service.errors import InvalidRequestError
-from service.quoting import quote
-from service.rpc.open_inference import parameters
-from service.rpc.open_inference.signature import ENCODED_IMAGE, IMAGE, OUTPUTS
-from service.rpc.open_inference.tensors import InputTensor, bytes_elements, uint8_elements
+from convd.protos.inference import grpc_service_pb2 as pb
+from convd.service.errors import InvalidRequestError
+from convd.service.quoting import quote
+from convd.service.rpc.open_inference import parameters
+from convd.service.rpc.open_inference.signature import ENCODED_IMAGE, IMAGE, OUTPUTS
+from convd.service.rpc.open_inference.tensors import InputTensor, bytes_elements, uint8_elements
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 _LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from protos.inference import grpc_service_pb2 as pb
-from service.ranking import top_classes
-from service.rpc.open_inference.tensors import raw_bytes_tensor
+from convd.protos.inference import grpc_service_pb2 as pb
+from convd.service.ranking import top_classes
+from convd.service.rpc.open_inference.tensors import raw_bytes_tensor
 
 
 def write_outputs(

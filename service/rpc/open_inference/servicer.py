@@ -1,36 +1,36 @@
 """Answers `inference.GRPCInferenceService`: converts messages and delegates."""
 
-import importlib.metadata
 from collections.abc import Callable, Iterator
 
 import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact.errors import InvalidImageError
-from protos.inference import grpc_service_pb2 as pb
-from service.batching.entry import Priority
-from service.call import Call, current_call
-from service.errors import InvalidRequestError, NotFoundError, ServiceError
-from service.inference import Answer, EncodedImage, InferenceService
-from service.lifecycle.manager import ServableManager
-from service.lifecycle.policy import State
-from service.rpc.interceptor import error_status
-from service.rpc.open_inference.administration import AdministrationServicer
-from service.rpc.open_inference.parameters import flag
-from service.rpc.open_inference.request import InferRequest, read_request, read_version
-from service.rpc.open_inference.response import write_outputs, write_parameters
-from service.rpc.open_inference.signature import (
+from convd import __version__
+from convd.artifact.errors import InvalidImageError
+from convd.protos.inference import grpc_service_pb2 as pb
+from convd.service.batching.entry import Priority
+from convd.service.call import Call, current_call
+from convd.service.errors import InvalidRequestError, NotFoundError, ServiceError
+from convd.service.inference import Answer, EncodedImage, InferenceService
+from convd.service.lifecycle.manager import ServableManager
+from convd.service.lifecycle.policy import State
+from convd.service.rpc.interceptor import error_status
+from convd.service.rpc.open_inference.administration import AdministrationServicer
+from convd.service.rpc.open_inference.parameters import flag
+from convd.service.rpc.open_inference.request import InferRequest, read_request, read_version
+from convd.service.rpc.open_inference.response import write_outputs, write_parameters
+from convd.service.rpc.open_inference.signature import (
     ENCODED_IMAGE,
     LOGITS,
     PROBABILITIES,
     model_config,
     model_metadata,
 )
-from service.rpc.open_inference.statistics import statistics_message
-from service.servable import Servable
-from service.settings import ServerSettings
-from service.statistics import Statistics, StatisticsByVersion
+from convd.service.rpc.open_inference.statistics import statistics_message
+from convd.service.servable import Servable
+from convd.service.settings import ServerSettings
+from convd.service.statistics import Statistics, StatisticsByVersion
 
 EXTENSIONS = (
     "classification",
@@ -109,7 +109,7 @@ class OpenInferenceServicer(AdministrationServicer):
         control = ("model_repository",) if self._settings.allow_repository_control else ()
         return pb.ServerMetadataResponse(
             name="convd",
-            version=importlib.metadata.version("convd"),
+            version=__version__,
             extensions=(*EXTENSIONS, *control),
         )
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from artifact.bundle import MODEL_FILE
-from protos.inference import grpc_service_pb2 as pb
-from protos.inference import model_config_pb2 as pb_config
-from service.batching.entry import Priority
-from service.lifecycle.policy import LatestVersions, SpecificVersions, VersionPolicy
-from service.rpc.open_inference.parameters import MICROSECONDS
-from service.servable import Servable
+from convd.artifact.bundle import MODEL_FILE
+from convd.protos.inference import grpc_service_pb2 as pb
+from convd.protos.inference import model_config_pb2 as pb_config
+from convd.service.batching.entry import Priority
+from convd.service.lifecycle.policy import LatestVersions, SpecificVersions, VersionPolicy
+from convd.service.rpc.open_inference.parameters import MICROSECONDS
+from convd.service.servable import Servable
 
 IMAGE = "image"
 """The network's input itself: UINT8 `[rows, height, width, channels]`."""

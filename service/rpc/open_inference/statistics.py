@@ -1,7 +1,7 @@
 """The statistics of a version in the protocol's terms."""
 
-from protos.inference import grpc_service_pb2 as pb
-from service.statistics import Duration, Statistics
+from convd.protos.inference import grpc_service_pb2 as pb
+from convd.service.statistics import Duration, Statistics
 
 
 def statistics_message(name: str, version: int, counted: Statistics) -> pb.ModelStatistics:

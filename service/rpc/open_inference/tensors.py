@@ -10,8 +10,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from protos.inference import grpc_service_pb2 as pb
-from service.errors import InvalidRequestError
+from convd.protos.inference import grpc_service_pb2 as pb
+from convd.service.errors import InvalidRequestError
 
 InputTensor = pb.ModelInferRequest.InferInputTensor
 

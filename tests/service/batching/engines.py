@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from runtime.cores import CoreBudget, CoreShare
-from service.batching.costs import BatchCosts
-from service.batching.engine import Engine
+from convd.runtime.cores import CoreBudget, CoreShare
+from convd.service.batching.costs import BatchCosts
+from convd.service.batching.engine import Engine
 from tests.service.batching.simulation import engine
 
 

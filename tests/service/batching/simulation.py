@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from runtime.cores import CoreShare
-from service.batching.engine import Engine, Outputs, Rows
-from service.batching.entry import Batch, Entry, EntryState, Priority
-from service.batching.schedule import Schedule
-from service.batching.slots import Slot
+from convd.runtime.cores import CoreShare
+from convd.service.batching.engine import Engine, Outputs, Rows
+from convd.service.batching.entry import Batch, Entry, EntryState, Priority
+from convd.service.batching.schedule import Schedule
+from convd.service.batching.slots import Slot
 
 
 def rows_of(ids: Sequence[int]) -> Rows:

@@ -5,10 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from service.batching.batcher import Batcher
-from service.batching.engine import Engine, Outputs, Rows
-from service.batching.entry import Priority
-from service.errors import (
+from convd.service.batching.batcher import Batcher
+from convd.service.batching.engine import Engine, Outputs, Rows
+from convd.service.batching.entry import Priority
+from convd.service.errors import (
     InferenceFailedError,
     InvalidRequestError,
     QueueFullError,

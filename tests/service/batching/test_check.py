@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.cores import CoreBudget
-from service.batching.entry import Priority
-from service.batching.schedule import Schedule
-from service.errors import DeadlineExceededError, QueueFullError, UnavailableError
+from convd.runtime.cores import CoreBudget
+from convd.service.batching.entry import Priority
+from convd.service.batching.schedule import Schedule
+from convd.service.errors import DeadlineExceededError, QueueFullError, UnavailableError
 from tests.service.batching.engines import engine_on
 
 REQUESTS = st.tuples(

@@ -6,9 +6,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from service.batching.batcher import Batcher
-from service.batching.engine import Engine
-from service.batching.entry import BatchedResult
+from convd.service.batching.batcher import Batcher
+from convd.service.batching.engine import Engine
+from convd.service.batching.entry import BatchedResult
 from tests.service.batching.gated import GatedEngine, assert_answers, submit_and_await
 from tests.service.batching.simulation import rows_of
 

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from service.batching.batcher import Batcher
-from service.batching.engine import Engine, Outputs, Rows
-from service.batching.observer import EntryTrace
-from service.errors import InferenceFailedError
+from convd.service.batching.batcher import Batcher
+from convd.service.batching.engine import Engine, Outputs, Rows
+from convd.service.batching.observer import EntryTrace
+from convd.service.errors import InferenceFailedError
 
 
 class Recorder:

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from service.batching.batcher import Batcher
-from service.batching.engine import Engine
+from convd.service.batching.batcher import Batcher
+from convd.service.batching.engine import Engine
 from tests.service.batching.gated import GatedEngine, submit_and_await
 from tests.service.batching.simulation import rows_of
 
@@ -42,4 +42,4 @@ def test_a_batch_of_several_requests_leaves_no_garbage(
 ) -> None:
     assert run_together(pool) == [1, 4, 4]
     gc.collect()
-    assert [one for one in garbage if type(one).__module__.startswith("service.")] == []
+    assert [one for one in garbage if type(one).__module__.startswith("convd.service.")] == []

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from runtime.cores import CoreBudget
-from service.batching.batcher import Batcher
-from service.batching.entry import Priority
-from service.batching.schedule import Schedule
-from service.errors import DeadlineExceededError, QueueFullError
+from convd.runtime.cores import CoreBudget
+from convd.service.batching.batcher import Batcher
+from convd.service.batching.entry import Priority
+from convd.service.batching.schedule import Schedule
+from convd.service.errors import DeadlineExceededError, QueueFullError
 from tests.service.batching.engines import engine_on
 from tests.service.batching.simulation import Request, Simulation, rows_of, run_open_loop
 

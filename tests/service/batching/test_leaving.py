@@ -5,10 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from service.batching.batcher import Batcher
-from service.batching.cancellation import Cancellation
-from service.batching.engine import Engine
-from service.errors import (
+from convd.service.batching.batcher import Batcher
+from convd.service.batching.cancellation import Cancellation
+from convd.service.batching.engine import Engine
+from convd.service.errors import (
     CallerGoneError,
     DeadlineExceededError,
     UnavailableError,

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from service.batching.engine import Engine
-from service.batching.schedule import Schedule
-from service.errors import DeadlineExceededError, QueueFullError
+from convd.service.batching.engine import Engine
+from convd.service.batching.schedule import Schedule
+from convd.service.errors import DeadlineExceededError, QueueFullError
 from tests.service.batching.simulation import Request, Simulation, engine, run_open_loop
 
 REFUSALS = (QueueFullError, DeadlineExceededError)

@@ -9,13 +9,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from runtime.cores import CoreBudget, CoreShare
-from service.batching.costs import BatchCosts
-from service.batching.engine import Engine
-from service.batching.entry import Entry, EntryState, Priority
-from service.batching.schedule import Schedule
-from service.batching.slots import Slot
-from service.errors import DeadlineExceededError, QueueFullError
+from convd.runtime.cores import CoreBudget, CoreShare
+from convd.service.batching.costs import BatchCosts
+from convd.service.batching.engine import Engine
+from convd.service.batching.entry import Entry, EntryState, Priority
+from convd.service.batching.schedule import Schedule
+from convd.service.batching.slots import Slot
+from convd.service.errors import DeadlineExceededError, QueueFullError
 from tests.service.batching.simulation import Phase, Request, Simulation, engine, rows_of
 
 MAX_BATCH_SIZE = 4

@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from runtime.cores import CoreBudget, CoreShare
-from service.batching.batcher import Batcher
-from service.batching.cancellation import Cancellation
-from service.batching.engine import Engine, Outputs, Rows
-from service.batching.entry import Priority
-from service.errors import (
+from convd.runtime.cores import CoreBudget, CoreShare
+from convd.service.batching.batcher import Batcher
+from convd.service.batching.cancellation import Cancellation
+from convd.service.batching.engine import Engine, Outputs, Rows
+from convd.service.batching.entry import Priority
+from convd.service.errors import (
     DeadlineExceededError,
     ServiceError,
 )

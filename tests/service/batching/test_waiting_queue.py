@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.batching.entry import Entry, EntryState, Priority
-from service.batching.waiting_queue import HIGH_ROWS_PER_NORMAL_ROW, WaitingQueue
-from service.errors import InferenceFailedError, QueueFullError
+from convd.service.batching.entry import Entry, EntryState, Priority
+from convd.service.batching.waiting_queue import HIGH_ROWS_PER_NORMAL_ROW, WaitingQueue
+from convd.service.errors import InferenceFailedError, QueueFullError
 from tests.service.batching.simulation import engine, ids_of, rows_of
 
 sizes = st.lists(st.integers(1, 10), min_size=1, max_size=20)

@@ -4,12 +4,12 @@ import math
 
 import pytest
 
-from runtime.cores import CoreBudget, CoreShare
-from service.batching.costs import BatchCosts
-from service.batching.engine import Engine
-from service.batching.entry import EntryState
-from service.batching.schedule import Schedule
-from service.errors import DeadlineExceededError
+from convd.runtime.cores import CoreBudget, CoreShare
+from convd.service.batching.costs import BatchCosts
+from convd.service.batching.engine import Engine
+from convd.service.batching.entry import EntryState
+from convd.service.batching.schedule import Schedule
+from convd.service.errors import DeadlineExceededError
 from tests.service.batching.simulation import Phase, Simulation, engine
 
 OTHERS_SECONDS = 0.4

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from service.lifecycle.configuration import (
+from convd.service.lifecycle.configuration import (
     ConfigurationError,
     ConfigurationFile,
     ModelConfiguration,
     read_configuration,
 )
-from service.lifecycle.policy import AllVersions, LatestVersions, SpecificVersions
+from convd.service.lifecycle.policy import AllVersions, LatestVersions, SpecificVersions
 
 
 def write(path: Path, text: str) -> None:

@@ -16,20 +16,20 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from artifact.repository import ModelRepository
-from bench.variants import sign
-from runtime.cores import CoreBudget
-from service.call import Call
-from service.errors import UnavailableError, VersionNotFoundError
-from service.inference import InferenceService
-from service.lifecycle import retries
-from service.lifecycle.catalog import Catalog, VersionStatus
-from service.lifecycle.configuration import ModelConfiguration
-from service.lifecycle.manager import ServableManager
-from service.lifecycle.policy import State
-from service.metrics import Metrics
-from service.servable import Servable, ServableLoader
-from service.settings import load_settings
+from convd.artifact.repository import ModelRepository
+from convd.bench.variants import sign
+from convd.runtime.cores import CoreBudget
+from convd.service.call import Call
+from convd.service.errors import UnavailableError, VersionNotFoundError
+from convd.service.inference import InferenceService
+from convd.service.lifecycle import retries
+from convd.service.lifecycle.catalog import Catalog, VersionStatus
+from convd.service.lifecycle.configuration import ModelConfiguration
+from convd.service.lifecycle.manager import ServableManager
+from convd.service.lifecycle.policy import State
+from convd.service.metrics import Metrics
+from convd.service.servable import Servable, ServableLoader
+from convd.service.settings import load_settings
 from tests.support import wait_until
 from tests.tiny_artifact import HEIGHT, WIDTH, publish_tiny
 
@@ -231,7 +231,10 @@ def test_a_listing_error_takes_nothing_out_of_service_and_others_go_on(
             raise error
         return real(path)
 
-    with mock.patch("artifact.repository.os.scandir", scandir), caplog.at_level(logging.ERROR):
+    with (
+        mock.patch("convd.artifact.repository.os.scandir", scandir),
+        caplog.at_level(logging.ERROR),
+    ):
         pets.look(5)
     assert pets.states() == {1: "available"}
     assert pets.states("zebras") == {1: "available"}

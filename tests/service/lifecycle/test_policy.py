@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.lifecycle.policy import (
+from convd.service.lifecycle.policy import (
     Action,
     AllVersions,
     LatestVersions,

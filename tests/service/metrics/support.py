@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from artifact.evidence import Baseline, ParityReport
-from artifact.manifest import Manifest, Provenance
-from artifact.preprocessing import Preprocessing, ResizeTo
+from convd.artifact.evidence import Baseline, ParityReport
+from convd.artifact.manifest import Manifest, Provenance
+from convd.artifact.preprocessing import Preprocessing, ResizeTo
 from tests.support import Client
 
 

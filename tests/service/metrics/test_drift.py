@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from artifact.evidence import Baseline
-from service.metrics.drift import DriftWindow, group_classes, stability_index
+from convd.artifact.evidence import Baseline
+from convd.service.metrics.drift import DriftWindow, group_classes, stability_index
 
 COUNTS = arrays.arrays(np.int64, st.integers(1, 30), elements=st.integers(0, 1000))
 

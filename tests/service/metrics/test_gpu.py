@@ -7,7 +7,7 @@ import pynvml
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.metrics.gpu import GpuCollector, register_gpu_metrics
+from convd.service.metrics.gpu import GpuCollector, register_gpu_metrics
 
 
 class StandIn:

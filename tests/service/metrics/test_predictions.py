@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from artifact.evidence import Baseline
-from artifact.manifest import Manifest
-from service.metrics.predictions import OTHER_CLASSES, PredictionRecorder, entropy_ratio
-from service.metrics.servables import ServableMetrics, VersionMetrics
+from convd.artifact.evidence import Baseline
+from convd.artifact.manifest import Manifest
+from convd.service.metrics.predictions import OTHER_CLASSES, PredictionRecorder, entropy_ratio
+from convd.service.metrics.servables import ServableMetrics, VersionMetrics
 from tests.service.metrics.support import manifest_with
 
 VERSION = {"model": "digits", "version": "1"}

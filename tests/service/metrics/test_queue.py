@@ -3,8 +3,8 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
-from service.batching.batcher import Batcher
-from service.batching.engine import Engine
+from convd.service.batching.batcher import Batcher
+from convd.service.batching.engine import Engine
 from tests.support import wait_until
 
 

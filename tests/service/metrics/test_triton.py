@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from export.source import TrainedNetwork
+from convd.export.source import TrainedNetwork
 from tests.service.metrics.support import scrape
 from tests.support import Client, png, running_server
 

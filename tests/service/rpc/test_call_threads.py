@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from service.rpc.call_threads import CallThreads
+from convd.service.rpc.call_threads import CallThreads
 from tests.support import wait_until
 
 
@@ -74,7 +74,7 @@ def test_a_task_that_fails_is_logged_and_ends_and_its_thread_goes_on(
 def test_what_has_begun_ends_before_the_process_does(ending: str) -> None:
     program = f"""
         import os, time
-        from service.rpc.call_threads import CallThreads
+        from convd.service.rpc.call_threads import CallThreads
 
         threads = CallThreads(3, "unary")
         for _ in range(2):

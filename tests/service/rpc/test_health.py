@@ -12,9 +12,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from protos.convd.v1 import classification_pb2 as pb
-from service.application import Application
-from service.settings import load_settings
+from convd.protos.convd.v1 import classification_pb2 as pb
+from convd.service.application import Application
+from convd.service.settings import load_settings
 from tests.support import Client, running_server, wait_until
 
 Response = health_pb2.HealthCheckResponse

@@ -4,12 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 
-from service.call import Call, current_call
-from service.errors import CallerGoneError
-from service.metrics import Metrics
-from service.recorder import CallRecorder
-from service.rpc.call_gate import CallGate
-from service.rpc.interceptor import CallInterceptor, error_status
+from convd.service.call import Call, current_call
+from convd.service.errors import CallerGoneError
+from convd.service.metrics import Metrics
+from convd.service.recorder import CallRecorder
+from convd.service.rpc.call_gate import CallGate
+from convd.service.rpc.interceptor import CallInterceptor, error_status
 
 
 @pytest.mark.parametrize(

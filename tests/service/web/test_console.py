@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from artifact.bundle import checksums
-from artifact.preprocessing import prepare_image
-from export.source import TrainedNetwork
-from service.web.trial import MAX_IMAGE_BYTES
+from convd.artifact.bundle import checksums
+from convd.artifact.preprocessing import prepare_image
+from convd.export.source import TrainedNetwork
+from convd.service.web.trial import MAX_IMAGE_BYTES
 from tests.service.test_endpoints import counter
 from tests.support import Client, http_request, png, rewrite_manifest, running_server
 
-STATIC = resources.files("service.web") / "static"
+STATIC = resources.files("convd.service.web") / "static"
 
 
 def get_json(client: Client, path: str) -> Any:

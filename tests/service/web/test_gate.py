@@ -2,8 +2,8 @@
 
 import pytest
 
-from service.errors import PermissionDeniedError
-from service.web.gate import Gate
+from convd.service.errors import PermissionDeniedError
+from convd.service.web.gate import Gate
 from tests.support import Client, http_request
 
 

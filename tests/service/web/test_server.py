@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.web.server import HttpServer
+from convd.service.web.server import HttpServer
 from tests.support import http_get, http_request
 
 if TYPE_CHECKING:

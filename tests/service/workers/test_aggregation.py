@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 
-from service.workers.aggregation import add_up, only_counts
+from convd.service.workers.aggregation import add_up, only_counts
 
 COUNTS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5)), max_size=6)
 

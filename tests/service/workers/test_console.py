@@ -5,8 +5,8 @@ from pathlib import Path
 
 import grpc
 
-from protos.convd.v1 import classification_pb2 as pb
-from protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
+from convd.protos.convd.v1 import classification_pb2 as pb
+from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 from tests.service.workers.test_supervisor import metric, picture
 from tests.support import http_get, http_request, server_process, wait_until
 from tests.tiny_artifact import publish_tiny

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from service.application import Application
-from service.servable import Servable, ServableLoader
-from service.settings import load_settings
+from convd.service.application import Application
+from convd.service.servable import Servable, ServableLoader
+from convd.service.settings import load_settings
 from tests.support import wait_until
 from tests.tiny_artifact import publish_tiny
 

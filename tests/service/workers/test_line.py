@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.workers.line import Line, LineClosedError
+from convd.service.workers.line import Line, LineClosedError
 
 
 def lines(answers: Mapping[str, Any]) -> tuple[Line, Line, threading.Event]:

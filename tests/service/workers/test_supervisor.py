@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from protos.convd.v1 import classification_pb2 as pb
-from protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
-from protos.inference import grpc_service_pb2 as open_inference_pb
-from protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from service.rpc.server import BindError
-from service.settings import load_settings
-from service.workers.supervisor import Supervisor, divide
+from convd.protos.convd.v1 import classification_pb2 as pb
+from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
+from convd.protos.inference import grpc_service_pb2 as open_inference_pb
+from convd.protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from convd.service.rpc.server import BindError
+from convd.service.settings import load_settings
+from convd.service.workers.supervisor import Supervisor, divide
 from tests.support import ROOT, ServerProcess, environment, http_get, server_process, wait_until
 from tests.tiny_artifact import publish_tiny
 

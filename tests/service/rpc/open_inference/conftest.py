@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from convd.protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests.support import Client, running_server
 from tests.tiny_artifact import publish_tiny
 

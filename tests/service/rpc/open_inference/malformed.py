@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from protos.inference import grpc_service_pb2 as pb
-from service.rpc.open_inference.tensors import raw_bytes_tensor
+from convd.protos.inference import grpc_service_pb2 as pb
+from convd.service.rpc.open_inference.tensors import raw_bytes_tensor
 from tests.service.rpc.open_inference.requests import (
     IMAGE_SHAPE,
     pixels,

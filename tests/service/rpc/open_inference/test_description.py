@@ -7,9 +7,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from protos.convd.v1 import classification_pb2 as convd_pb
-from protos.inference import grpc_service_pb2 as pb
-from protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from convd.protos.convd.v1 import classification_pb2 as convd_pb
+from convd.protos.inference import grpc_service_pb2 as pb
+from convd.protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests.service.rpc.open_inference.requests import (
     png,
     raw_image_request,

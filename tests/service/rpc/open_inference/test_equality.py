@@ -7,13 +7,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from artifact.decoding import decode_image
-from artifact.manifest import Manifest
-from artifact.preprocessing import prepare_image
-from protos.convd.v1 import classification_pb2 as convd_pb
-from protos.inference import grpc_service_pb2 as pb
-from protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from service.rpc.open_inference.tensors import raw_bytes_tensor
+from convd.artifact.decoding import decode_image
+from convd.artifact.manifest import Manifest
+from convd.artifact.preprocessing import prepare_image
+from convd.protos.convd.v1 import classification_pb2 as convd_pb
+from convd.protos.inference import grpc_service_pb2 as pb
+from convd.protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from convd.service.rpc.open_inference.tensors import raw_bytes_tensor
 from tests.support import Client
 
 MODEL = "digits"

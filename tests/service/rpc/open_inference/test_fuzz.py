@@ -12,21 +12,21 @@ import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import HealthCheck, given, settings
 
-from artifact.repository import ModelRepository
-from protos.inference import grpc_service_pb2 as pb
-from protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from runtime.cores import CoreBudget
-from service.call import Call
-from service.errors import ServiceError
-from service.inference import InferenceService
-from service.lifecycle.catalog import Catalog, VersionStatus
-from service.lifecycle.configuration import ModelConfiguration
-from service.lifecycle.policy import State
-from service.metrics import Metrics
-from service.rpc.open_inference.servicer import OpenInferenceServicer
-from service.rpc.status import status_of
-from service.servable import ServableLoader
-from service.settings import ServerSettings
+from convd.artifact.repository import ModelRepository
+from convd.protos.inference import grpc_service_pb2 as pb
+from convd.protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from convd.runtime.cores import CoreBudget
+from convd.service.call import Call
+from convd.service.errors import ServiceError
+from convd.service.inference import InferenceService
+from convd.service.lifecycle.catalog import Catalog, VersionStatus
+from convd.service.lifecycle.configuration import ModelConfiguration
+from convd.service.lifecycle.policy import State
+from convd.service.metrics import Metrics
+from convd.service.rpc.open_inference.servicer import OpenInferenceServicer
+from convd.service.rpc.status import status_of
+from convd.service.servable import ServableLoader
+from convd.service.settings import ServerSettings
 from tests.service.rpc.open_inference.mutations import NAMES, damaged, mutated
 from tests.support import Client
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from protos.inference import grpc_service_pb2 as pb
-from protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from convd.protos.inference import grpc_service_pb2 as pb
+from convd.protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests.service.rpc.open_inference.malformed import MALFORMED
 from tests.service.rpc.open_inference.requests import (
     LABELS,

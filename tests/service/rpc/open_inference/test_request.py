@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protos.inference import grpc_service_pb2 as pb
-from service.errors import InvalidRequestError, ServiceError, UnsupportedError
-from service.rpc.open_inference.request import InferRequest, read_request, read_version
+from convd.protos.inference import grpc_service_pb2 as pb
+from convd.service.errors import InvalidRequestError, ServiceError, UnsupportedError
+from convd.service.rpc.open_inference.request import InferRequest, read_request, read_version
 from tests.service.rpc.open_inference.malformed import (
     MALFORMED,
     MAX_ROWS,

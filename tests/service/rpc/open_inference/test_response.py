@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from protos.inference import grpc_service_pb2 as pb
-from service.rpc.open_inference.response import best_classes, write_outputs, write_parameters
-from service.rpc.open_inference.tensors import InputTensor, bytes_elements
+from convd.protos.inference import grpc_service_pb2 as pb
+from convd.service.rpc.open_inference.response import best_classes, write_outputs, write_parameters
+from convd.service.rpc.open_inference.tensors import InputTensor, bytes_elements
 from tests.service.rpc.open_inference.requests import LABELS
 
 PROBABILITIES = np.array([[0.25, 0.25, 0.5], [0.125, 0.75, 0.125]], np.float32)

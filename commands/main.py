@@ -5,9 +5,11 @@ no training framework and `convd --help` answers at once.
 """
 
 import importlib
-import importlib.metadata
 
 import click
+
+from convd import __version__
+from convd.installation import install_command
 
 SUMMARIES = {
     "train": "Train an architecture and save a checkpoint.",
@@ -36,11 +38,11 @@ class LazyGroup(click.Group):
         if cmd_name not in SUMMARIES:
             return None
         try:
-            command = importlib.import_module(f"commands.{cmd_name}").command
+            command = importlib.import_module(f"convd.commands.{cmd_name}").command
         except ModuleNotFoundError as error:
             extra = EXTRAS.get(cmd_name, cmd_name)
             raise click.ClickException(
-                f"'convd {cmd_name}' needs the package {error.name!r}: pip install 'convd[{extra}]'"
+                f"'convd {cmd_name}' needs the package {error.name!r}: {install_command(extra)}"
             ) from error
         assert isinstance(command, click.Command)  # noqa: S101
         return command
@@ -52,10 +54,6 @@ class LazyGroup(click.Group):
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(importlib.metadata.version("convd"), message="convd %(version)s")
+@click.version_option(__version__, message="convd %(version)s")
 def main() -> None:
     """Turn a trained PyTorch CNN into a monitored gRPC classification service."""
-
-
-if __name__ == "__main__":
-    main()

@@ -19,9 +19,9 @@ from convd.service.lifecycle.manager import Everywhere, ServableManager
 from convd.service.lifecycle.policy import State
 from convd.service.metrics import Metrics
 from convd.service.recorder import CallRecorder
-from convd.service.response_cache import ResponseCache
 from convd.service.rpc.server import GrpcServer
 from convd.service.servable import ServableLoader
+from convd.service.servables.response_cache import ResponseCache
 from convd.service.settings import ServerSettings
 from convd.service.statistics import StatisticsByVersion
 from convd.service.tracing import Tracer, open_tracer

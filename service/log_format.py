@@ -3,11 +3,9 @@
 import json
 import logging
 from datetime import UTC, datetime
-from typing import Literal
 
 from convd.service.call import call_in_progress
-
-LogFormat = Literal["text", "json"]
+from convd.service.settings import LogFormat
 
 # What every record has; anything else was given as `extra` and goes into the JSON.
 _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {

@@ -14,11 +14,11 @@ from convd.runtime.cores import CoreBudget
 from convd.runtime.providers import ExecutionProvider
 from convd.runtime.session import Session
 from convd.service.batching.batcher import Batcher
-from convd.service.batching.caching import CachingBatcher
 from convd.service.instances import Instances, faster_instances
 from convd.service.lifecycle.configuration import ModelConfiguration
 from convd.service.metrics import Metrics, VersionMetrics
-from convd.service.response_cache import ResponseCache
+from convd.service.servables.caching_batcher import CachingBatcher
+from convd.service.servables.response_cache import ResponseCache
 from convd.service.settings import ServerSettings
 from convd.service.warmup import BatchCost, engine_of, warm_up
 

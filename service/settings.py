@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -24,10 +24,11 @@ from pydantic_settings import (
 )
 
 from convd.runtime.choice import PrecisionPolicy, ProviderChoice
-from convd.service.log_format import LogFormat
 
 MEBIBYTE = 1024 * 1024
 ENVIRONMENT_PREFIX = "CONVD_"
+
+LogFormat = Literal["text", "json"]
 
 _OTHER_VARIABLES = {"CONVD_CONFIG", "CONVD_SERVER"}
 # Kubernetes sets such variables in every pod beside a Service named "convd".

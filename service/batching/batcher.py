@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from convd.service.batching.cancellation import Cancellation
 from convd.service.batching.combiner import Combiner
 from convd.service.batching.engine import Engine, Rows
 from convd.service.batching.entry import GONE, LATE, BatchedResult, Entry, EntryState, Priority
 from convd.service.batching.observer import BatchObserver, EntryTrace
 from convd.service.batching.schedule import Schedule
+from convd.service.cancellation import Cancellation
 from convd.service.errors import (
     CallerGoneError,
     DeadlineExceededError,

@@ -10,6 +10,7 @@ from convd.artifact.errors import InvalidImageError
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1 import classification_pb2_grpc as pb_grpc
 from convd.service.call import Call, current_call
+from convd.service.calls.status import error_status
 from convd.service.errors import InvalidRequestError, ServiceError
 from convd.service.inference import (
     EncodedImage,
@@ -21,7 +22,6 @@ from convd.service.inference import (
 from convd.service.lifecycle.catalog import Catalog, VersionStatus
 from convd.service.lifecycle.policy import State
 from convd.service.ranking import top_classes
-from convd.service.rpc.interceptor import error_status
 from convd.service.servable import Servable
 
 _STATES = {

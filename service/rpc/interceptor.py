@@ -1,6 +1,5 @@
 """One interceptor over every method: request ids, errors as statuses, counts and durations."""
 
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import grpc
 
 from convd.service.call import Call
+from convd.service.calls.status import error_status
 from convd.service.errors import (
     CallerGoneError,
     DeadlineExceededError,
@@ -18,13 +18,10 @@ from convd.service.errors import (
 from convd.service.quoting import quote
 from convd.service.recorder import CallRecorder, Metadata
 from convd.service.rpc.call_gate import DRAINING, CallGate
-from convd.service.rpc.status import Status, status_of
 
 if TYPE_CHECKING:
     # Generic in its stubs only.
     _MethodHandler = grpc.RpcMethodHandler[Any, Any]
-
-logger = logging.getLogger(__name__)
 
 _HEALTH = "/grpc.health.v1.Health/"
 
@@ -34,17 +31,6 @@ _FOREVER_SECONDS = 1e18
 REQUEST_ID_KEY = "x-request-id"
 RESPONSE_COMPRESSION_KEY = "x-response-compression"
 """Metadata that asks for compressed answers; what a request was compressed with is not visible."""
-
-
-def error_status(error: Exception, call: Call) -> Status:
-    """Map an error to what the client is told, and log what it is not told."""
-    # gRPC tells of a deadline that passes as of a caller who goes away.
-    if isinstance(error, CallerGoneError) and call.is_late():
-        error = DeadlineExceededError("the deadline passed before the answer")
-    status = status_of(error, call.identify())
-    if status.code is grpc.StatusCode.INTERNAL:
-        logger.error("request %s to %s failed", call.request_id, call.method, exc_info=error)
-    return status
 
 
 class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]

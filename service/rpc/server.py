@@ -13,7 +13,7 @@ from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1 import classification_pb2_grpc as pb_grpc
 from convd.protos.inference import grpc_service_pb2 as open_inference_pb
 from convd.protos.inference import grpc_service_pb2_grpc as open_inference_pb_grpc
-from convd.service.address import join_address
+from convd.service.address import BindError, join_address
 from convd.service.inference import InferenceService
 from convd.service.lifecycle.manager import ServableManager
 from convd.service.recorder import CallRecorder
@@ -41,10 +41,6 @@ _MAX_HEALTH_WATCHES = 64
 
 _QUIET_SECONDS = 0.2
 _MAX_LINGER_SECONDS = 1.0
-
-
-class BindError(Exception):
-    """A port could not be bound."""
 
 
 class GrpcServer:

@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry
 
-from convd.service.address import join_address
-from convd.service.rpc.server import BindError
+from convd.service.address import BindError, join_address
 from convd.service.settings import ServerSettings
 from convd.service.web.gate import Gate
 from convd.service.web.server import HttpServer

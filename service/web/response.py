@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from convd.service.call import Call
-from convd.service.rpc.interceptor import error_status
+from convd.service.calls.status import error_status
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse

@@ -14,10 +14,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from convd.artifact.repository import ModelRepository
 from convd.runtime.cores import available_cores
-from convd.service.address import join_address
+from convd.service.address import BindError, join_address
 from convd.service.errors import UnavailableError
 from convd.service.metrics import Metrics
-from convd.service.rpc.server import BindError
 from convd.service.settings import ServerSettings
 from convd.service.statistics import StatisticsByVersion, add_up_statistics
 from convd.service.web.opening import open_http

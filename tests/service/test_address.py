@@ -11,9 +11,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from convd.service.address import join_address
+from convd.service.address import BindError, join_address
 from convd.service.application import Application
-from convd.service.rpc.server import BindError
 from convd.service.settings import load_settings
 from convd.service.workers.supervisor import Supervisor
 from tests.support import wait_until

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from convd.service.batching.caching import CachingBatcher
 from convd.service.batching.engine import Engine
-from convd.service.response_cache import ResponseCache, content_key
+from convd.service.servables.caching_batcher import CachingBatcher
+from convd.service.servables.response_cache import ResponseCache, content_key
 from tests.support import add_version, png, running_server, wait_until
 
 

@@ -11,11 +11,11 @@ from convd.artifact.errors import InvalidImageError
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.service.batching.entry import Priority
 from convd.service.call import Call, current_call
+from convd.service.calls.status import error_status
 from convd.service.errors import InvalidRequestError, NotFoundError, ServiceError
 from convd.service.inference import Answer, EncodedImage, InferenceService
 from convd.service.lifecycle.manager import ServableManager
 from convd.service.lifecycle.policy import State
-from convd.service.rpc.interceptor import error_status
 from convd.service.rpc.open_inference.administration import AdministrationServicer
 from convd.service.rpc.open_inference.parameters import flag
 from convd.service.rpc.open_inference.request import InferRequest, read_request, read_version

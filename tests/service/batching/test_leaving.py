@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from convd.service.batching.batcher import Batcher
-from convd.service.batching.cancellation import Cancellation
 from convd.service.batching.engine import Engine
+from convd.service.cancellation import Cancellation
 from convd.service.errors import (
     CallerGoneError,
     DeadlineExceededError,

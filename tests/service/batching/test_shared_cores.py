@@ -12,9 +12,9 @@ import pytest
 
 from convd.runtime.cores import CoreBudget, CoreShare
 from convd.service.batching.batcher import Batcher
-from convd.service.batching.cancellation import Cancellation
 from convd.service.batching.engine import Engine, Outputs, Rows
 from convd.service.batching.entry import BatchedResult
+from convd.service.cancellation import Cancellation
 from convd.service.errors import (
     CallerGoneError,
     DeadlineExceededError,

@@ -11,9 +11,9 @@ import pytest
 
 from convd.runtime.cores import CoreBudget, CoreShare
 from convd.service.batching.batcher import Batcher
-from convd.service.batching.cancellation import Cancellation
 from convd.service.batching.engine import Engine, Outputs, Rows
 from convd.service.batching.entry import Priority
+from convd.service.cancellation import Cancellation
 from convd.service.errors import (
     DeadlineExceededError,
     ServiceError,

@@ -3,8 +3,8 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
+from convd.service.calls.status import STATUS_CODES, status_of
 from convd.service.errors import InferenceFailedError, InvalidRequestError, ServiceError
-from convd.service.rpc.status import STATUS_CODES, status_of
 
 
 def all_errors(root: type[ServiceError] = ServiceError) -> Iterator[type[ServiceError]]:

@@ -23,7 +23,7 @@ from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 from convd.protos.inference import grpc_service_pb2 as open_inference_pb
 from convd.protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from convd.service.rpc.server import BindError
+from convd.service.address import BindError
 from convd.service.settings import load_settings
 from convd.service.workers.supervisor import Supervisor, divide
 from tests.support import ROOT, ServerProcess, environment, http_get, server_process, wait_until

@@ -17,6 +17,7 @@ from convd.protos.inference import grpc_service_pb2 as pb
 from convd.protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from convd.runtime.cores import CoreBudget
 from convd.service.call import Call
+from convd.service.calls.status import status_of
 from convd.service.errors import ServiceError
 from convd.service.inference import InferenceService
 from convd.service.lifecycle.catalog import Catalog, VersionStatus
@@ -24,7 +25,6 @@ from convd.service.lifecycle.configuration import ModelConfiguration
 from convd.service.lifecycle.policy import State
 from convd.service.metrics import Metrics
 from convd.service.rpc.open_inference.servicer import OpenInferenceServicer
-from convd.service.rpc.status import status_of
 from convd.service.servable import ServableLoader
 from convd.service.settings import ServerSettings
 from tests.service.rpc.open_inference.mutations import NAMES, damaged, mutated

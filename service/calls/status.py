@@ -1,9 +1,11 @@
 """The one table from domain errors to gRPC status codes."""
 
+import logging
 from dataclasses import dataclass
 
 import grpc
 
+from convd.service.call import Call
 from convd.service.errors import (
     CallerGoneError,
     DeadlineExceededError,
@@ -19,6 +21,8 @@ from convd.service.errors import (
     UnsupportedError,
     VersionNotFoundError,
 )
+
+logger = logging.getLogger(__name__)
 
 STATUS_CODES: dict[type[ServiceError], grpc.StatusCode] = {
     InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -63,6 +67,17 @@ def status_of(error: Exception, request_id: str) -> Status:
     if code is grpc.StatusCode.INTERNAL:
         return Status(code, f"internal error; the server's log has it as request {request_id}")
     return Status(code, str(error))
+
+
+def error_status(error: Exception, call: Call) -> Status:
+    """Map an error to what the client is told, and log what it is not told."""
+    # gRPC tells of a deadline that passes as of a caller who goes away.
+    if isinstance(error, CallerGoneError) and call.is_late():
+        error = DeadlineExceededError("the deadline passed before the answer")
+    status = status_of(error, call.identify())
+    if status.code is grpc.StatusCode.INTERNAL:
+        logger.error("request %s to %s failed", call.request_id, call.method, exc_info=error)
+    return status
 
 
 def _code_of(error: Exception) -> grpc.StatusCode:

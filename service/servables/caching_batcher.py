@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from convd.service.batching.batcher import Batcher
-from convd.service.batching.cancellation import Cancellation
 from convd.service.batching.engine import Rows
 from convd.service.batching.entry import BatchedResult, Priority
 from convd.service.batching.observer import EntryTrace
-from convd.service.response_cache import ResponseCache, content_key
+from convd.service.cancellation import Cancellation
+from convd.service.servables.response_cache import ResponseCache, content_key
 
 
 class CachingBatcher(Batcher):

@@ -1,0 +1,1 @@
+"""One model version, loaded: how it is warmed up, run and held, and its cached answers."""

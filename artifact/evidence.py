@@ -12,12 +12,16 @@ class Accuracy(FrozenModel):
     """How often the network is right on data it was not trained on.
 
     Attributes:
-        top1: Share of examples whose most probable class is the true one, 0 to 1.
+        top1: Share of examples whose most probable class is the true one, 0 to 1; multilabel: is
+            one of the true ones, of the examples that have any.
+        mean_average_precision: Mean over the labels of the area under the curve of precision over
+            recall, 0 to 1; None for a multiclass network.
         examples: Number of examples.
         data: Which data they are.
     """
 
     top1: float = Field(ge=0, le=1)
+    mean_average_precision: float | None = Field(default=None, ge=0, le=1)
     examples: PositiveInt
     data: str
 
@@ -110,8 +114,9 @@ class Baseline(FrozenModel):
     Attributes:
         data: Which pictures.
         examples: Number of them.
-        predicted_shares: Share of the pictures for which each class is the most probable one, in
-            label order; they sum to 1.
+        predicted_shares: Per label, in label order, the share of the pictures for which it is
+            predicted. Multiclass: it is the most probable one; the shares sum to 1. Multilabel: its
+            probability is at least 0.5; each share lies between 0 and 1.
         confidence_shares: Share of the pictures whose largest probability falls into each of
             equally wide bins from 0 to 1; the last one includes 1. They sum to 1.
     """
@@ -122,8 +127,10 @@ class Baseline(FrozenModel):
     confidence_shares: tuple[float, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _shares_sum_to_one(self) -> Self:
+    def _shares_are_shares(self) -> Self:
         for shares in (self.predicted_shares, self.confidence_shares):
-            if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
-                raise ValueError("shares must not be negative, and must sum to 1")
+            if min(shares) < 0 or max(shares) > 1:
+                raise ValueError("shares must lie between 0 and 1")
+        if abs(sum(self.confidence_shares) - 1) > 1e-6:
+            raise ValueError("the shares of confidence must sum to 1")
         return self

@@ -17,7 +17,11 @@ from convd.artifact.frozen import FrozenModel
 from convd.artifact.precision import Precision
 from convd.artifact.preprocessing import Preprocessing
 
-__all__ = ["Accuracy", "Manifest", "Normalization", "Provenance"]
+__all__ = ["Accuracy", "Manifest", "Normalization", "Provenance", "Task"]
+
+Task = Literal["multiclass", "multilabel"]
+"""`multiclass`: classes exclude each other, and probabilities are a softmax that sums to 1.
+`multilabel`: labels are independent, and each probability is the sigmoid of its own logit."""
 
 
 class Normalization(FrozenModel):
@@ -54,11 +58,12 @@ class Manifest(FrozenModel):
     Attributes:
         schema_version: Version of this schema.
         created_at: When the artifact was made, UTC.
+        task: Whether the labels exclude each other or are independent.
         labels: Class names in the order of the network's outputs.
         preprocessing: From a decoded picture to the graph's input.
         normalization: What the graph does to the pixels; None where that is not known.
         precision: Precision of the weights.
-        temperature: What the logits are divided by before softmax; 1 leaves them as they are.
+        temperature: What the logits are divided by before softmax or sigmoid; 1 changes nothing.
         opset: ONNX operator set.
         provenance: Where the network comes from.
         accuracy: How good it is; None where that was not measured.
@@ -73,6 +78,7 @@ class Manifest(FrozenModel):
 
     schema_version: Literal[1] = 1
     created_at: datetime
+    task: Task = "multiclass"
     labels: tuple[str, ...] = Field(min_length=1)
     preprocessing: Preprocessing
     normalization: Normalization | None = None
@@ -100,6 +106,13 @@ class Manifest(FrozenModel):
         shares = self.baseline.predicted_shares if self.baseline else self.labels
         if len(shares) != len(self.labels):
             raise ValueError(f"the baseline has {len(shares)} classes, not {len(self.labels)}")
+        return self
+
+    @model_validator(mode="after")
+    def _exclusive_classes_share_the_baseline(self) -> Self:
+        shares = self.baseline.predicted_shares if self.baseline else (1.0,)
+        if self.task == "multiclass" and abs(sum(shares) - 1) > 1e-6:
+            raise ValueError("the baseline's shares of the classes must sum to 1")
         return self
 
     def golden_tolerance(self, provider: str, precision: Precision) -> float | None:

@@ -8,7 +8,7 @@ import click
 from convd.artifact.errors import ArtifactError
 from convd.service.address import BindError
 from convd.service.application import Application
-from convd.service.log_format import configure_logging
+from convd.service.calls.log_format import configure_logging
 from convd.service.settings import ServerSettings, SettingsError, load_settings
 from convd.service.workers.supervisor import Supervisor, WorkerError
 

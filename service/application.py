@@ -12,19 +12,21 @@ from prometheus_client import CollectorRegistry
 from convd.artifact.repository import ModelRepository
 from convd.runtime.cores import CoreBudget, available_cores
 from convd.service.address import join_address
+from convd.service.calls.recorder import CallRecorder
+from convd.service.calls.tracing import Tracer, open_tracer
 from convd.service.garbage import collect_and_freeze, collect_rarely
-from convd.service.inference import InferenceService
+from convd.service.inference.service import InferenceService
 from convd.service.lifecycle.catalog import Catalog, VersionStatus
+from convd.service.lifecycle.loading import ServableLoader
 from convd.service.lifecycle.manager import Everywhere, ServableManager
 from convd.service.lifecycle.policy import State
+from convd.service.lifecycle.triton_metrics import TritonCollector
+from convd.service.lifecycle.version_metrics import VersionCollector
 from convd.service.metrics import Metrics
-from convd.service.recorder import CallRecorder
 from convd.service.rpc.server import GrpcServer
-from convd.service.servable import ServableLoader
 from convd.service.servables.response_cache import ResponseCache
 from convd.service.settings import ServerSettings
 from convd.service.statistics import StatisticsByVersion
-from convd.service.tracing import Tracer, open_tracer
 from convd.service.web.console import Console
 from convd.service.web.opening import open_http
 
@@ -111,10 +113,10 @@ class Application:
             self._http = open_http(
                 settings, self.registry, self.unready_reason, self.console.answer
             )
-        self._metrics.watch_versions(self._catalog.statuses)
+        VersionCollector(self.registry, self._catalog.statuses, self._metrics.forget)
         self._metrics.watch_calls(self._grpc.waiting_calls, limit=settings.max_waiting_calls)
         if settings.triton_metrics:
-            self._metrics.watch_for_triton(self._catalog.statuses)
+            TritonCollector(self.registry, self._catalog.statuses)
         self._metrics.watch_readiness(self._manager.unready_reason)
         self._stop = threading.Event()
         self._unready_reason = "loading"

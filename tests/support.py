@@ -26,8 +26,8 @@ from convd.artifact.manifest import Manifest
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 from convd.service.application import Application
+from convd.service.calls.tracing import Tracer
 from convd.service.settings import ServerSettings
-from convd.service.tracing import Tracer
 
 ROOT = Path(__file__).parent.parent
 

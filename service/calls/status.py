@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from convd.service.call import Call
+from convd.service.calls.call import Call
 from convd.service.errors import (
     CallerGoneError,
     DeadlineExceededError,

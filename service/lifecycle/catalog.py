@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from convd.service.errors import ModelNotFoundError, UnavailableError, VersionNotFoundError
 from convd.service.lifecycle.policy import State
 from convd.service.quoting import quote
-from convd.service.servable import Servable
+from convd.service.servables.servable import Servable
 from convd.service.statistics import StatisticsByVersion
 
 

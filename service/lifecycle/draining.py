@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from convd.service.servable import Servable
+from convd.service.servables.servable import Servable
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from convd.service.lifecycle.draining import Drains
 from convd.service.lifecycle.policy import Action, State
 from convd.service.lifecycle.problems import contract_differences
 from convd.service.lifecycle.retries import Attempt, FailedLoads, fingerprint
-from convd.service.servable import Servable
+from convd.service.servables.servable import Servable
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from convd.artifact.manifest import Manifest
-from convd.service.metrics.buckets import CONFIDENCE, ENTROPY_RATIO
+from convd.service.metrics.bounds import CONFIDENCE, ENTROPY_RATIO
 from convd.service.metrics.drift import DriftWindow
 from convd.service.metrics.histogram import Distribution, Histogram
 

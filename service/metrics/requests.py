@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from convd.service.metrics.buckets import SECONDS
+from convd.service.metrics.bounds import SECONDS
 from convd.service.metrics.histogram import Histogram
 
 _LABELS = ["model", "version", "method", "code"]

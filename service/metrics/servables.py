@@ -4,7 +4,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from convd.artifact.manifest import Manifest
 from convd.service.batching.observer import BatchObserver
-from convd.service.metrics.buckets import ROWS, SECONDS
+from convd.service.metrics.bounds import ROWS, SECONDS
 from convd.service.metrics.histogram import Histogram
 from convd.service.metrics.predictions import PredictionMetrics, PredictionRecorder
 from convd.service.statistics import ServableStatistics

@@ -1,8 +1,7 @@
 """All metrics of one server."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
 
@@ -14,11 +13,6 @@ from convd.service.metrics.gpu import register_gpu_metrics
 from convd.service.metrics.process import register_process_metrics
 from convd.service.metrics.requests import RequestMetrics
 from convd.service.metrics.servables import ServableMetrics, VersionMetrics
-from convd.service.metrics.triton import TritonCollector
-from convd.service.metrics.versions import VersionCollector
-
-if TYPE_CHECKING:
-    from convd.service.lifecycle.catalog import VersionStatus
 
 
 class Metrics:
@@ -84,14 +78,6 @@ class Metrics:
             self._load_failures.labels(model, str(version), _cause(error)).inc()
             raise
 
-    def watch_versions(self, statuses: "Callable[[], Sequence[VersionStatus]]") -> None:
-        """Show every version of the catalog."""
-        VersionCollector(self.registry, statuses, self._forget)
-
-    def watch_for_triton(self, statuses: "Callable[[], Sequence[VersionStatus]]") -> None:
-        """Show every version under Triton's names too."""
-        TritonCollector(self.registry, statuses)
-
     def watch_readiness(self, unready_reason: Callable[[], str]) -> None:
         """Show whether the server is ready."""
         ready = Gauge("convd_ready", "1 while the server is ready.", registry=self.registry)
@@ -109,7 +95,8 @@ class Metrics:
             registry=self.registry,
         ).set(limit)
 
-    def _forget(self, model: str, version: str) -> None:
+    def forget(self, model: str, version: str) -> None:
+        """Drop the series of one version."""
         self._requests.forget(model, version)
         self._servables.forget(model, version)
         self._load_failures.remove_by_labels({"model": model, "version": version})

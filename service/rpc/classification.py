@@ -9,10 +9,11 @@ import numpy as np
 from convd.artifact.errors import InvalidImageError
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1 import classification_pb2_grpc as pb_grpc
-from convd.service.call import Call, current_call
+from convd.service.calls.call import Call, current_call
 from convd.service.calls.status import error_status
 from convd.service.errors import InvalidRequestError, ServiceError
-from convd.service.inference import (
+from convd.service.inference.ranking import top_classes
+from convd.service.inference.service import (
     EncodedImage,
     ImageSource,
     InferenceService,
@@ -21,8 +22,7 @@ from convd.service.inference import (
 )
 from convd.service.lifecycle.catalog import Catalog, VersionStatus
 from convd.service.lifecycle.policy import State
-from convd.service.ranking import top_classes
-from convd.service.servable import Servable
+from convd.service.servables.servable import Servable
 
 _STATES = {
     State.LOADING: pb.ModelVersion.STATE_LOADING,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
-from convd.service.call import Call
+from convd.service.calls.call import Call
+from convd.service.calls.recorder import CallRecorder, Metadata
 from convd.service.calls.status import error_status
 from convd.service.errors import (
     CallerGoneError,
@@ -16,7 +17,6 @@ from convd.service.errors import (
     UnavailableError,
 )
 from convd.service.quoting import quote
-from convd.service.recorder import CallRecorder, Metadata
 from convd.service.rpc.call_gate import DRAINING, CallGate
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from convd.protos.convd.v1 import classification_pb2_grpc as pb_grpc
 from convd.protos.inference import grpc_service_pb2 as open_inference_pb
 from convd.protos.inference import grpc_service_pb2_grpc as open_inference_pb_grpc
 from convd.service.address import BindError, join_address
-from convd.service.inference import InferenceService
+from convd.service.calls.recorder import CallRecorder
+from convd.service.inference.service import InferenceService
 from convd.service.lifecycle.manager import ServableManager
-from convd.service.recorder import CallRecorder
 from convd.service.rpc.call_gate import CallGate
 from convd.service.rpc.call_threads import CallThreads
 from convd.service.rpc.classification import ClassificationServicer

@@ -7,10 +7,10 @@ from pathlib import PurePosixPath
 from convd.artifact.bundle import Artifact
 from convd.artifact.errors import ArtifactError
 from convd.artifact.repository import ModelRepository
+from convd.service.calls.recorder import CallRecorder
 from convd.service.errors import NotFoundError, ServiceError
-from convd.service.inference import InferenceService
-from convd.service.recorder import CallRecorder
-from convd.service.web.model_description import describe_status, describe_version, picture_type
+from convd.service.inference.service import InferenceService
+from convd.service.web.model_page import describe_status, describe_version, picture_type
 from convd.service.web.request import Request
 from convd.service.web.response import Response, error_response, json_response
 from convd.service.web.trial import Trial

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry
 
 from convd.service.address import BindError, join_address
 from convd.service.settings import ServerSettings
-from convd.service.web.gate import Gate
+from convd.service.web.origin_policy import Gate
 from convd.service.web.server import HttpServer
 from convd.service.web.site import AskConsole, Site
 from convd.service.web.trial import MAX_IMAGE_BYTES

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from convd.service.call import Call
+from convd.service.calls.call import Call
 from convd.service.calls.status import error_status
 
 if TYPE_CHECKING:

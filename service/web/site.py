@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from convd.service.errors import PermissionDeniedError
 from convd.service.web.console import API, CLASSIFY_PATH
-from convd.service.web.gate import Gate
+from convd.service.web.origin_policy import Gate
 from convd.service.web.pages import read_pages
 from convd.service.web.request import Request
 from convd.service.web.response import Response, text

@@ -11,12 +11,12 @@ from PIL import Image
 
 from convd.artifact.errors import InvalidImageError
 from convd.artifact.preprocessing import ChannelOrder, ImageArray
-from convd.service.call import Call
+from convd.service.calls.call import Call
+from convd.service.calls.recorder import CallRecorder
 from convd.service.errors import InvalidRequestError, QueueFullError
-from convd.service.inference import EncodedImage, InferenceService
+from convd.service.inference.ranking import top_classes
+from convd.service.inference.service import EncodedImage, InferenceService
 from convd.service.quoting import quote
-from convd.service.ranking import top_classes
-from convd.service.recorder import CallRecorder
 from convd.service.web.request import Request
 from convd.service.web.response import Response, error_response, json_response
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from prometheus_client import Metric
 from prometheus_client.samples import Sample
 
-from convd.service.metrics.triton import COUNTER_NAMES
+from convd.service.lifecycle.triton_metrics import COUNTER_NAMES
 
 _ADDED_UP = ("counter", "histogram", "summary", "gaugehistogram")
 

@@ -25,7 +25,7 @@ from convd.service.web.response import Response, error_response
 from convd.service.workers.aggregation import add_up
 from convd.service.workers.control import SharedControl
 from convd.service.workers.line import LineClosedError
-from convd.service.workers.slot import ANSWER_SECONDS, WorkerSlot
+from convd.service.workers.restarting import ANSWER_SECONDS, WorkerSlot
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from prometheus_client import Metric
 from convd.artifact.errors import ArtifactError
 from convd.service.address import BindError
 from convd.service.application import Application
+from convd.service.calls.log_format import configure_logging
 from convd.service.errors import UnavailableError
-from convd.service.log_format import configure_logging
 from convd.service.settings import ServerSettings, SettingsError
 from convd.service.statistics import StatisticsByVersion
 from convd.service.workers.line import Answer, Line, LineClosedError

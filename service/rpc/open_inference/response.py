@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convd.protos.inference import grpc_service_pb2 as pb
-from convd.service.ranking import top_classes
+from convd.service.inference.ranking import top_classes
 from convd.service.rpc.open_inference.tensors import raw_bytes_tensor
 
 

@@ -10,10 +10,10 @@ from convd import __version__
 from convd.artifact.errors import InvalidImageError
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.service.batching.entry import Priority
-from convd.service.call import Call, current_call
+from convd.service.calls.call import Call, current_call
 from convd.service.calls.status import error_status
 from convd.service.errors import InvalidRequestError, NotFoundError, ServiceError
-from convd.service.inference import Answer, EncodedImage, InferenceService
+from convd.service.inference.service import Answer, EncodedImage, InferenceService
 from convd.service.lifecycle.manager import ServableManager
 from convd.service.lifecycle.policy import State
 from convd.service.rpc.open_inference.administration import AdministrationServicer
@@ -28,7 +28,7 @@ from convd.service.rpc.open_inference.signature import (
     model_metadata,
 )
 from convd.service.rpc.open_inference.statistics import statistics_message
-from convd.service.servable import Servable
+from convd.service.servables.servable import Servable
 from convd.service.settings import ServerSettings
 from convd.service.statistics import Statistics, StatisticsByVersion
 

@@ -19,16 +19,17 @@ import pytest
 from convd.artifact.repository import ModelRepository
 from convd.bench.variants import sign
 from convd.runtime.cores import CoreBudget
-from convd.service.call import Call
+from convd.service.calls.call import Call
 from convd.service.errors import UnavailableError, VersionNotFoundError
-from convd.service.inference import InferenceService
+from convd.service.inference.service import InferenceService
 from convd.service.lifecycle import retries
 from convd.service.lifecycle.catalog import Catalog, VersionStatus
 from convd.service.lifecycle.configuration import ModelConfiguration
+from convd.service.lifecycle.loading import ServableLoader
 from convd.service.lifecycle.manager import ServableManager
 from convd.service.lifecycle.policy import State
 from convd.service.metrics import Metrics
-from convd.service.servable import Servable, ServableLoader
+from convd.service.servables.servable import Servable
 from convd.service.settings import load_settings
 from tests.support import wait_until
 from tests.tiny_artifact import HEIGHT, WIDTH, publish_tiny

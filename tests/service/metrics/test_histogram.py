@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client import Histogram as PlainHistogram
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from convd.service.metrics.buckets import CONFIDENCE, ENTROPY_RATIO, ROWS, SECONDS
+from convd.service.metrics.bounds import CONFIDENCE, ENTROPY_RATIO, ROWS, SECONDS
 from convd.service.metrics.histogram import Histogram
 
 BOUNDS = (0.001, 0.01, 0.5, 1.0, 20.0)

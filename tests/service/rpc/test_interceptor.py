@@ -4,11 +4,11 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 
-from convd.service.call import Call, current_call
+from convd.service.calls.call import Call, current_call
+from convd.service.calls.recorder import CallRecorder
 from convd.service.calls.status import error_status
 from convd.service.errors import CallerGoneError
 from convd.service.metrics import Metrics
-from convd.service.recorder import CallRecorder
 from convd.service.rpc.call_gate import CallGate
 from convd.service.rpc.interceptor import CallInterceptor
 

@@ -6,7 +6,8 @@ from typing import Any
 from unittest import mock
 
 from convd.service.application import Application
-from convd.service.servable import Servable, ServableLoader
+from convd.service.lifecycle.loading import ServableLoader
+from convd.service.servables.servable import Servable
 from convd.service.settings import load_settings
 from tests.support import wait_until
 from tests.tiny_artifact import publish_tiny

@@ -16,16 +16,16 @@ from convd.artifact.repository import ModelRepository
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from convd.runtime.cores import CoreBudget
-from convd.service.call import Call
+from convd.service.calls.call import Call
 from convd.service.calls.status import status_of
 from convd.service.errors import ServiceError
-from convd.service.inference import InferenceService
+from convd.service.inference.service import InferenceService
 from convd.service.lifecycle.catalog import Catalog, VersionStatus
 from convd.service.lifecycle.configuration import ModelConfiguration
+from convd.service.lifecycle.loading import ServableLoader
 from convd.service.lifecycle.policy import State
 from convd.service.metrics import Metrics
 from convd.service.rpc.open_inference.servicer import OpenInferenceServicer
-from convd.service.servable import ServableLoader
 from convd.service.settings import ServerSettings
 from tests.service.rpc.open_inference.mutations import NAMES, damaged, mutated
 from tests.support import Client

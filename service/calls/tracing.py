@@ -8,7 +8,7 @@ import os
 from typing import Protocol
 
 from convd.installation import install_command
-from convd.service.recorder import CallTracer
+from convd.service.calls.recorder import CallTracer
 from convd.service.settings import SettingsError
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def open_tracer(endpoint: str) -> Tracer | None:
     if not endpoint and not _wanted_by_environment():
         return None
     try:
-        from convd.service.spans import SpanTracer
+        from convd.service.calls.spans import SpanTracer
     except ModuleNotFoundError as error:
         missing = f"traces need OpenTelemetry: {install_command('traces')}"
         if endpoint:

@@ -3,7 +3,7 @@
 import pytest
 
 from convd.service.errors import PermissionDeniedError
-from convd.service.web.gate import Gate
+from convd.service.web.origin_policy import Gate
 from tests.support import Client, http_request
 
 

@@ -4,16 +4,13 @@ Only the names are Triton's; the same is told with more detail by convd's own me
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric, UnknownMetricFamily
 from prometheus_client.registry import Collector
 
+from convd.service.lifecycle.catalog import VersionStatus
 from convd.service.statistics import Statistics
-
-if TYPE_CHECKING:
-    from convd.service.lifecycle.catalog import VersionStatus
 
 _LABELS = ["model", "version"]
 _MICROSECOND = 1000  # nanoseconds
@@ -62,7 +59,7 @@ class TritonCollector(Collector):
     """
 
     def __init__(
-        self, registry: CollectorRegistry, statuses: "Callable[[], Sequence[VersionStatus]]"
+        self, registry: CollectorRegistry, statuses: Callable[[], Sequence[VersionStatus]]
     ) -> None:
         self._statuses = statuses
         registry.register(self)

@@ -31,8 +31,8 @@ from opentelemetry.trace import (
 )
 
 from convd.service.batching.observer import EntryTrace
-from convd.service.call import Call
-from convd.service.recorder import Metadata
+from convd.service.calls.call import Call
+from convd.service.calls.recorder import Metadata
 
 _SERVER_ERRORS = frozenset(
     ["UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"]

@@ -4,11 +4,11 @@ import pytest
 
 from convd.service.batching.batcher import Batcher
 from convd.service.batching.engine import Engine
-from convd.service.call import Call
+from convd.service.calls.call import Call
 from convd.service.errors import CallerGoneError, DeadlineExceededError, UnavailableError
-from convd.service.inference import EncodedImage, InferenceService, PreparedImage
+from convd.service.inference.service import EncodedImage, InferenceService, PreparedImage
 from convd.service.lifecycle.catalog import Catalog
-from convd.service.servable import Servable
+from convd.service.servables.servable import Servable
 from tests.service.batching.simulation import engine
 
 

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from convd.export.source import TrainedNetwork
 from convd.service.lifecycle.catalog import VersionStatus
 from convd.service.lifecycle.policy import State
-from convd.service.metrics.versions import KEEP_SECONDS, VersionCollector
+from convd.service.lifecycle.version_metrics import KEEP_SECONDS, VersionCollector
 from tests.service.metrics.support import scrape
 from tests.service.test_integrity import alter_model, lie_about_the_golden_answers
 from tests.support import Client, png, running_server, wait_until

@@ -14,8 +14,8 @@ import pytest
 from convd.export.source import TrainedNetwork
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
-from convd.service.call import Call, set_current_call
-from convd.service.log_format import JsonFormatter, TextFormatter
+from convd.service.calls.call import Call, set_current_call
+from convd.service.calls.log_format import JsonFormatter, TextFormatter
 from tests.support import png, running_server, server_process
 
 

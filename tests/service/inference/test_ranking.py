@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from convd.service.ranking import top_classes
+from convd.service.inference.ranking import top_classes
 
 # Few different values, so that many are equal; few classes and many are ranked in different ways.
 PROBABILITIES = st.one_of(

@@ -1,118 +1,24 @@
-"""A servable: one model version, loaded, proved and ready to answer."""
+"""Loading: from a published version to a servable that has proved itself."""
 
-import math
-import threading
 from collections.abc import Callable
 from functools import partial
 
 from convd.artifact.bundle import Artifact
-from convd.artifact.manifest import Manifest
 from convd.artifact.repository import ModelRepository
 from convd.artifact.signature import read_public_key
-from convd.runtime.choice import ProvenSession, prove_session
+from convd.runtime.choice import prove_session
 from convd.runtime.cores import CoreBudget
 from convd.runtime.providers import ExecutionProvider
 from convd.runtime.session import Session
 from convd.service.batching.batcher import Batcher
-from convd.service.instances import Instances, faster_instances
 from convd.service.lifecycle.configuration import ModelConfiguration
-from convd.service.metrics import Metrics, VersionMetrics
+from convd.service.metrics import Metrics
 from convd.service.servables.caching_batcher import CachingBatcher
+from convd.service.servables.instances import faster_instances
 from convd.service.servables.response_cache import ResponseCache
+from convd.service.servables.servable import Servable
+from convd.service.servables.warmup import engine_of, warm_up
 from convd.service.settings import ServerSettings
-from convd.service.warmup import BatchCost, engine_of, warm_up
-
-
-class Servable:
-    """One model version in memory.
-
-    Args:
-        name: The model.
-        version: Its version.
-        manifest: The artifact's manifest.
-        proven: The loaded network, with its proof.
-        costs: What a batch of each size costs here.
-        instances: What runs batches on a core each while requests are many; None where they run as
-            they do while requests are few.
-        batcher: Runs rows of many requests together.
-        metrics: Where it counts what it does.
-        settings: The server's settings, with the model's own in place of them.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        version: int,
-        manifest: Manifest,
-        proven: ProvenSession,
-        costs: tuple[BatchCost, ...],
-        instances: Instances | None,
-        batcher: Batcher,
-        metrics: VersionMetrics,
-        settings: ServerSettings,
-    ) -> None:
-        self.name = name
-        self.version = version
-        self.manifest = manifest
-        # Every request asks for these.
-        self.version_text = str(version)
-        self.image_shape = manifest.preprocessing.output_shape
-        self.image_bytes = math.prod(self.image_shape)
-        self.session = proven.session
-        self.golden_difference = proven.golden_difference
-        self.refusals = proven.refusals
-        self.costs = costs
-        self.instances = instances
-        self.batcher = batcher
-        self.metrics = metrics
-        self.settings = settings
-        self._holders = 0
-        # Every request takes it, and to take it through the condition costs twice as much.
-        self._lock = threading.Lock()
-        self._released = threading.Condition(self._lock)
-
-    def retain(self) -> None:
-        """Count one more holder; the servable is not unloaded before it is released."""
-        with self._lock:
-            self._holders += 1
-
-    def release(self) -> None:
-        """Count one holder less."""
-        with self._lock:
-            self._holders -= 1
-            if self._holders == 0:
-                self._released.notify_all()
-
-    def drain(self, timeout_seconds: float) -> bool:
-        """Wait until nobody holds the servable; False if that takes too long."""
-        with self._released:
-            return self._released.wait_for(lambda: self._holders == 0, timeout_seconds)
-
-    def close(self) -> None:
-        """Answer nobody any more: whoever still waits is refused."""
-        self.batcher.close()
-        self.metrics.close()
-
-    def describe(self) -> str:
-        """For people: what it is, where it runs and why there, and how fast it is."""
-        accuracy = self.manifest.accuracy
-        proof = f"golden difference {self.golden_difference:.1e}"
-        quality = f", accuracy {accuracy.top1:.2%}" if accuracy else ""
-        count = self.session.threads
-        threads = f", {count} thread{'s' if count > 1 else ''}" if count else ""
-        lines = [
-            f"{self.name} version {self.version} on {self.session.provider}{threads} "
-            f"({len(self.manifest.labels)} classes, {proof}{quality})"
-        ]
-        lines += [f"  not on {refusal}" for refusal in self.refusals]
-        lines.append(f"  images per second by batch size: {_rates(self.costs)}")
-        if self.instances is not None:
-            executions = self.instances.session.max_concurrent_executions
-            lines.append(
-                f"  under load {executions} batches at a time, a core each: "
-                f"{_rates(self.instances.costs)}"
-            )
-        return "\n".join(lines)
 
 
 class ServableLoader:
@@ -208,7 +114,3 @@ class ServableLoader:
             gpu_memory_limit_bytes=settings.gpu_memory_limit_bytes,
             cores=self._cores,
         )
-
-
-def _rates(costs: tuple[BatchCost, ...]) -> str:
-    return ", ".join(f"{cost.rows}: {cost.images_per_second:.0f}" for cost in costs)

@@ -8,8 +8,8 @@ from convd.runtime.providers import CPU_NAME
 from convd.runtime.selftest import run_self_test
 from convd.runtime.session import Session
 from convd.service.batching.engine import Engine
+from convd.service.servables.warmup import BatchCost, engine_of, relative_rate, warm_up
 from convd.service.settings import ServerSettings
-from convd.service.warmup import BatchCost, engine_of, relative_rate, warm_up
 
 logger = logging.getLogger(__name__)
 

@@ -17,12 +17,13 @@ from convd.runtime.cores import CoreBudget
 from convd.runtime.lanes import Outputs
 from convd.runtime.providers import CPU
 from convd.runtime.session import Session
-from convd.service.instances import Instances, faster_instances
 from convd.service.lifecycle.configuration import ModelConfiguration
+from convd.service.lifecycle.loading import ServableLoader
 from convd.service.metrics import Metrics
-from convd.service.servable import Servable, ServableLoader
+from convd.service.servables.instances import Instances, faster_instances
+from convd.service.servables.servable import Servable
+from convd.service.servables.warmup import BatchCost
 from convd.service.settings import ServerSettings, load_settings
-from convd.service.warmup import BatchCost
 from tests.service.test_integrity import lie_about_the_golden_answers
 
 CORES = 2
@@ -32,7 +33,7 @@ CORES = 2
 def instances_whatever_their_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     """LeNet would have one thread, and a busy machine its own opinion of the rates."""
     monkeypatch.setattr("convd.runtime.session.SMALL_INFERENCE_SECONDS", 0.0)
-    monkeypatch.setattr("convd.service.instances.LEAST_RATE", 0.0)
+    monkeypatch.setattr("convd.service.servables.instances.LEAST_RATE", 0.0)
 
 
 def settings_of(repository: Path, **settings: object) -> ServerSettings:
@@ -73,7 +74,7 @@ def test_instances_that_are_slower_are_not_kept(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Nothing is a thousand times as fast on as many cores.
-    monkeypatch.setattr("convd.service.instances.LEAST_RATE", 1000.0)
+    monkeypatch.setattr("convd.service.servables.instances.LEAST_RATE", 1000.0)
     assert instances_of(repository) is None
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Protocol
 
-from convd.service.call import Call, set_current_call
+from convd.service.calls.call import Call, set_current_call
 from convd.service.metrics import Metrics
 
 TRACEPARENT_KEY = "traceparent"

@@ -2,8 +2,8 @@
 
 from contextlib import AbstractContextManager
 
-from convd.service.call import Call
-from convd.service.servable import Servable
+from convd.service.calls.call import Call
+from convd.service.servables.servable import Servable
 from convd.service.statistics import NANOSECONDS, RequestTimes
 
 

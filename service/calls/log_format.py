@@ -4,7 +4,7 @@ import json
 import logging
 from datetime import UTC, datetime
 
-from convd.service.call import call_in_progress
+from convd.service.calls.call import call_in_progress
 from convd.service.settings import LogFormat
 
 # What every record has; anything else was given as `extra` and goes into the JSON.

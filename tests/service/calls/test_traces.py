@@ -21,10 +21,10 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from convd.export.source import TrainedNetwork
 from convd.protos.convd.v1 import classification_pb2 as pb
-from convd.service.call import Call
+from convd.service.calls.call import Call
+from convd.service.calls.spans import SpanTracer
+from convd.service.calls.tracing import open_tracer
 from convd.service.settings import SettingsError, load_settings
-from convd.service.spans import SpanTracer
-from convd.service.tracing import open_tracer
 from tests.support import http_request, png, running_server
 
 STAGES = ["decode", "preprocess", "queue", "inference", "postprocess"]
@@ -316,7 +316,7 @@ def test_nobody_is_traced_who_did_not_ask_for_it(
 def test_without_opentelemetry_the_error_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(sys.modules, "convd.service.spans", None)
+    monkeypatch.setitem(sys.modules, "convd.service.calls.spans", None)
     with pytest.raises(SettingsError, match=r"'\.\[traces\]'"):
         open_tracer("http://127.0.0.1:4317")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317")

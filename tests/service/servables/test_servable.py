@@ -11,8 +11,8 @@ from convd.artifact.repository import ModelRepository
 from convd.runtime.cores import CoreBudget
 from convd.service.errors import DeadlineExceededError
 from convd.service.lifecycle.configuration import ModelConfiguration
+from convd.service.lifecycle.loading import ServableLoader
 from convd.service.metrics import Metrics
-from convd.service.servable import ServableLoader
 from convd.service.servables.response_cache import ResponseCache
 from convd.service.settings import load_settings
 from tests.support import wait_until

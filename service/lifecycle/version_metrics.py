@@ -3,19 +3,15 @@
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from convd.service.lifecycle.catalog import VersionStatus
 from convd.service.lifecycle.policy import State
 from convd.service.metrics.predictions import MOST_CLASS_SERIES
-
-if TYPE_CHECKING:
-    # The catalog holds servables, and those count here.
-    from convd.service.lifecycle.catalog import VersionStatus
-    from convd.service.servable import Servable
+from convd.service.servables.servable import Servable
 
 _VERSION = ["model", "version"]
 
@@ -36,7 +32,7 @@ class VersionCollector(Collector):
     def __init__(
         self,
         registry: CollectorRegistry,
-        statuses: "Callable[[], Sequence[VersionStatus]]",
+        statuses: Callable[[], Sequence[VersionStatus]],
         forget: Callable[[str, str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -123,7 +119,7 @@ class _Families:
     def all(self) -> list[GaugeMetricFamily]:
         return list(vars(self).values())
 
-    def add_servable(self, version: tuple[str, str], servable: "Servable") -> None:
+    def add_servable(self, version: tuple[str, str], servable: Servable) -> None:
         manifest = servable.manifest
         provider = servable.session.provider
         precision = provider.computes_in(manifest.precision)

@@ -13,11 +13,11 @@ from convd.artifact.decoding import decode_image, picture_from_pixels
 from convd.artifact.errors import InvalidImageError
 from convd.artifact.preprocessing import ImageArray, prepare_image
 from convd.service.batching.entry import Priority
-from convd.service.call import Call
+from convd.service.calls.call import Call
 from convd.service.errors import InvalidRequestError
 from convd.service.lifecycle.catalog import Catalog
-from convd.service.servable import Servable
-from convd.service.servable_hold import ServableHold
+from convd.service.inference.servable_hold import ServableHold
+from convd.service.servables.servable import Servable
 from convd.service.statistics import NANOSECONDS, RequestTimes
 
 

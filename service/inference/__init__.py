@@ -1,0 +1,1 @@
+"""The use case under every protocol: images in, probabilities out."""

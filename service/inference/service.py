@@ -15,8 +15,8 @@ from convd.artifact.preprocessing import ImageArray, prepare_image
 from convd.service.batching.entry import Priority
 from convd.service.calls.call import Call
 from convd.service.errors import InvalidRequestError
-from convd.service.lifecycle.catalog import Catalog
 from convd.service.inference.servable_hold import ServableHold
+from convd.service.lifecycle.catalog import Catalog
 from convd.service.servables.servable import Servable
 from convd.service.statistics import NANOSECONDS, RequestTimes
 

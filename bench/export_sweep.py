@@ -129,7 +129,7 @@ def _compare(
 ) -> Row:
     difference, agreed = 0.0, 0
     for batch, answer in zip(batches, expected, strict=True):
-        probabilities, _ = session.run(batch)
+        probabilities = session.run(batch).probabilities
         difference = max(difference, float(np.abs(probabilities - answer).max()))
         agreed += int((probabilities.argmax(axis=1) == answer.argmax(axis=1)).sum())
     return Row(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from convd.artifact.bundle import MODEL_FILE, Artifact
+from convd.artifact.graph_contract import IMAGE
 from convd.artifact.precision import Precision
 from convd.bench.document import table, write_document
 from convd.bench.machine import machine
@@ -116,7 +117,7 @@ def _rates(artifact: Artifact, session: Session, seconds: float) -> list[tuple[o
     for size in session.buckets:
         images = _images(artifact, size)
         calls: list[tuple[Callable[[], object], int]] = [
-            (partial(ordinary.run, None, {"image": images}), 1),
+            (partial(ordinary.run, None, {IMAGE.name: images}), 1),
             (partial(session.run, images), 1),
             (partial(session.run, images), 2),
         ]

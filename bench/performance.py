@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime as ort
 
 from convd.artifact.bundle import MODEL_FILE
+from convd.artifact.graph_contract import IMAGE
 from convd.bench.document import table, write_document
 from convd.bench.h2load import CLASSIFY, check_installed, load, write_request
 from convd.bench.load import random_requests
@@ -161,11 +162,11 @@ def _bare_session(model: bytes, provider: ExecutionProvider) -> ort.InferenceSes
 
 def _rate(session: ort.InferenceSession, images: np.ndarray, seconds: float) -> float:
     """Images per second of a session that does nothing else."""
-    session.run(None, {"image": images})
+    session.run(None, {IMAGE.name: images})
     began = time.perf_counter()
     runs = 0
     while (elapsed := time.perf_counter() - began) < seconds:
-        session.run(None, {"image": images})
+        session.run(None, {IMAGE.name: images})
         runs += 1
     return runs * len(images) / elapsed
 

@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime as ort
 
 from convd.artifact.bundle import MODEL_FILE
+from convd.artifact.graph_contract import IMAGE
 from convd.bench.document import table, write_document
 from convd.bench.machine import machine
 from convd.bench.networks import publish_network
@@ -83,10 +84,10 @@ def _session(
 
 def _measure(session: ort.InferenceSession, images: np.ndarray) -> tuple[float, float]:
     """Images per second, and processor seconds of one image."""
-    session.run(None, {"image": images})
+    session.run(None, {IMAGE.name: images})
     began, cpu_began, count = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - began < _SECONDS:
-        session.run(None, {"image": images})
+        session.run(None, {IMAGE.name: images})
         count += len(images)
     return count / (time.perf_counter() - began), (time.process_time() - cpu_began) / count
 

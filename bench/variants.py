@@ -11,6 +11,7 @@ from onnx import numpy_helper
 from convd.artifact.bundle import MANIFEST_FILE, MODEL_FILE, Artifact, checksums, write_manifest
 from convd.artifact.decoding import decode_image
 from convd.artifact.golden import GOLDEN_CASES
+from convd.artifact.graph_contract import IMAGE, OUTPUTS
 from convd.artifact.manifest import Manifest
 from convd.artifact.preprocessing import prepare_image
 
@@ -36,7 +37,7 @@ def write_variant(source: Path, target: Path, seed: int) -> None:
         for case in golden.cases
     ]
     session = ort.InferenceSession(staging / MODEL_FILE, providers=["CPUExecutionProvider"])
-    (probabilities,) = session.run(["probabilities"], {"image": np.stack(images)})
+    (probabilities,) = session.run([OUTPUTS.probabilities.name], {IMAGE.name: np.stack(images)})
     cases = tuple(
         case.model_copy(update={"probabilities": tuple(map(float, row))})
         for case, row in zip(golden.cases, probabilities, strict=True)

@@ -10,11 +10,11 @@ import onnx
 import torch
 from torch.export import Dim, ExportedProgram
 
+from convd.artifact.graph_contract import IMAGE, OUTPUTS
 from convd.artifact.preprocessing import Preprocessing
 from convd.export.errors import ConversionError
 from convd.export.frozen_batch import find_freezing_line
 from convd.export.graph import ServingGraph
-from convd.export.serving_model import INPUT, OUTPUTS
 
 OPSET = 18
 
@@ -40,21 +40,20 @@ def convert(graph: ServingGraph, preprocessing: Preprocessing) -> Conversion:
         preprocessing: Gives the shape of its input.
 
     Returns:
-        A graph with input `image`, uint8 `[batch, height, width, channels]`, and outputs
-        `probabilities` and `logits`, float32 `[batch, classes]`.
+        A graph with the inputs and outputs of `convd.artifact.graph_contract`.
 
     Raises:
         ConversionError: The network cannot be converted with a dynamic batch size.
     """
     example = torch.zeros((2, *preprocessing.output_shape), dtype=torch.uint8)
-    dynamic_shapes = {INPUT: {0: Dim("batch", min=1)}}
+    dynamic_shapes = {IMAGE.name: {0: Dim("batch", min=1)}}
     with _quiet():
         program = _trace(graph, example, dynamic_shapes)
         try:
             converted = torch.onnx.export(
                 program,
-                input_names=[INPUT],
-                output_names=list(OUTPUTS),
+                input_names=[IMAGE.name],
+                output_names=[output.name for output in OUTPUTS],
                 opset_version=OPSET,
                 dynamo=True,
                 external_data=False,

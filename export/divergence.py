@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from convd.artifact.graph_contract import IMAGE, OUTPUTS
 from convd.artifact.precision import Precision
 from convd.export.conversion import Conversion
-from convd.export.serving_model import OUTPUTS
 from convd.runtime.errors import SessionError
 from convd.runtime.providers import CPU, ExecutionProvider
 from convd.runtime.session import open_session
@@ -78,7 +78,7 @@ def _traced_values(
     with torch.inference_mode():
         outputs = recorder.run(torch.from_numpy(images))
     named = zip(OUTPUTS, outputs, strict=True)
-    return recorder.values | {name: output.numpy() for name, output in named}
+    return recorder.values | {output.name: value.numpy() for output, value in named}
 
 
 class _Recorder(torch.fx.Interpreter):
@@ -119,7 +119,7 @@ def _values(
         session = open_session(copy.SerializeToString(), provider)
     except SessionError:
         return {}
-    values = session.run(wanted, {model.graph.input[0].name: images})
+    values = session.run(wanted, {IMAGE.name: images})
     return dict(zip(wanted, values, strict=True))
 
 

@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convd.artifact.evidence import Accuracy, Baseline
+from convd.artifact.graph_contract import OutputArrays
 from convd.export.progress import Advance
 from convd.models.data.prepared import Batch
-from convd.runtime.lanes import Outputs
 
 CONFIDENCE_BINS = 20
 RELIABILITY_BINS = 15
 
-Run = Callable[[NDArray[np.uint8]], Outputs]
-"""From uint8 `[batch, height, width, channels]` to probabilities and logits."""
+Run = Callable[[NDArray[np.uint8]], OutputArrays]
+"""From uint8 `[batch, height, width, channels]` to the answers."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ def evaluate(
     probabilities, logits, targets = [], [], []
     for batch in batches:
         answer = run(batch.images.numpy())
-        probabilities.append(answer[0])
-        logits.append(answer[1])
+        probabilities.append(answer.probabilities)
+        logits.append(answer.logits)
         targets.append(batch.targets.numpy())
         advance(len(batch.targets))
     return Evaluation(

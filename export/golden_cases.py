@@ -62,7 +62,7 @@ def write_golden_cases(folder: Path, source: TrainedNetwork, run: Run) -> None:
         (folder / file).write_bytes(data)
         files.append(str(file))
         prepared.append(prepare_image(decode_image(data), source.preprocessing))
-    probabilities, _ = run(np.stack(prepared))
+    probabilities = run(np.stack(prepared)).probabilities
     cases = GoldenCases(
         cases=tuple(
             GoldenCase(image=file, probabilities=tuple(row.tolist()))

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from convd.artifact.graph_contract import Outputs
 from convd.artifact.manifest import Normalization
 from convd.models.normalization import NormalizeImages
 
@@ -33,15 +34,17 @@ class ServingGraph(nn.Module):
         self.network = network
         self.temperature = temperature
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor) -> Outputs[Tensor]:
         """Classify pictures.
 
         Args:
             image: uint8 `[batch, height, width, channels]`.
 
         Returns:
-            Probabilities and logits, both float32 `[batch, classes]`. The logits are the network's
-            own, before temperature.
+            Float32 `[batch, classes]` each.
         """
         logits = self.network(self.normalize(image)).float()
-        return (logits / self.temperature).softmax(dim=1), logits
+        return Outputs(
+            probabilities=(logits / self.temperature).softmax(dim=1),
+            logits=logits,
+        )

@@ -4,8 +4,8 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
 
+from convd.artifact.graph_contract import IMAGE, OUTPUTS
 from convd.export.errors import ConversionError
-from convd.export.serving_model import INPUT, OUTPUTS
 
 _NORMALIZING = {"Cast", "Div", "Identity", "Mul", "Sub", "Transpose"}
 _HALF = "/float16"
@@ -27,18 +27,20 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     copy.CopyFrom(model)
     graph = copy.graph
     normalizing, start = _normalization(graph)
-    network = _network_nodes(graph, normalizing)
-    logits = OUTPUTS[1]
-    names = {start: start + _HALF, logits: logits + _HALF}
+    given = [value.name for value in graph.output if value.name != OUTPUTS.probabilities.name]
+    network = _network_nodes(graph, normalizing, given)
+    names = {name: name + _HALF for name in (start, *given)}
     _convert_constants(graph, network, names)
     for node in network:
         _convert_node(node, names)
     into = helper.make_node("Cast", [start], [names[start]], to=TensorProto.FLOAT16)
-    out_of = helper.make_node("Cast", [names[logits]], [logits], to=TensorProto.FLOAT)
+    out_of = [
+        helper.make_node("Cast", [names[name]], [name], to=TensorProto.FLOAT) for name in given
+    ]
     inside = {id(node) for node in network}
     others = [node for node in graph.node if id(node) not in inside]
     after = [node for node in others if id(node) not in {id(one) for one in normalizing}]
-    ordered = [*normalizing, into, *network, out_of, *after]
+    ordered = [*normalizing, into, *network, *out_of, *after]
     nodes = [NodeProto.FromString(node.SerializeToString()) for node in ordered]
     del graph.node[:], graph.value_info[:]
     graph.node.extend(nodes)
@@ -47,7 +49,7 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _normalization(graph: onnx.GraphProto) -> tuple[list[NodeProto], str]:
     """The nodes between the picture and the first layer, and the name of what they give."""
-    value = INPUT
+    value = IMAGE.name
     nodes: list[NodeProto] = []
     while True:
         readers = [node for node in graph.node if value in node.input]
@@ -57,9 +59,11 @@ def _normalization(graph: onnx.GraphProto) -> tuple[list[NodeProto], str]:
         value = readers[0].output[0]
 
 
-def _network_nodes(graph: onnx.GraphProto, normalizing: list[NodeProto]) -> list[NodeProto]:
-    """The nodes from there to the logits, in order."""
-    needed = {OUTPUTS[1]}
+def _network_nodes(
+    graph: onnx.GraphProto, normalizing: list[NodeProto], given: list[str]
+) -> list[NodeProto]:
+    """The nodes from there to what the network gives, in order."""
+    needed = set(given)
     found = []
     for node in reversed(graph.node):
         if needed.isdisjoint(node.output) or node in normalizing:

@@ -84,7 +84,7 @@ def _answer(graph: ServingGraph, images: Tensor) -> Tensor:
 def _answer_of_another_size(graph: ServingGraph, images: Tensor, classes: int) -> Tensor:
     """Answer a batch of another size than the one that has just succeeded."""
     try:
-        _, logits = graph(images)
+        logits = graph(images).logits
         _check_rows(logits, len(images), classes)
     # The network is the user's code: it may raise anything.
     except Exception as error:

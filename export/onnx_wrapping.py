@@ -5,10 +5,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, compose, helper, numpy_helper
 
+from convd.artifact.graph_contract import IMAGE, OUTPUTS
 from convd.artifact.preprocessing import Preprocessing
 from convd.export.errors import ConversionError
 from convd.export.graph import ServingGraph
-from convd.export.serving_model import INPUT, OUTPUTS
 from convd.export.sources.onnx_file import OnnxNetwork
 from convd.models.normalization import NormalizeImages
 
@@ -30,8 +30,8 @@ def wrap_onnx(graph: ServingGraph, preprocessing: Preprocessing, classes: int) -
         classes: Number of labels.
 
     Returns:
-        A graph with input `image` and outputs `probabilities` and `logits`; the foreign graph is in
-        it unchanged, without its softmax.
+        A graph with the inputs and outputs of `convd.artifact.graph_contract`; the foreign graph is
+        in it unchanged, without its softmax.
 
     Raises:
         ConversionError: The pictures do not fit the foreign graph, or its operator set is too old.
@@ -58,12 +58,12 @@ def wrap_onnx(graph: ServingGraph, preprocessing: Preprocessing, classes: int) -
     )
     body.input.append(
         helper.make_tensor_value_info(
-            INPUT, TensorProto.UINT8, ["batch", *preprocessing.output_shape]
+            IMAGE.name, TensorProto.UINT8, ["batch", *preprocessing.output_shape]
         )
     )
     body.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", classes])
-        for name in OUTPUTS
+        helper.make_tensor_value_info(output.name, TensorProto.FLOAT, ["batch", classes])
+        for output in OUTPUTS
     )
     _drop_unused(body)
     model.ir_version = max(model.ir_version, _MIN_IR_VERSION)
@@ -88,10 +88,10 @@ def _before(
     """From the picture to what the foreign graph takes."""
     target = _PREFIX + network.input.name
     nodes = []
-    value = INPUT
+    value = IMAGE.name
     if not network.input.channels_last:
         value = "channels_first"
-        nodes.append(helper.make_node("Transpose", [INPUT], [value], perm=[0, 3, 1, 2]))
+        nodes.append(helper.make_node("Transpose", [IMAGE.name], [value], perm=[0, 3, 1, 2]))
     if isinstance(graph.normalize, NormalizeImages):
         shape = (1, 1, 1, -1) if network.input.channels_last else (1, -1, 1, 1)
         constants["scale"] = np.array(255, np.float32)
@@ -122,7 +122,7 @@ def _after(
         ]
         value = "log_probabilities"
     constants["temperature"] = np.array(graph.temperature, np.float32)
-    probabilities, logits = OUTPUTS
+    probabilities, logits = OUTPUTS.probabilities.name, OUTPUTS.logits.name
     return [
         *nodes,
         helper.make_node("Flatten", [value], [logits], axis=1),

@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 from convd.artifact.evidence import ParityReport
+from convd.artifact.graph_contract import OutputArrays, Outputs
 from convd.artifact.precision import Precision
 from convd.artifact.preprocessing import ImageArray
 from convd.export.graph import ServingGraph
 from convd.export.progress import Advance
 from convd.export.sources.onnx_file import OnnxNetwork
-from convd.runtime.lanes import Outputs
 from convd.runtime.providers import CPU_NAME, ExecutionProvider
 from convd.runtime.session import Session
 
@@ -52,20 +52,18 @@ class ReferenceBatch(NamedTuple):
 
     Attributes:
         images: uint8 `[batch, height, width, channels]`.
-        probabilities: float32 `[batch, classes]`.
-        logits: float32 `[batch, classes]`.
+        answers: What the source network returns for them.
     """
 
     images: NDArray[np.uint8]
-    probabilities: NDArray[np.float32]
-    logits: NDArray[np.float32]
+    answers: OutputArrays
 
 
-def run_reference(graph: ServingGraph, images: NDArray[np.uint8]) -> Outputs:
-    """Probabilities and logits of the source network, float32 `[batch, classes]`."""
+def run_reference(graph: ServingGraph, images: NDArray[np.uint8]) -> OutputArrays:
+    """What the source network returns for uint8 `[batch, height, width, channels]`."""
     with torch.inference_mode():
-        probabilities, logits = graph(torch.from_numpy(images))
-    return probabilities.numpy(), logits.numpy()
+        outputs = graph(torch.from_numpy(images))
+    return Outputs(*(output.numpy() for output in outputs))
 
 
 def reference_batches(
@@ -80,7 +78,7 @@ def reference_batches(
     """
     batches = []
     for images in _batches(pictures):
-        batches.append(ReferenceBatch(images, *run_reference(graph, images)))
+        batches.append(ReferenceBatch(images, run_reference(graph, images)))
         advance(1)
     return batches
 
@@ -109,17 +107,15 @@ def measure_parity(
         reference_name: What the source network is, in words.
         advance: Told of each batch.
     """
-    logit_difference = probability_difference = 0.0
+    differences = []
     agreed = 0
     for batch in reference:
-        probabilities, logits = session.run(batch.images)
-        logit_difference = max(logit_difference, _difference(logits, batch.logits))
-        probability_difference = max(
-            probability_difference, _difference(probabilities, batch.probabilities)
-        )
-        same = probabilities.argmax(axis=1) == batch.probabilities.argmax(axis=1)
+        found, expected = session.run(batch.images), batch.answers
+        differences.append(Outputs(*map(_difference, found, expected)))
+        same = found.probabilities.argmax(axis=1) == expected.probabilities.argmax(axis=1)
         agreed += int(same.sum())
         advance(1)
+    largest = Outputs(*map(max, zip(*differences, strict=True)))
     precision = session.provider.computes_in(network_precision)
     images = sum(len(batch.images) for batch in reference)
     return ParityReport(
@@ -128,8 +124,8 @@ def measure_parity(
         precision=precision,
         batch_sizes=BATCH_SIZES,
         images=images,
-        max_logit_difference=logit_difference,
-        max_probability_difference=probability_difference,
+        max_logit_difference=largest.logits,
+        max_probability_difference=largest.probabilities,
         probability_limit=probability_limit(session.provider, precision),
         top1_agreement=agreed / images,
     )

@@ -18,9 +18,9 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from convd.artifact.graph_contract import IMAGE
 from convd.export.errors import ConversionError
 from convd.export.progress import Advance
-from convd.export.serving_model import INPUT
 
 MAX_EXAMPLES = 256
 """More pictures do not move the ranges of the activations any further."""
@@ -102,7 +102,7 @@ class _Pictures(CalibrationDataReader):  # type: ignore[misc]
         if batch is None:
             return None
         self._advance(len(batch))
-        return {INPUT: batch}
+        return {IMAGE.name: batch}
 
 
 def _last_weighted_node(model: onnx.ModelProto) -> list[str]:

@@ -1,13 +1,12 @@
 """What every served ONNX graph keeps to, so that ONNX Runtime runs it anywhere, and Triton too."""
 
+import numpy as np
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
+from convd.artifact.graph_contract import IMAGE, OUTPUTS, Axis, GraphTensor
 from convd.artifact.preprocessing import Preprocessing
 from convd.export.errors import ConversionError
-
-INPUT = "image"
-OUTPUTS = ("probabilities", "logits")
 
 _STANDARD_DOMAINS = {"", "ai.onnx"}
 
@@ -38,19 +37,24 @@ def check_serving_model(model: onnx.ModelProto, preprocessing: Preprocessing, cl
             f"the graph is not valid ONNX: {str(error).splitlines()[0]}"
         ) from error
     height, width, channels = preprocessing.output_shape
-    expected = {
-        INPUT: (TensorProto.UINT8, [height, width, channels]),
-        **dict.fromkeys(OUTPUTS, (TensorProto.FLOAT, [classes])),
+    sizes: dict[Axis, int] = {
+        "height": height,
+        "width": width,
+        "channels": channels,
+        "classes": classes,
     }
+    expected = [IMAGE, *OUTPUTS]
     values = [*model.graph.input, *model.graph.output]
-    if [value.name for value in values] != list(expected):
+    if [value.name for value in values] != [tensor.name for tensor in expected]:
         names = ", ".join(value.name for value in values)
-        raise ConversionError(f"the graph's inputs and outputs are {names}, not {list(expected)}")
-    for value in values:
-        _check_value(value, *expected[value.name])
+        wanted = ", ".join(tensor.name for tensor in expected)
+        raise ConversionError(f"the graph's inputs and outputs are {names}, not {wanted}")
+    for value, tensor in zip(values, expected, strict=True):
+        _check_value(value, tensor, sizes)
 
 
-def _check_value(value: onnx.ValueInfoProto, element_type: int, row: list[int]) -> None:
+def _check_value(value: onnx.ValueInfoProto, expected: GraphTensor, sizes: dict[Axis, int]) -> None:
+    element_type = helper.np_dtype_to_tensor_dtype(np.dtype(expected.dtype))
     tensor = value.type.tensor_type
     dimensions = tensor.shape.dim
     if tensor.elem_type != element_type:
@@ -64,8 +68,11 @@ def _check_value(value: onnx.ValueInfoProto, element_type: int, row: list[int]) 
             "number; write x.flatten(1) instead of x.view(2, -1)"
         )
     found = [dimension.dim_value for dimension in dimensions[1:]]
-    if found != row:
-        raise ConversionError(f"{value.name!r} has rows of {found}, not {row}")
+    # The network alone decides the sizes that neither pictures nor labels give.
+    row = [sizes.get(axis, size) for axis, size in zip(expected.axes, found, strict=False)]
+    if len(found) != len(expected.axes) or found != row or not all(found):
+        shape = ", ".join(str(sizes.get(axis, axis)) for axis in expected.axes)
+        raise ConversionError(f"{value.name!r} has rows of {found}, not [{shape}]")
 
 
 def _all_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:

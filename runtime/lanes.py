@@ -8,25 +8,23 @@ two lanes the copies of one batch overlap the computation of the other.
 import ctypes
 import math
 import queue
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import DTypeLike, NDArray
 
+from convd.artifact.graph_contract import IMAGE, GraphTensor, OutputArrays, Outputs, RowShape
 from convd.runtime.buckets import batch_buckets, bucket_of
-
-Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]
-
-_OUTPUT_NAMES = ("probabilities", "logits")
 
 
 class Lanes:
     """Runs batches padded to buckets, as many at the same time as there are lanes.
 
     Args:
-        session: Takes `image`, uint8 `[batch, height, width, channels]`; gives `probabilities` and
-            `logits`, float32 `[batch, classes]`.
+        session: A session of a served graph.
+        outputs: Its outputs, with the shape of one row of each.
         max_batch_size: The largest bucket.
         lanes: Batches that may run at the same time.
         host_memory: ONNX Runtime's page-locked memory of the device; None for ordinary memory.
@@ -35,6 +33,7 @@ class Lanes:
     def __init__(
         self,
         session: ort.InferenceSession,
+        outputs: Mapping[GraphTensor, RowShape],
         *,
         max_batch_size: int,
         lanes: int,
@@ -43,22 +42,21 @@ class Lanes:
         self.buckets = batch_buckets(max_batch_size)
         self._free: queue.SimpleQueue[dict[int, _BoundBatch]] = queue.SimpleQueue()
         image_shape = tuple(session.get_inputs()[0].shape[1:])
-        classes = int(session.get_outputs()[0].shape[1])
         for _ in range(lanes):
             lane = {
-                rows: _BoundBatch(session, rows, image_shape, classes, host_memory)
+                rows: _BoundBatch(session, rows, image_shape, outputs, host_memory)
                 for rows in self.buckets
             }
             self._free.put(lane)
 
-    def run(self, images: NDArray[np.uint8]) -> Outputs:
+    def run(self, images: NDArray[np.uint8]) -> OutputArrays:
         """Run a batch; one that is over the largest bucket goes in several.
 
         Args:
             images: uint8 `[batch, height, width, channels]`.
 
         Returns:
-            Probabilities and logits, both float32 `[batch, classes]`, the caller's own.
+            Float32 `[batch, ...]` each, in memory that belongs to the caller.
         """
         largest = self.buckets[-1]
         lane = self._free.get()
@@ -73,8 +71,7 @@ class Lanes:
             self._free.put(lane)
         if len(parts) == 1:
             return parts[0]
-        probabilities, logits = zip(*parts, strict=True)
-        return np.concatenate(probabilities), np.concatenate(logits)
+        return Outputs(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 class _BoundBatch:
@@ -85,7 +82,7 @@ class _BoundBatch:
         session: ort.InferenceSession,
         rows: int,
         image_shape: tuple[int, ...],
-        classes: int,
+        outputs: Mapping[GraphTensor, RowShape],
         host_memory: Any,  # noqa: ANN401
     ) -> None:
         self._session = session
@@ -94,22 +91,21 @@ class _BoundBatch:
         # The arrays are views: the values own the memory.
         self._values = []
         self._outputs: list[NDArray[Any]] = []
-        for name in _OUTPUT_NAMES:
-            value, array = _buffer((rows, classes), np.float32, host_memory)
-            self._binding.bind_ortvalue_output(name, value)
+        for output, row_shape in outputs.items():
+            value, array = _buffer((rows, *row_shape), output.dtype, host_memory)
+            self._binding.bind_ortvalue_output(output.name, value)
             self._values.append(value)
             self._outputs.append(array)
 
-    def run(self, images: NDArray[np.uint8]) -> Outputs:
+    def run(self, images: NDArray[np.uint8]) -> OutputArrays:
         rows = len(images)
         self._images[:rows] = images
         # A real row keeps a padded batch in the range of values that the network knows.
         self._images[rows:] = images[-1]
         # Binding is what copies to the device.
-        self._binding.bind_ortvalue_input("image", self._input)
+        self._binding.bind_ortvalue_input(IMAGE.name, self._input)
         self._session.run_with_iobinding(self._binding)
-        probabilities, logits = self._outputs
-        return probabilities[:rows].copy(), logits[:rows].copy()
+        return Outputs(*(output[:rows].copy() for output in self._outputs))
 
 
 def _buffer(

@@ -35,7 +35,7 @@ def run_self_test(artifact: Artifact, session: Session) -> float:
     files = [artifact.read(PurePosixPath(case.image)) for case in golden.cases]
     images = np.stack([prepare_image(decode_image(file), recipe) for file in files])
     with session.turn():
-        probabilities, _ = session.run(images)
+        probabilities = session.run(images).probabilities
     expected_shape = (len(files), len(artifact.manifest.labels))
     if probabilities.shape != expected_shape:
         raise SelfTestError(

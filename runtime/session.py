@@ -8,11 +8,19 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from convd.artifact.graph_contract import (
+    IMAGE,
+    GraphTensor,
+    OutputArrays,
+    Outputs,
+    RowShape,
+    outputs_of,
+)
 from convd.runtime import cuda, openvino
 from convd.runtime.buckets import batch_buckets
 from convd.runtime.cores import CoreBudget, CoreShare, available_cores
 from convd.runtime.errors import SessionError
-from convd.runtime.lanes import Lanes, Outputs
+from convd.runtime.lanes import Lanes
 from convd.runtime.providers import CUDA_NAME, OPENVINO_NAME, ExecutionProvider, why_missing
 from convd.runtime.threads import thread_name
 
@@ -45,6 +53,7 @@ class Session:
             none.
         max_concurrent_executions: Batches that may run at the same time.
         buckets: The batch sizes to warm up.
+        outputs: The outputs of the network, with the shape of one row of each.
 
     Raises:
         SessionError: The provider is not here, or cannot run this network.
@@ -74,8 +83,10 @@ class Session:
                 intra_op_threads=1,
                 gpu_memory_limit_bytes=gpu_memory_limit_bytes,
             )
+            self.outputs = _outputs(self._session)
             self._lanes = Lanes(
                 self._session,
+                self.outputs,
                 max_batch_size=max_batch_size,
                 lanes=self.max_concurrent_executions,
                 host_memory=cuda.host_memory(),
@@ -86,24 +97,25 @@ class Session:
         self.threads = intra_op_threads or max(1, all_cores // self.max_concurrent_executions)
         self._session = open_session(model, provider, intra_op_threads=self.threads)
         self.cores = CoreShare(cores, self.threads) if cores else None
+        self.outputs = _outputs(self._session)
+        self._output_names = [output.name for output in self.outputs]
         if not intra_op_threads and self.threads > 1 and self._is_small():
             self.threads = 1
             self._session = open_session(model, provider, intra_op_threads=1)
             self.cores = CoreShare(cores, 1) if cores else None
 
-    def run(self, images: NDArray[np.uint8]) -> Outputs:
+    def run(self, images: NDArray[np.uint8]) -> OutputArrays:
         """Run the network; who shares the cores has them already, or is in `turn`.
 
         Args:
             images: uint8 `[batch, height, width, channels]`.
 
         Returns:
-            Probabilities and logits, both float32 `[batch, classes]`.
+            Float32 `[batch, ...]` each.
         """
         if self._lanes is not None:
             return self._lanes.run(images)
-        probabilities, logits = self._session.run(["probabilities", "logits"], {"image": images})
-        return probabilities, logits
+        return Outputs(*self._session.run(self._output_names, {IMAGE.name: images}))
 
     def turn(self, executions: int = 1) -> AbstractContextManager[None]:
         """Wait for the cores of one inference or of several, and keep them while in the context."""
@@ -171,6 +183,14 @@ def open_session(
             f"{session.get_providers()[0]}: its device or driver is missing"
         )
     return session
+
+
+def _outputs(session: ort.InferenceSession) -> dict[GraphTensor, RowShape]:
+    shapes = {value.name: tuple(value.shape[1:]) for value in session.get_outputs()}
+    try:
+        return outputs_of(shapes)
+    except ValueError as error:
+        raise SessionError(str(error)) from error
 
 
 def _select(

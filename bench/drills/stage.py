@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from convd.artifact.bundle import MODEL_FILE, Artifact
 from convd.artifact.decoding import decode_image
+from convd.artifact.graph_contract import IMAGE, OUTPUTS
 from convd.artifact.manifest import Normalization
 from convd.artifact.preprocessing import prepare_image
 from convd.artifact.repository import ModelRepository
@@ -56,7 +57,9 @@ class Stage:
         artifact = Artifact.open(path)
         prepared = prepare_image(decode_image(self.image), artifact.manifest.preprocessing)
         session = ort.InferenceSession(path / MODEL_FILE, providers=["CPUExecutionProvider"])
-        (probabilities,) = session.run(["probabilities"], {"image": prepared[np.newaxis]})
+        (probabilities,) = session.run(
+            [OUTPUTS.probabilities.name], {IMAGE.name: prepared[np.newaxis]}
+        )
         for other, answer in self.expected.items():
             if np.abs(answer - probabilities[0]).max() < 0.01:
                 raise SystemExit(f"versions {other} and {version} answer alike: nothing is proved")

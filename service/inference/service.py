@@ -11,6 +11,7 @@ from PIL import Image
 
 from convd.artifact.decoding import decode_image, picture_from_pixels
 from convd.artifact.errors import InvalidImageError
+from convd.artifact.graph_contract import OutputArrays, Outputs
 from convd.artifact.preprocessing import ImageArray, prepare_image
 from convd.service.batching.entry import Priority
 from convd.service.calls.call import Call
@@ -52,13 +53,11 @@ class Answer(NamedTuple):
     """What the network says to the rows of one request, in their order.
 
     Attributes:
-        probabilities: float32 `[rows, classes]`.
-        logits: float32 `[rows, classes]`.
+        outputs: float32 `[rows, ...]` each.
         batch_sizes: Rows of each batch that the rows ran in.
     """
 
-    probabilities: NDArray[np.float32]
-    logits: NDArray[np.float32]
+    outputs: OutputArrays
     batch_sizes: tuple[int, ...]
 
 
@@ -193,12 +192,13 @@ class InferenceService:
         finally:
             if call.trace is not None:
                 call.trace.submitted(times.submitted_at, time.perf_counter_ns())
-        (probabilities, logits), queue_seconds, inference_seconds, batch_sizes = result
+        arrays, queue_seconds, inference_seconds, batch_sizes = result
+        outputs = Outputs(*arrays)
         times.answered(len(rows), queue_seconds, inference_seconds, batch_sizes)
         servable.metrics.queue_seconds.observe(queue_seconds)
         servable.metrics.inference_seconds.observe(inference_seconds)
-        servable.metrics.classified(probabilities)
-        return Answer(probabilities, logits, batch_sizes)
+        servable.metrics.classified(outputs.probabilities)
+        return Answer(outputs, batch_sizes)
 
     def _prepare_one(self, servable: Servable, source: ImageSource, call: Call) -> ImageArray:
         recipe = servable.manifest.preprocessing

@@ -111,7 +111,7 @@ class ClassificationServicer(pb_grpc.ClassificationServiceServicer):
             if not images:
                 raise InvalidRequestError(_no_image_is_usable(outcomes))
             rows = images[0][np.newaxis] if len(images) == 1 else np.stack(images)
-            probabilities = iter(self._inference.infer(servable, rows, call).probabilities)
+            probabilities = iter(self._inference.infer(servable, rows, call).outputs.probabilities)
             response = pb.ClassifyResponse(model_name=servable.name, model_version=servable.version)
             for outcome in outcomes:
                 result = response.results.add()

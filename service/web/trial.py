@@ -80,7 +80,7 @@ class Trial:
                 "seconds": time.monotonic() - call.started_at,
                 "classes": [
                     {"index": index, "label": labels[index], "probability": probability}
-                    for index, probability in top_classes(answer.probabilities[0], 0)
+                    for index, probability in top_classes(answer.outputs.probabilities[0], 0)
                 ],
                 "input_shape": outcome.shape,
                 "input_png": base64.b64encode(_png(outcome, order)).decode(),

@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from convd.artifact.bundle import Artifact
 from convd.artifact.errors import ArtifactError
+from convd.artifact.graph_contract import OutputArrays
 from convd.artifact.precision import Precision
 from convd.runtime.choice import PrecisionPolicy, ProviderChoice, candidates, prove_session
 from convd.runtime.errors import SessionError
-from convd.runtime.lanes import Outputs
 from convd.runtime.providers import (
     CPU,
     CUDA,
@@ -74,10 +74,10 @@ def test_wrong_answers_are_refused_and_the_next_provider_is_taken(
     class Certain(Session):
         """Computes the network, and then gives the first class to every picture."""
 
-        def run(self, images: NDArray[np.uint8]) -> Outputs:
-            probabilities, logits = super().run(images)
-            probabilities[:] = np.eye(1, probabilities.shape[1])
-            return probabilities, logits
+        def run(self, images: NDArray[np.uint8]) -> OutputArrays:
+            outputs = super().run(images)
+            outputs.probabilities[:] = np.eye(1, outputs.probabilities.shape[1])
+            return outputs
 
     def load(model: bytes, provider: ExecutionProvider) -> Session:
         if provider == CPU:
@@ -96,7 +96,7 @@ def test_wrong_answers_are_refused_and_the_next_provider_is_taken(
 
 def test_a_provider_whose_runs_fail_is_refused(published: Path) -> None:
     class Failing(Session):
-        def run(self, images: NDArray[np.uint8]) -> Outputs:  # noqa: ARG002
+        def run(self, images: NDArray[np.uint8]) -> OutputArrays:  # noqa: ARG002
             raise RuntimeError("out of memory")
 
     def load(model: bytes, provider: ExecutionProvider) -> Session:

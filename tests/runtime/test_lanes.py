@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from convd.artifact.graph_contract import OUTPUTS
 from convd.runtime.buckets import batch_buckets, bucket_of
 from convd.runtime.lanes import Lanes
 from convd.runtime.providers import CPU
@@ -27,15 +28,16 @@ def test_the_bucket_is_the_smallest_that_holds_the_rows(largest: int, rows: int)
 @pytest.fixture(scope="module")
 def lanes() -> Lanes:
     session = open_session(tiny_model(), CPU, intra_op_threads=1)
-    return Lanes(session, max_batch_size=6, lanes=2)
+    outputs = dict.fromkeys(OUTPUTS, (3,))
+    return Lanes(session, outputs, max_batch_size=6, lanes=2)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 6, 7, 12, 13])
 def test_padded_batches_answer_the_rows_alone(lanes: Lanes, rows: int) -> None:
     images = np.random.default_rng(rows).integers(0, 4, (rows, 2, 2, 3), dtype=np.uint8)
-    probabilities, logits = lanes.run(images)
-    assert probabilities.shape == logits.shape == (rows, 3)
-    assert np.allclose(logits, images.mean(axis=(1, 2)), atol=1e-5)
+    outputs = lanes.run(images)
+    assert outputs.probabilities.shape == outputs.logits.shape == (rows, 3)
+    assert np.allclose(outputs.logits, images.mean(axis=(1, 2)), atol=1e-5)
 
 
 def test_batches_at_the_same_time_do_not_mix(lanes: Lanes) -> None:
@@ -46,5 +48,5 @@ def test_batches_at_the_same_time_do_not_mix(lanes: Lanes) -> None:
     with ThreadPoolExecutor(6) as threads:
         answers = list(threads.map(lanes.run, batches))
     # Compared after all have run: an answer has to be the caller's own, not a view of a buffer.
-    for batch, (_, logits) in zip(batches, answers, strict=True):
-        assert np.allclose(logits, batch.mean(axis=(1, 2)), atol=1e-5)
+    for batch, answer in zip(batches, answers, strict=True):
+        assert np.allclose(answer.logits, batch.mean(axis=(1, 2)), atol=1e-5)

@@ -3,6 +3,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from convd.artifact.graph_contract import OUTPUTS
 from convd.runtime.cores import CoreBudget, CoreShare
 from convd.runtime.errors import SessionError
 from convd.runtime.providers import (
@@ -17,7 +18,9 @@ from convd.runtime.providers import (
 from convd.runtime.session import Session
 
 
-def tiny_model(ir_version: int = 10) -> bytes:
+def tiny_model(
+    ir_version: int = 10, outputs: tuple[str, ...] = ("probabilities", "logits")
+) -> bytes:
     """An ONNX file that takes the mean of each channel as its logit."""
     nodes = [
         helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
@@ -29,8 +32,8 @@ def tiny_model(ir_version: int = 10) -> bytes:
         "tiny",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", 2, 2, 3])],
         [
-            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 3]),
-            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3]),
+            helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", 3])
+            for output in outputs
         ],
         [helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2])],
     )
@@ -44,10 +47,10 @@ def tiny_model(ir_version: int = 10) -> bytes:
 def test_every_installed_provider_runs_a_network(provider: ExecutionProvider) -> None:
     session = Session(tiny_model(), provider, intra_op_threads=1)
     images = np.random.default_rng(0).integers(0, 4, (5, 2, 2, 3), dtype=np.uint8)
-    probabilities, logits = session.run(images)
+    outputs = session.run(images)
     tolerance = 1e-5 if provider.precision == "float32" else 0.05
-    assert np.allclose(logits, images.mean(axis=(1, 2)), atol=tolerance)
-    assert np.allclose(probabilities.sum(axis=1), 1, atol=tolerance)
+    assert np.allclose(outputs.logits, images.mean(axis=(1, 2)), atol=tolerance)
+    assert np.allclose(outputs.probabilities.sum(axis=1), 1, atol=tolerance)
 
 
 def test_the_cpu_is_always_there_and_comes_last() -> None:
@@ -62,6 +65,19 @@ def test_a_missing_provider_is_refused_with_what_would_help() -> None:
         with pytest.raises(SessionError, match="cannot be used") as caught:
             Session(tiny_model(), provider)
         assert reason in str(caught.value)
+
+
+def test_outputs_are_taken_by_name_and_not_by_their_place() -> None:
+    session = Session(tiny_model(outputs=("logits", "probabilities")), CPU, intra_op_threads=1)
+    assert session.outputs == {OUTPUTS.probabilities: (3,), OUTPUTS.logits: (3,)}
+    outputs = session.run(np.full((2, 2, 2, 3), 2, np.uint8))
+    assert np.allclose(outputs.logits, 2)
+    assert np.allclose(outputs.probabilities, 1 / 3)
+
+
+def test_a_network_without_an_output_of_the_contract_is_refused() -> None:
+    with pytest.raises(SessionError, match="returns probabilities and lacks logits"):
+        Session(tiny_model(outputs=("probabilities",)), CPU)
 
 
 def test_what_is_no_network_is_refused() -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from convd.artifact.graph_contract import OutputArrays
 from convd.protos.convd.v1 import classification_pb2 as pb
-from convd.runtime.lanes import Outputs
 from convd.runtime.session import Session
 from tests.support import running_server
 
@@ -30,7 +30,7 @@ class SlowEngine:
         self.started_at: dict[int, float] = {}
         run = Session.run
 
-        def run_slowly(session: Session, images: NDArray[np.uint8]) -> Outputs:
+        def run_slowly(session: Session, images: NDArray[np.uint8]) -> OutputArrays:
             if self.slow:
                 now = time.monotonic()
                 self.started_at.update((int(image.flat[0]), now) for image in images)

@@ -2,18 +2,19 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convd.artifact.graph_contract import GraphTensor
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.service.errors import InvalidRequestError
 from convd.service.quoting import quote
 from convd.service.rpc.open_inference import parameters
-from convd.service.rpc.open_inference.signature import ENCODED_IMAGE, IMAGE, OUTPUTS
+from convd.service.rpc.open_inference.signature import ENCODED_IMAGE, IMAGE
 from convd.service.rpc.open_inference.tensors import InputTensor, bytes_elements, uint8_elements
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}")
@@ -68,6 +69,7 @@ def read_version(text: str) -> VersionChoice:
 def read_request(
     request: pb.ModelInferRequest,
     image_shape: tuple[int, int, int],
+    outputs: Collection[GraphTensor],
     check_row_count: Callable[[int], None],
 ) -> InferRequest:
     """Check a request and take it apart.
@@ -75,6 +77,7 @@ def read_request(
     Args:
         request: The request.
         image_shape: Height, width and channels of the network's input.
+        outputs: What the network returns, in its order.
         check_row_count: Raises where a request has too many rows.
 
     Raises:
@@ -86,7 +89,7 @@ def read_request(
     has_both = len(request.inputs) == 2
     return InferRequest(
         images=images,
-        outputs=_read_outputs(request),
+        outputs=_read_outputs(request, outputs),
         priority=parameters.priority(request.parameters),
         timeout_seconds=parameters.timeout_seconds(request.parameters),
         ignored_input=ENCODED_IMAGE if has_both else "",
@@ -205,19 +208,27 @@ def _checked_rows(tensor: InputTensor) -> int:
     return rows
 
 
-def _read_outputs(request: pb.ModelInferRequest) -> dict[str, int | None]:
+def _read_outputs(
+    request: pb.ModelInferRequest, outputs: Collection[GraphTensor]
+) -> dict[str, int | None]:
+    names = [output.name for output in outputs]
     if not request.outputs:
-        return dict.fromkeys(OUTPUTS)
+        return dict.fromkeys(names)
     wanted: dict[str, int | None] = {}
     for output in request.outputs:
-        if output.name not in OUTPUTS:
+        tensor = next((each for each in outputs if each.name == output.name), None)
+        if tensor is None:
             raise InvalidRequestError(
-                f"there is no output '{quote(output.name)}'; the outputs are: {', '.join(OUTPUTS)}"
+                f"there is no output '{quote(output.name)}'; the outputs are: {', '.join(names)}"
             )
         parameters.refuse_shared_memory(output.parameters)
         classes = parameters.classification(output.name, output.parameters)
+        if classes is not None and not tensor.has_classes:
+            raise InvalidRequestError(
+                f"output '{output.name}' has no classes: leave its 'classification' out"
+            )
         if wanted.setdefault(output.name, classes) != classes:
             raise InvalidRequestError(
                 f"output '{output.name}' is asked for twice with different 'classification'"
             )
-    return {name: wanted[name] for name in OUTPUTS if name in wanted}
+    return {name: wanted[name] for name in names if name in wanted}

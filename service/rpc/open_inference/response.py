@@ -1,10 +1,11 @@
-"""From probabilities and logits to a ModelInferResponse."""
+"""From the outputs of a batch to a ModelInferResponse."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convd.artifact.graph_contract import OutputArrays
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.service.inference.ranking import top_classes
 from convd.service.rpc.open_inference.tensors import raw_bytes_tensor
@@ -12,7 +13,7 @@ from convd.service.rpc.open_inference.tensors import raw_bytes_tensor
 
 def write_outputs(
     response: pb.ModelInferResponse,
-    tensors: Mapping[str, NDArray[np.float32]],
+    outputs: OutputArrays,
     wanted: Mapping[str, int | None],
     labels: Sequence[str],
 ) -> None:
@@ -20,13 +21,13 @@ def write_outputs(
 
     Args:
         response: The response.
-        tensors: Every output, float32 `[rows, classes]`.
+        outputs: Every output, float32 `[rows, ...]`.
         wanted: The wanted ones in the model's order, each with the number of classes that are
             wanted in place of the tensor, or None for the tensor.
         labels: Class names in index order.
     """
     for name, classes in wanted.items():
-        tensor = tensors[name]
+        tensor: NDArray[np.float32] = getattr(outputs, name)
         if classes is None:
             response.outputs.add(name=name, datatype="FP32", shape=tensor.shape)
             response.raw_output_contents.append(tensor.astype("<f4", copy=False).tobytes())

@@ -22,8 +22,6 @@ from convd.service.rpc.open_inference.request import InferRequest, read_request,
 from convd.service.rpc.open_inference.response import write_outputs, write_parameters
 from convd.service.rpc.open_inference.signature import (
     ENCODED_IMAGE,
-    LOGITS,
-    PROBABILITIES,
     model_config,
     model_metadata,
 )
@@ -205,6 +203,7 @@ class OpenInferenceServicer(AdministrationServicer):
             wanted = read_request(
                 request,
                 servable.manifest.preprocessing.output_shape,
+                servable.session.outputs,
                 self._inference.check_image_count,
             )
             priority = Priority.HIGH if wanted.priority == Priority.HIGH else Priority.NORMAL
@@ -251,6 +250,5 @@ def _response(
     if wanted.ignored_input:
         facts["ignored_input"] = wanted.ignored_input
     write_parameters(response, facts)
-    tensors = {PROBABILITIES: answer.probabilities, LOGITS: answer.logits}
-    write_outputs(response, tensors, wanted.outputs, servable.manifest.labels)
+    write_outputs(response, answer.outputs, wanted.outputs, servable.manifest.labels)
     return response

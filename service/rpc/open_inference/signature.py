@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from convd.artifact.bundle import MODEL_FILE
+from convd.artifact.graph_contract import IMAGE as IMAGE_TENSOR
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.protos.inference import model_config_pb2 as pb_config
 from convd.service.batching.entry import Priority
@@ -10,16 +11,11 @@ from convd.service.lifecycle.policy import LatestVersions, SpecificVersions, Ver
 from convd.service.rpc.open_inference.parameters import MICROSECONDS
 from convd.service.servables.servable import Servable
 
-IMAGE = "image"
+IMAGE = IMAGE_TENSOR.name
 """The network's input itself: UINT8 `[rows, height, width, channels]`."""
 
 ENCODED_IMAGE = "encoded_image"
 """Image files, which the server decodes and preprocesses: BYTES `[rows, 1]`."""
-
-PROBABILITIES = "probabilities"
-LOGITS = "logits"
-OUTPUTS = (PROBABILITIES, LOGITS)
-"""What can be asked for, in the model's order: FP32 `[rows, classes]`."""
 
 PLATFORM = "onnxruntime_onnx"
 
@@ -32,7 +28,6 @@ def model_metadata(servable: Servable, versions: Sequence[int]) -> pb.ModelMetad
         versions: All versions of the model that answer requests.
     """
     tensor = pb.ModelMetadataResponse.TensorMetadata
-    classes = len(servable.manifest.labels)
     image_shape = servable.manifest.preprocessing.output_shape
     return pb.ModelMetadataResponse(
         name=servable.name,
@@ -42,7 +37,10 @@ def model_metadata(servable: Servable, versions: Sequence[int]) -> pb.ModelMetad
             tensor(name=IMAGE, datatype="UINT8", shape=[-1, *image_shape]),
             tensor(name=ENCODED_IMAGE, datatype="BYTES", shape=[-1, 1]),
         ],
-        outputs=[tensor(name=output, datatype="FP32", shape=[-1, classes]) for output in OUTPUTS],
+        outputs=[
+            tensor(name=output.name, datatype="FP32", shape=[-1, *row_shape])
+            for output, row_shape in servable.session.outputs.items()
+        ],
     )
 
 
@@ -54,7 +52,6 @@ def model_config(servable: Servable, policy: VersionPolicy | None) -> pb_config.
         policy: Which versions of the model should be available; None if that is not known.
     """
     settings = servable.settings
-    classes = len(servable.manifest.labels)
     on_gpu = servable.session.provider.name.startswith("CUDA")
     group = pb_config.ModelInstanceGroup
     return pb_config.ModelConfig(
@@ -76,8 +73,8 @@ def model_config(servable: Servable, policy: VersionPolicy | None) -> pb_config.
             ),
         ],
         output=[
-            pb_config.ModelOutput(name=output, data_type=pb_config.TYPE_FP32, dims=[classes])
-            for output in OUTPUTS
+            pb_config.ModelOutput(name=output.name, data_type=pb_config.TYPE_FP32, dims=row_shape)
+            for output, row_shape in servable.session.outputs.items()
         ],
         instance_group=[
             group(

@@ -123,7 +123,7 @@ def test_a_request_in_flight_keeps_its_version_while_others_are_loaded(pets: Lif
         assert pets.states("other") == {1: "available"}, "draining held up the others"
         rows = np.zeros((1, HEIGHT, WIDTH, 3), np.uint8)
         inference = InferenceService(pets.catalog, max_image_pixels=9999, max_images_per_request=9)
-        assert inference.infer(held, rows, Call()).probabilities.shape == (1, 3)
+        assert inference.infer(held, rows, Call()).outputs.probabilities.shape == (1, 3)
     wait_until(lambda: pets.states() == {1: "unloaded", 2: "available"})
 
 
@@ -134,7 +134,7 @@ def test_an_unloaded_version_leaves_the_memory(pets: Lifecycle) -> None:
     with pets.catalog.acquire("pets") as held:
         answer = inference.infer(held, np.zeros((1, HEIGHT, WIDTH, 3), np.uint8), Call())
         # It is a part of the session's memory.
-        probabilities = weakref.ref(answer.probabilities)
+        probabilities = weakref.ref(answer.outputs.probabilities)
         del answer, held
     publish_tiny(pets.root, seed=2)
     pets.look()

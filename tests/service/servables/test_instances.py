@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from convd.artifact.bundle import Artifact
+from convd.artifact.graph_contract import OutputArrays
 from convd.artifact.repository import ModelRepository
 from convd.runtime.cores import CoreBudget
-from convd.runtime.lanes import Outputs
 from convd.runtime.providers import CPU
 from convd.runtime.session import Session
 from convd.service.lifecycle.configuration import ModelConfiguration
@@ -124,7 +124,7 @@ def test_many_callers_get_the_answers_of_one(
     runs: Counter[int] = Counter()
     run = Session.run
 
-    def counted(session: Session, rows: NDArray[np.uint8]) -> Outputs:
+    def counted(session: Session, rows: NDArray[np.uint8]) -> OutputArrays:
         runs[session.threads] += 1
         return run(session, rows)
 

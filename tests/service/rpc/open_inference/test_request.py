@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from convd.artifact.graph_contract import OUTPUTS, GraphTensor
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.service.errors import InvalidRequestError, ServiceError, UnsupportedError
 from convd.service.rpc.open_inference.request import InferRequest, read_request, read_version
@@ -37,7 +38,7 @@ def check_row_count(rows: int) -> None:
 
 
 def read(request: pb.ModelInferRequest) -> InferRequest:
-    return read_request(request, IMAGE_SHAPE, check_row_count)
+    return read_request(request, IMAGE_SHAPE, OUTPUTS, check_row_count)
 
 
 @pytest.mark.parametrize("make", [raw_image_request, typed_image_request])
@@ -158,6 +159,20 @@ def test_the_same_output_with_different_classifications_is_refused() -> None:
     request.outputs.add(name="logits")
     with pytest.raises(InvalidRequestError, match="asked for twice"):
         read(request)
+
+
+def test_what_a_model_returns_besides_its_classes_has_no_classification() -> None:
+    outputs = (*OUTPUTS, GraphTensor("map", np.float32, ("height", "width")))
+
+    def read_outputs(request: pb.ModelInferRequest) -> object:
+        return read_request(request, IMAGE_SHAPE, outputs, check_row_count).outputs
+
+    assert read_outputs(wanted()) == {"probabilities": None, "logits": None, "map": None}
+    assert read_outputs(wanted("map", "logits", logits=2)) == {"logits": 2, "map": None}
+    with pytest.raises(InvalidRequestError, match="output 'map' has no classes"):
+        read_outputs(wanted("map", map=2))
+    with pytest.raises(InvalidRequestError, match="no output 'map'; the outputs are: prob"):
+        read(wanted("map"))
 
 
 @pytest.mark.parametrize("place", ["input", "output"])

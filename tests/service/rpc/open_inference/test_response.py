@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
+from convd.artifact.graph_contract import Outputs
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.service.rpc.open_inference.response import best_classes, write_outputs, write_parameters
 from convd.service.rpc.open_inference.tensors import InputTensor, bytes_elements
@@ -14,12 +15,12 @@ from tests.service.rpc.open_inference.requests import LABELS
 
 PROBABILITIES = np.array([[0.25, 0.25, 0.5], [0.125, 0.75, 0.125]], np.float32)
 LOGITS = np.log(PROBABILITIES) + 3
-TENSORS = {"probabilities": PROBABILITIES, "logits": LOGITS}
+OUTPUTS = Outputs(probabilities=PROBABILITIES, logits=LOGITS)
 
 
 def write(**wanted: int | None) -> pb.ModelInferResponse:
     response = pb.ModelInferResponse()
-    write_outputs(response, TENSORS, wanted, LABELS)
+    write_outputs(response, OUTPUTS, wanted, LABELS)
     return response
 
 
@@ -36,13 +37,15 @@ def test_tensors_are_raw_little_endian_and_in_the_given_order() -> None:
     for output, raw in zip(response.outputs, response.raw_output_contents, strict=True):
         assert (output.datatype, list(output.shape)) == ("FP32", [2, 3])
         assert not output.HasField("contents")
-        np.testing.assert_array_equal(np.frombuffer(raw, "<f4").reshape(2, 3), TENSORS[output.name])
+        np.testing.assert_array_equal(
+            np.frombuffer(raw, "<f4").reshape(2, 3), getattr(OUTPUTS, output.name)
+        )
 
 
 def test_a_view_into_a_larger_batch_is_written_alone() -> None:
     batch = np.arange(24, dtype=np.float32).reshape(8, 3)
     response = pb.ModelInferResponse()
-    write_outputs(response, {"logits": batch[2:4]}, {"logits": None}, LABELS)
+    write_outputs(response, Outputs(batch, batch[2:4]), {"logits": None}, LABELS)
     assert response.raw_output_contents[0] == batch[2:4].tobytes()
 
 

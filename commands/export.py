@@ -20,6 +20,25 @@ from convd.export.sources.loading import SourceRequest, load_source
 from convd.models.errors import ModelsError
 
 
+class PrecisionName(click.Choice[str]):
+    """A precision; `fp16` is understood as float16."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the name."""
+        return super().convert("float16" if value == "fp16" else value, param, ctx)
+
+
+def _renamed(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    """Refuse the old spelling of a flag, which another flag sounds like."""
+    if value is not None:
+        raise click.BadParameter(
+            "write --quantization-data SPEC for what int8 sees, or --calibrate SPEC for the "
+            "temperature",
+            ctx,
+            param,
+        )
+
+
 @click.command()
 @click.argument("source", required=False)
 @click.option("--name", required=True, help="Name under which the model is served.")
@@ -50,19 +69,20 @@ from convd.models.errors import ModelsError
 @click.option("--std", type=Numbers(), help="Per channel, of pixels scaled to 0..1.")
 @click.option(
     "--precision",
-    type=click.Choice(["float32", "fp16", "int8"]),
+    type=PrecisionName(["float32", "float16", "int8"]),
     default="float32",
     show_default=True,
-    help="fp16 is for GPUs, int8 for CPUs.",
+    help="float16 is for GPUs, int8 for CPUs.",
 )
-@click.option("--calibration-data", metavar="SPEC", help="What int8 sees to choose its scales.")
+@click.option("--quantization-data", metavar="SPEC", help="What int8 sees to choose its scales.")
+@click.option("--calibration-data", expose_value=False, hidden=True, callback=_renamed)
 @click.option(
     "--max-accuracy-drop",
     type=click.FloatRange(0, 100),
     default=1.0,
     show_default=True,
     metavar="POINTS",
-    help="Largest drop of accuracy that fp16 or int8 may cost, in percentage points.",
+    help="Largest drop of accuracy that float16 or int8 may cost, in percentage points.",
 )
 @click.option("--calibrate", metavar="SPEC", help="Fit a temperature on these held-out data.")
 @click.option(
@@ -79,8 +99,8 @@ def command(
     arch: str | None,
     weights: Path | None,
     data: str | None,
-    precision: str,
-    calibration_data: str | None,
+    precision: ExportPrecision,
+    quantization_data: str | None,
     max_accuracy_drop: float,
     calibrate: str | None,
     sign: Path | None,
@@ -111,9 +131,9 @@ def command(
             with progress.stage("reading the network"):
                 trained = load_source(request)
                 options = ExportOptions(
-                    precision=_precision(precision),
-                    quantization_data=load_training_part(calibration_data)
-                    if calibration_data
+                    precision=precision,
+                    quantization_data=load_training_part(quantization_data)
+                    if quantization_data
                     else None,
                     max_accuracy_drop=max_accuracy_drop / 100,
                     calibration_data=load_held_out(calibrate, trained.labels)
@@ -139,12 +159,6 @@ def _given(**description: object) -> GivenDescription:
     """What is said of the network; click has checked each value by its option's type."""
     resize, crop = description.pop("resize"), description.pop("crop")
     return GivenDescription(resize=resize_of(resize), crop=crop_of(crop), **description)  # type: ignore[arg-type]
-
-
-def _precision(name: str) -> ExportPrecision:
-    if name == "fp16":
-        return "float16"
-    return "int8" if name == "int8" else "float32"
 
 
 def _show_plan(console: Console, rows: dict[str, str]) -> None:

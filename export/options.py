@@ -39,11 +39,11 @@ class ExportOptions:
         """
         if self.precision == "int8" and self.quantization_data is None:
             raise SourceError(
-                "--precision int8 has to see pictures: give --calibration-data SPEC, such as what "
+                "--precision int8 has to see pictures: give --quantization-data SPEC, such as what "
                 "the network was trained on"
             )
         if self.precision != "int8" and self.quantization_data is not None:
-            raise SourceError("--calibration-data is for --precision int8: leave it out")
+            raise SourceError("--quantization-data is for --precision int8: leave it out")
         if self.precision != "float32" and isinstance(source.examples, SamplePictures):
             raise SourceError(
                 f"--precision {self.precision} costs accuracy, which has to be measured: give "

@@ -61,7 +61,7 @@ def check_accuracy_drop(
         raise AccuracyDropError(
             f"{options.precision} costs {drop:.2%} of accuracy ({top1_before:.2%} before, "
             f"{top1_after:.2%} after, on {before.data}), more than --max-accuracy-drop allows "
-            f"({options.max_accuracy_drop:.2%}); give more --calibration-data, or publish float32"
+            f"({options.max_accuracy_drop:.2%}); give more --quantization-data, or publish float32"
         )
     data = options.quantization_data
     return QuantizationReport(

@@ -96,7 +96,7 @@ def test_what_was_allowed_is_published(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("precision", "with_data", "message"),
     [
-        ("int8", False, "give --calibration-data"),
+        ("int8", False, "give --quantization-data"),
         ("float32", True, "leave it out"),
         ("float16", False, "give --data"),
     ],

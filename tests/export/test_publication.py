@@ -181,7 +181,8 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
         (["--labels", "missing.txt"], "a file with one name a line"),
         (["--sign", "missing.pem"], "the key missing.pem cannot be read"),
         (["--calibrate", "nonsense"], "no data set is specified by 'nonsense'"),
-        (["--precision", "int8"], "give --calibration-data"),
+        (["--precision", "int8"], "give --quantization-data"),
+        (["--calibration-data", "digits"], "write --quantization-data SPEC for what int8 sees"),
     ],
 )
 def test_a_wrong_option_is_refused_before_anything_is_done(

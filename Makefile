@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONVD := $(BIN)/convd
 REPOSITORY ?= runs/demo/repository
+# What runs where no training framework is installed.
+QUICK := tests/artifact tests/protos tests/runtime tests/service tests/deploy tests/test_serving_without_training.py
 
 .PHONY: $(shell grep -oE '^[a-z-]+:' $(firstword $(MAKEFILE_LIST)) | tr -d :)
 
@@ -55,8 +57,14 @@ gpu-check: setup  ## verify and measure on a machine with an NVIDIA GPU; writes 
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cuda]'
 	$(BIN)/python -m convd.bench.gpu_check
 
+quick: setup  ## test what serves, without torch (about a minute)
+	$(BIN)/python -m pytest -p tests.without_training $(QUICK)
+
 test: setup  ## run the tests
 	$(BIN)/python -m pytest
+
+search: setup  ## look for an interleaving of requests that breaks batching: new ones in every run
+	$(BIN)/python -m pytest --hypothesis-profile=search --timeout=0 tests/service/batching
 
 test-console: setup  ## the console in headless Chromium (apt install chromium); renews docs/screenshots
 	$(BIN)/python -m pytest tests/browser/check_console.py

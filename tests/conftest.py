@@ -1,58 +1,46 @@
+"""What the tests of every room share; none of it needs a training framework."""
+
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-from convd.artifact.manifest import Normalization
-from convd.artifact.repository import ModelRepository
-from convd.export.publication import publish
-from convd.export.source import TrainedNetwork
-from convd.export.sources.checkpoint import network_from_checkpoint
-from convd.models import create_model
-from convd.models.checkpoint import CheckpointDescription, save_checkpoint
-from convd.models.data import load_dataset
+from tests.digits import Digits, publish_digits
 from tests.support import Client, running_server
 
-# OpenMP threads spin while they wait: on a busy machine small networks are slower with two.
-torch.set_num_threads(1)
+# OpenMP's threads spin while they wait for each other. On a busy machine that takes the cores from
+# other tests, and a test with two threads takes ten times as long. Torch reads this when imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# How long an example takes says more about the machine's other work than about the code.
-settings.register_profile("any_machine", deadline=None)
-settings.load_profile("any_machine")
-
-
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A LeNet-5 for digits with seeded random weights: nothing here depends on how good it is."""
-    splits = load_dataset("digits")
-    description = CheckpointDescription(
-        architecture="lenet5",
-        num_classes=10,
-        in_channels=1,
-        labels=splits.labels,
-        preprocessing=splits.preprocessing(32),
-        normalization=Normalization(mean=(0.3,), std=(0.35,)),
-        data="digits",
-    )
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("checkpoint")
-    save_checkpoint(path, create_model("lenet5", num_classes=10, in_channels=1), description)
-    return path
+# How long an example takes says more about the machine's other work than about the code, so no
+# profile has a deadline. The gate derives its examples from the test: same code, same answer.
+settings.register_profile("gate", deadline=None, derandomize=True)
+# `make search` tries new examples in every run. Tests that want more or fewer examples than others
+# scale `settings.default.max_examples`, so that they follow the profile.
+settings.register_profile(
+    "search",
+    deadline=None,
+    max_examples=6_000,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
+settings.load_profile("gate")
 
 
 @pytest.fixture(scope="session")
-def trained(checkpoint: Path) -> TrainedNetwork:
-    return network_from_checkpoint(checkpoint)
+def digits() -> Digits:
+    """Pictures for the model `digits`."""
+    return Digits()
 
 
 @pytest.fixture(scope="session")
-def published(trained: TrainedNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One verified artifact; copy it, never change it."""
-    repository = ModelRepository(tmp_path_factory.mktemp("published"))
-    return publish(trained, repository, "digits").path
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One artifact, made without a training framework; copy it, never change it."""
+    return publish_digits(tmp_path_factory.mktemp("published"))
 
 
 @pytest.fixture

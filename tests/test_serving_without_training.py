@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from convd.export.source import TrainedNetwork
+from tests.digits import Digits
 from tests.support import ROOT, environment, server_process
 
 BLOCKED = ("torch", "onnx", "onnxscript", "sklearn", "scipy", "safetensors", "matplotlib")
@@ -26,12 +26,12 @@ def blocking_environment(tmp_path: Path) -> dict[str, str]:
 
 def test_a_server_and_its_clients_need_no_training_framework(
     repository: Path,
-    trained: TrainedNetwork,
+    digits: Digits,
     tmp_path: Path,
     blocking_environment: dict[str, str],
 ) -> None:
     picture = tmp_path / "digit.png"
-    trained.examples.picture(0).save(picture)
+    digits.picture(0).save(picture)
     log = tmp_path / "log"
 
     def convd(*arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -5,17 +5,20 @@ rows and classes apart.
 """
 
 import datetime
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from convd.artifact.bundle import MODEL_FILE, checksums, write_manifest
 from convd.artifact.evidence import ParityReport
-from convd.artifact.golden import GOLDEN_CASES, GoldenCase, GoldenCases
+from convd.artifact.golden import GOLDEN_CASES, GOLDEN_DIRECTORY, GoldenCase, GoldenCases
 from convd.artifact.manifest import Manifest, Provenance
 from convd.artifact.preprocessing import Preprocessing, ResizeTo, prepare_image
 from convd.artifact.repository import ModelRepository
@@ -28,21 +31,50 @@ RECIPE = Preprocessing(resize=ResizeTo(height=HEIGHT, width=WIDTH))
 
 def publish_tiny(repository: Path, name: str = "pets", *, seed: int = 0) -> int:
     """Publish the next version of a model; another seed gives another network."""
-    network = _network(np.random.default_rng(seed))
     picture = Image.fromarray(
         np.arange(HEIGHT * WIDTH * 3, dtype=np.uint8).reshape(HEIGHT, WIDTH, 3)
     )
+    network = _network(np.random.default_rng(seed))
     image = prepare_image(picture, RECIPE)[np.newaxis]
     (probabilities,) = ort.InferenceSession(network).run(["probabilities"], {"image": image})
+    golden = [(picture, probabilities[0])]
+    return publish_network(repository, name, network, LABELS, RECIPE, golden)
+
+
+def publish_network(
+    repository: Path,
+    name: str,
+    network: bytes,
+    labels: tuple[str, ...],
+    recipe: Preprocessing,
+    golden: Sequence[tuple[Image.Image, NDArray[np.floating]]],
+    **evidence: Any,
+) -> int:
+    """Publish an ONNX graph as the next version of a model.
+
+    Args:
+        repository: Where.
+        name: The model.
+        network: The graph, with the inputs and outputs that an artifact has.
+        labels: Its classes.
+        recipe: How pictures are prepared for it.
+        golden: Pictures, and the probabilities that they must give.
+        **evidence: Further fields of the manifest.
+
+    Returns:
+        The version.
+    """
+    cases = []
     models = ModelRepository(repository)
     with models.staging(name) as staging:
         (staging / MODEL_FILE).write_bytes(network)
-        golden = staging / "golden" / "0.png"
-        golden.parent.mkdir()
-        picture.save(golden)
-        case = GoldenCase(image="golden/0.png", probabilities=tuple(map(float, probabilities[0])))
-        (staging / GOLDEN_CASES).write_text(GoldenCases(cases=(case,)).model_dump_json())
-        write_manifest(staging, _manifest(staging))
+        (staging / GOLDEN_DIRECTORY).mkdir()
+        for number, (picture, row) in enumerate(golden):
+            image = str(GOLDEN_DIRECTORY / f"{number}.png")
+            picture.save(staging / image)
+            cases.append(GoldenCase(image=image, probabilities=tuple(map(float, row))))
+        (staging / GOLDEN_CASES).write_text(GoldenCases(cases=tuple(cases)).model_dump_json())
+        write_manifest(staging, _manifest(staging, labels, recipe, evidence))
         return models.publish(name, staging)
 
 
@@ -71,11 +103,13 @@ def _network(random: np.random.Generator) -> bytes:
     return onnx.ModelProto(ir_version=9, graph=graph, opset_import=[opset]).SerializeToString()
 
 
-def _manifest(staging: Path) -> Manifest:
+def _manifest(
+    staging: Path, labels: tuple[str, ...], recipe: Preprocessing, evidence: dict[str, Any]
+) -> Manifest:
     return Manifest(
         created_at=datetime.datetime.now(datetime.UTC),
-        labels=LABELS,
-        preprocessing=RECIPE,
+        labels=labels,
+        preprocessing=recipe,
         opset=18,
         provenance=Provenance(source="tests"),
         parity=(
@@ -91,6 +125,6 @@ def _manifest(staging: Path) -> Manifest:
                 top1_agreement=1,
             ),
         ),
-        golden_tolerances={PROVIDER: {"float32": 1e-5}},
         files=checksums(staging),
+        **({"golden_tolerances": {PROVIDER: {"float32": 1e-5}}} | evidence),
     )

@@ -100,7 +100,7 @@ def test_options_have_the_defaults_of_the_settings() -> None:
 
 
 def test_help_needs_no_torch() -> None:
-    code = "import sys; import commands.train; sys.exit('torch' in sys.modules)"
+    code = "import sys; import convd.commands.train; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -10,14 +10,14 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from convd.export.source import TrainedNetwork
 from convd.service.metrics.gpu import GpuCollector
 from deploy.grafana.dashboards import DASHBOARDS, HARDWARE
 from deploy.grafana.generate import FOLDER
 from deploy.grafana.panels import Dashboard, Panel
 from tests.deploy.promql import grouped_labels, selected_labels, series
+from tests.digits import Digits
 from tests.service.test_integrity import lie_about_the_golden_answers
-from tests.support import ROOT, add_version, png, running_server, wait_until
+from tests.support import ROOT, add_version, running_server, wait_until
 
 RULES = ROOT / "deploy" / "prometheus" / "rules"
 PROMTOOL = shutil.which("promtool")
@@ -48,7 +48,7 @@ RECORDED = {rule["record"]: rule["expr"] for rule in rules() if "record" in rule
 
 @pytest.fixture(scope="module")
 def exported(
-    published: Path, trained: TrainedNetwork, tmp_path_factory: pytest.TempPathFactory
+    published: Path, digits: Digits, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, set[str]]:
     """Labels of every series that a server exports, by name."""
     repository = tmp_path_factory.mktemp("repository")
@@ -56,7 +56,7 @@ def exported(
     lie_about_the_golden_answers(add_version(repository, "digits", published))
     with running_server(repository) as client:
         wait_until(lambda: 'cause="golden"' in client.get("/metrics")[1])
-        image = png(trained.examples.picture(0))
+        image = digits.encoded()
         for _ in range(5):
             client.classify(*[image] * 100)
         text = client.get("/metrics")[1]

@@ -4,18 +4,19 @@ from pathlib import Path
 
 import grpc
 import numpy as np
+import onnxruntime as ort
 import pytest
-import torch
 
+from convd.artifact.bundle import MODEL_FILE
 from convd.artifact.preprocessing import prepare_image
-from convd.export.graph import ServingGraph
-from convd.export.source import TrainedNetwork
 from convd.protos.convd.v1 import classification_pb2 as pb
+from convd.runtime.providers import CPU_NAME
+from tests.digits import Digits
 from tests.support import Client, add_version, png, running_server, wait_until
 
 
-def digit(trained: TrainedNetwork, index: int = 0) -> bytes:
-    return png(trained.examples.picture(index))
+def digit(digits: Digits, index: int = 0) -> bytes:
+    return png(digits.picture(index))
 
 
 def probabilities(result: pb.ImageResult) -> np.ndarray:
@@ -30,50 +31,45 @@ def failure(client: Client, request: pb.ClassifyRequest) -> tuple[grpc.StatusCod
     return caught.value.code(), caught.value.details() or ""
 
 
-def test_answers_equal_pytorchs_on_a_hundred_held_out_images(
-    client: Client, trained: TrainedNetwork
+def test_answers_equal_the_graphs_on_a_hundred_held_out_images(
+    client: Client, published: Path, digits: Digits
 ) -> None:
-    graph = ServingGraph(trained.network, trained.normalization).eval()
+    graph = ort.InferenceSession(published / MODEL_FILE, providers=[CPU_NAME])
     for start in range(0, 100, 10):
-        pictures = [trained.examples.picture(index) for index in range(start, start + 10)]
+        pictures = [digits.picture(index) for index in range(start, start + 10)]
         response = client.classify(*map(png, pictures))
-        images = np.stack([prepare_image(one, trained.preprocessing) for one in pictures])
-        with torch.inference_mode():
-            expected, _ = graph(torch.from_numpy(images))
-        for result, row in zip(response.results, expected.numpy(), strict=True):
+        images = np.stack([prepare_image(one, digits.preprocessing) for one in pictures])
+        (expected,) = graph.run(["probabilities"], {"image": images})
+        for result, row in zip(response.results, expected, strict=True):
             found = probabilities(result)
             assert abs(found.sum() - 1) < 1e-5
             assert np.abs(found - row).max() < 1e-5
 
 
-def test_classes_come_best_first_with_their_labels(client: Client, trained: TrainedNetwork) -> None:
-    response = client.classify(digit(trained), top_k=0)
+def test_classes_come_best_first_with_their_labels(client: Client, digits: Digits) -> None:
+    response = client.classify(digit(digits), top_k=0)
     assert (response.model_name, response.model_version) == ("digits", 1)
     classes = response.results[0].classification.classes
     assert len(classes) == 10
-    assert [one.label for one in classes] == [trained.labels[one.index] for one in classes]
+    assert [one.label for one in classes] == [digits.labels[one.index] for one in classes]
     assert [one.probability for one in classes] == sorted(
         (one.probability for one in classes), reverse=True
     )
 
 
 @pytest.mark.parametrize(("top_k", "expected"), [(1, 1), (3, 3), (10, 10), (99, 10), (0, 10)])
-def test_top_k_cuts_the_classes(
-    client: Client, trained: TrainedNetwork, top_k: int, expected: int
-) -> None:
-    everything = client.classify(digit(trained)).results[0].classification.classes
-    cut = client.classify(digit(trained), top_k=top_k).results[0].classification.classes
+def test_top_k_cuts_the_classes(client: Client, digits: Digits, top_k: int, expected: int) -> None:
+    everything = client.classify(digit(digits)).results[0].classification.classes
+    cut = client.classify(digit(digits), top_k=top_k).results[0].classification.classes
     assert list(cut) == list(everything[:expected])
 
 
-def test_the_three_ways_to_give_an_image_give_one_answer(
-    client: Client, trained: TrainedNetwork
-) -> None:
-    picture = trained.examples.picture(3)
+def test_the_three_ways_to_give_an_image_give_one_answer(client: Client, digits: Digits) -> None:
+    picture = digits.picture(3)
     pixels = pb.Pixels(
         height=picture.height, width=picture.width, channels=1, data=picture.tobytes()
     )
-    prepared = prepare_image(picture, trained.preprocessing).tobytes()
+    prepared = prepare_image(picture, digits.preprocessing).tobytes()
     images = [pb.Image(encoded=png(picture)), pb.Image(pixels=pixels), pb.Image(prepared=prepared)]
     request = pb.ClassifyRequest(model=pb.ModelSpec(name="digits"), images=images)
     results = client.stub.Classify(request, timeout=30).results
@@ -81,9 +77,9 @@ def test_the_three_ways_to_give_an_image_give_one_answer(
 
 
 def test_one_bad_image_answers_its_own_error_and_the_others_their_results(
-    client: Client, trained: TrainedNetwork
+    client: Client, digits: Digits
 ) -> None:
-    good = digit(trained)
+    good = digit(digits)
     response = client.classify(good, b"no image", good, b"")
     outcomes = [result.WhichOneof("outcome") for result in response.results]
     assert outcomes == ["classification", "error", "classification", "error"]
@@ -93,10 +89,8 @@ def test_one_bad_image_answers_its_own_error_and_the_others_their_results(
     assert "send a JPEG, PNG, WebP or BMP" in error.message
 
 
-def test_more_images_than_one_batch_are_answered_in_order(
-    client: Client, trained: TrainedNetwork
-) -> None:
-    images = [digit(trained, index) for index in range(50)]
+def test_more_images_than_one_batch_are_answered_in_order(client: Client, digits: Digits) -> None:
+    images = [digit(digits, index) for index in range(50)]
     together = client.classify(*images).results
     alone = [client.classify(image).results[0] for image in images]
     for one, other in zip(together, alone, strict=True):
@@ -174,21 +168,21 @@ def test_more_images_than_one_batch_are_answered_in_order(
 )
 def test_bad_requests_get_a_clear_status_and_the_server_goes_on(
     client: Client,
-    trained: TrainedNetwork,
+    digits: Digits,
     request_message: pb.ClassifyRequest,
     code: grpc.StatusCode,
     text: str,
 ) -> None:
     found_code, found_text = failure(client, request_message)
     assert (found_code, text in found_text) == (code, True), found_text
-    assert len(client.classify(digit(trained)).results) == 1
+    assert len(client.classify(digit(digits)).results) == 1
 
 
 def test_a_stream_answers_in_order_and_goes_on_after_an_error(
-    client: Client, trained: TrainedNetwork
+    client: Client, digits: Digits
 ) -> None:
     def message(number: int) -> pb.ClassifyStreamRequest:
-        image = b"corrupt" if number == 2 else digit(trained, number)
+        image = b"corrupt" if number == 2 else digit(digits, number)
         request = pb.ClassifyRequest(
             model=pb.ModelSpec(name="digits"), images=[pb.Image(encoded=image)]
         )
@@ -203,10 +197,10 @@ def test_a_stream_answers_in_order_and_goes_on_after_an_error(
         "response",
         "response",
     ]
-    assert answers[4].response.results == client.classify(digit(trained, 4)).results
+    assert answers[4].response.results == client.classify(digit(digits, 4)).results
 
 
-def test_models_are_listed_and_described(client: Client, trained: TrainedNetwork) -> None:
+def test_models_are_listed_and_described(client: Client, digits: Digits) -> None:
     (listed,) = client.stub.ListModels(pb.ListModelsRequest(), timeout=10).models
     assert (listed.name, listed.version, listed.classes) == ("digits", 1, 10)
     assert listed.state == pb.ModelVersion.STATE_AVAILABLE
@@ -215,25 +209,23 @@ def test_models_are_listed_and_described(client: Client, trained: TrainedNetwork
     request = pb.GetModelRequest(model=pb.ModelSpec(name="digits"))
     described = client.stub.GetModel(request, timeout=10)
     assert described.model == listed
-    assert tuple(described.labels) == trained.labels
+    assert tuple(described.labels) == digits.labels
     assert list(described.input_shape) == [32, 32, 1]
 
 
-def test_the_request_id_comes_back(client: Client, trained: TrainedNetwork) -> None:
+def test_the_request_id_comes_back(client: Client, digits: Digits) -> None:
     request = pb.ClassifyRequest(
-        model=pb.ModelSpec(name="digits"), images=[pb.Image(encoded=digit(trained))]
+        model=pb.ModelSpec(name="digits"), images=[pb.Image(encoded=digit(digits))]
     )
     metadata = (("x-request-id", "mine"),)
     _, call = client.stub.Classify.with_call(request, timeout=30, metadata=metadata)
     assert ("x-request-id", "mine") in [tuple(one) for one in call.trailing_metadata()]
 
 
-def test_a_label_answers_for_its_version(
-    repository: Path, published: Path, trained: TrainedNetwork
-) -> None:
+def test_a_label_answers_for_its_version(repository: Path, published: Path, digits: Digits) -> None:
     add_version(repository, "digits", published)
     (repository / "digits" / "config.yaml").write_text("labels: {stable: 1, canary: 2}")
-    image = pb.Image(encoded=digit(trained))
+    image = pb.Image(encoded=digit(digits))
     with running_server(repository) as client:
         for label, version in {"stable": 1, "canary": 2}.items():
             spec = pb.ModelSpec(name="digits", version_label=label)
@@ -248,7 +240,7 @@ def test_a_label_answers_for_its_version(
 
 
 def test_a_refused_configuration_is_seen_over_rpc_and_in_the_metrics(
-    repository: Path, trained: TrainedNetwork
+    repository: Path, digits: Digits
 ) -> None:
     with running_server(repository) as client:
         (repository / "digits" / "config.yaml").write_text("max_batchsize: 4")
@@ -258,4 +250,4 @@ def test_a_refused_configuration_is_seen_over_rpc_and_in_the_metrics(
         assert "did you mean max_batch_size?; the last good configuration stays" in listed.reason
         assert listed.state == pb.ModelVersion.STATE_AVAILABLE
         assert client.get("/readyz")[0] == 200
-        assert len(client.classify(digit(trained)).results) == 1
+        assert len(client.classify(digit(digits)).results) == 1

@@ -7,18 +7,18 @@ from pathlib import Path
 import grpc
 import pytest
 
-from convd.export.source import TrainedNetwork
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
+from tests.digits import Digits
 from tests.support import png, server_process, wait_until
 
 CLIENTS = 16
 
 
 def test_accepted_calls_are_answered_new_ones_refused_and_the_exit_code_is_0(
-    repository: Path, trained: TrainedNetwork, tmp_path: Path
+    repository: Path, digits: Digits, tmp_path: Path
 ) -> None:
-    picture = png(trained.examples.picture(0).resize((800, 800)))
+    picture = png(digits.picture(0).resize((800, 800)))
     request = pb.ClassifyRequest(
         model=pb.ModelSpec(name="digits"), images=[pb.Image(encoded=picture)] * 4
     )

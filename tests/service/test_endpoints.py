@@ -13,9 +13,9 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 from prometheus_client.parser import text_string_to_metric_families
 
-from convd.export.source import TrainedNetwork
 from convd.protos.convd.v1 import classification_pb2 as pb
-from tests.support import Client, png, running_server
+from tests.digits import Digits
+from tests.support import Client, running_server
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -31,9 +31,7 @@ def counter(client: Client, name: str, **labels: str) -> float:
     )
 
 
-def test_requests_images_stages_and_batches_are_counted(
-    client: Client, trained: TrainedNetwork
-) -> None:
+def test_requests_images_stages_and_batches_are_counted(client: Client, digits: Digits) -> None:
     method = "/convd.v1.ClassificationService/Classify"
     ok = {"model": "digits", "version": "1", "method": method, "code": "OK"}
     before = {
@@ -45,7 +43,7 @@ def test_requests_images_stages_and_batches_are_counted(
             ("convd_stage_duration_seconds_count", {"stage": "inference"}),
         )
     }
-    good = png(trained.examples.picture(0))
+    good = digits.encoded()
     client.classify(good, good, b"corrupt")
     with pytest.raises(grpc.RpcError):
         client.classify(good, model="unknown")
@@ -104,7 +102,7 @@ def test_reflection_describes_every_service(client: Client) -> None:
 
 
 def test_idle_streams_do_not_starve_unary_calls_and_are_bounded(
-    repository: Path, trained: TrainedNetwork
+    repository: Path, digits: Digits
 ) -> None:
     with running_server(repository, max_streams=2, unary_threads=1) as client:
         done = threading.Event()
@@ -115,7 +113,7 @@ def test_idle_streams_do_not_starve_unary_calls_and_are_bounded(
 
         streams = [client.stub.ClassifyStream(idle(), timeout=30) for _ in range(2)]
         for _ in range(5):
-            assert len(client.classify(png(trained.examples.picture(0))).results) == 1
+            assert len(client.classify(digits.encoded()).results) == 1
         with pytest.raises(grpc.RpcError) as caught:
             list(client.stub.ClassifyStream(idle(), timeout=10))
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -10,9 +10,9 @@ import pytest
 
 from convd.artifact.bundle import checksums
 from convd.artifact.golden import GOLDEN_CASES
-from convd.export.source import TrainedNetwork
 from convd.protos.convd.v1 import classification_pb2 as pb
-from tests.support import add_version, png, rewrite_manifest, running_server, wait_until
+from tests.digits import Digits
+from tests.support import add_version, rewrite_manifest, running_server, wait_until
 
 
 def flip_byte(path: Path, position: int) -> None:
@@ -70,7 +70,7 @@ ALTERATIONS = [
 def test_an_altered_version_is_refused_with_the_reason_and_the_others_serve(
     repository: Path,
     published: Path,
-    trained: TrainedNetwork,
+    digits: Digits,
     alter: Callable[[Path], None],
     reason: str,
 ) -> None:
@@ -79,7 +79,7 @@ def test_an_altered_version_is_refused_with_the_reason_and_the_others_serve(
     shutil.copytree(published, altered)
     alter(altered)
     with running_server(repository) as client:
-        image = png(trained.examples.picture(0))
+        image = digits.encoded()
         assert client.classify(image).model_version == 1
         assert client.classify(image, model="other").model_version == 1
         listed = client.stub.ListModels(pb.ListModelsRequest(), timeout=10).models
@@ -100,13 +100,13 @@ def test_an_altered_version_is_refused_with_the_reason_and_the_others_serve(
 
 
 def test_a_model_without_any_good_version_keeps_the_server_unready(
-    repository: Path, published: Path, trained: TrainedNetwork
+    repository: Path, published: Path, digits: Digits
 ) -> None:
     alter_model(add_version(repository, "broken", published))
     with running_server(repository) as client:
         code, text = client.get("/readyz")
         assert (code, "broken" in text) == (503, True)
-        assert len(client.classify(png(trained.examples.picture(0))).results) == 1
+        assert len(client.classify(digits.encoded()).results) == 1
 
 
 def test_a_refused_version_that_is_repaired_is_tried_again(
@@ -123,9 +123,9 @@ def test_a_refused_version_that_is_repaired_is_tried_again(
 
 
 def test_a_version_that_arrives_while_serving_takes_over(
-    repository: Path, published: Path, trained: TrainedNetwork
+    repository: Path, published: Path, digits: Digits
 ) -> None:
-    image = png(trained.examples.picture(0))
+    image = digits.encoded()
     with running_server(repository) as client:
         assert client.classify(image).model_version == 1
         add_version(repository, "digits", published)

@@ -11,12 +11,12 @@ from typing import Any
 import grpc
 import pytest
 
-from convd.export.source import TrainedNetwork
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 from convd.service.calls.call import Call, set_current_call
 from convd.service.calls.log_format import JsonFormatter, TextFormatter
-from tests.support import png, running_server, server_process
+from tests.digits import Digits
+from tests.support import running_server, server_process
 
 
 class Lines(logging.Handler):
@@ -81,13 +81,13 @@ def test_extra_facts_never_replace_the_standard_ones() -> None:
 
 
 def test_every_record_of_a_call_carries_the_id_that_the_caller_sent(
-    repository: Path, trained: TrainedNetwork, tmp_path: Path
+    repository: Path, digits: Digits, tmp_path: Path
 ) -> None:
     flags = ("--log-format", "json", "--access-log-sample-rate", "1", "--no-console")
     log = tmp_path / "log"
     request = pb.ClassifyRequest(
         model=pb.ModelSpec(name="digits"),
-        images=[pb.Image(encoded=png(trained.examples.picture(0)))],
+        images=[pb.Image(encoded=digits.encoded())],
     )
     with server_process(repository, log, *flags) as server:
         with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
@@ -108,7 +108,7 @@ def test_every_record_of_a_call_carries_the_id_that_the_caller_sent(
 
 @pytest.mark.parametrize(("rate", "fewest", "most"), [(0.0, 0, 0), (0.5, 5, 95), (1.0, 100, 100)])
 def test_the_access_log_is_off_or_a_sample(
-    repository: Path, trained: TrainedNetwork, rate: float, fewest: int, most: int
+    repository: Path, digits: Digits, rate: float, fewest: int, most: int
 ) -> None:
     seen = Lines(JsonFormatter())
     logger = logging.getLogger("convd.access")
@@ -117,7 +117,7 @@ def test_the_access_log_is_off_or_a_sample(
     try:
         with running_server(repository, access_log_sample_rate=rate) as client:
             for _ in range(100):
-                client.classify(png(trained.examples.picture(0)))
+                client.classify(digits.encoded())
     finally:
         logger.removeHandler(seen)
         logger.setLevel(logging.NOTSET)

@@ -19,13 +19,13 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from convd.export.source import TrainedNetwork
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.service.calls.call import Call
 from convd.service.calls.spans import SpanTracer
 from convd.service.calls.tracing import open_tracer
 from convd.service.settings import SettingsError, load_settings
-from tests.support import http_request, png, running_server
+from tests.digits import Digits
+from tests.support import http_request, running_server
 
 STAGES = ["decode", "preprocess", "queue", "inference", "postprocess"]
 METHOD = "convd.v1.ClassificationService/Classify"
@@ -72,7 +72,7 @@ def spans() -> Spans:
 
 
 def test_one_request_through_a_batch_of_eight_shows_all_stages_and_links(
-    repository: Path, trained: TrainedNetwork, spans: Spans
+    repository: Path, digits: Digits, spans: Spans
 ) -> None:
     # A batch is held back until eight rows have come, or for longer than a test may take.
     limits = {"max_batch_size": 8, "max_queue_delay_seconds": 100.0}
@@ -80,7 +80,7 @@ def test_one_request_through_a_batch_of_eight_shows_all_stages_and_links(
         running_server(repository, tracer=spans.tracer, **limits) as client,
         ThreadPoolExecutor(8) as threads,
     ):
-        answers = threads.map(client.classify, [png(trained.examples.picture(0))] * 8)
+        answers = threads.map(client.classify, [digits.encoded()] * 8)
         assert len(list(answers)) == 8
     servers = spans.named(METHOD)
     assert len(servers) == 8
@@ -109,11 +109,11 @@ def test_one_request_through_a_batch_of_eight_shows_all_stages_and_links(
 
 
 def test_a_call_goes_on_with_the_trace_of_its_caller(
-    repository: Path, trained: TrainedNetwork, spans: Spans
+    repository: Path, digits: Digits, spans: Spans
 ) -> None:
     sampled = (("traceparent", f"00-{TRACE_ID}-{PARENT_ID}-01"), ("x-request-id", "mine"))
     unsampled = (("traceparent", f"00-{TRACE_ID}-{PARENT_ID}-00"),)
-    picture = png(trained.examples.picture(0))
+    picture = digits.encoded()
     with running_server(repository, tracer=spans.tracer) as client:
         client.classify(picture, metadata=sampled)
         client.classify(picture, metadata=unsampled)
@@ -171,11 +171,11 @@ def test_an_engine_that_fails_is_seen_in_the_batch_and_in_the_call(spans: Spans)
 
 
 def test_an_image_that_is_tried_in_the_console_is_traced(
-    repository: Path, trained: TrainedNetwork, spans: Spans
+    repository: Path, digits: Digits, spans: Spans
 ) -> None:
     with running_server(repository, tracer=spans.tracer) as client:
         headers = {"Traceparent": f"00-{TRACE_ID}-{PARENT_ID}-01"}
-        path, picture = "/api/classify?model=digits", png(trained.examples.picture(0))
+        path, picture = "/api/classify?model=digits", digits.encoded()
         assert http_request(client.http_port, "POST", path, picture, **headers)[0] == 200
     [server] = spans.named("console/classify")
     assert trace_id(server) == TRACE_ID
@@ -184,9 +184,9 @@ def test_an_image_that_is_tried_in_the_console_is_traced(
 
 
 def test_each_request_of_a_stream_has_its_stages(
-    repository: Path, trained: TrainedNetwork, spans: Spans
+    repository: Path, digits: Digits, spans: Spans
 ) -> None:
-    image = pb.Image(encoded=png(trained.examples.picture(0)))
+    image = pb.Image(encoded=digits.encoded())
     request = pb.ClassifyRequest(model=pb.ModelSpec(name="digits"), images=[image])
     messages = [pb.ClassifyStreamRequest(id=str(turn), request=request) for turn in range(3)]
     with running_server(repository, tracer=spans.tracer) as client:
@@ -259,7 +259,7 @@ def received_spans(collector: Collector) -> Counter[tuple[str, str]]:
 @pytest.mark.parametrize("by_variable", [False, True])
 def test_spans_reach_a_collector_before_the_server_has_stopped(
     repository: Path,
-    trained: TrainedNetwork,
+    digits: Digits,
     monkeypatch: pytest.MonkeyPatch,
     by_variable: bool,
 ) -> None:
@@ -270,18 +270,16 @@ def test_spans_reach_a_collector_before_the_server_has_stopped(
             monkeypatch.setenv("OTEL_SERVICE_NAME", "digits-server")
             settings = {}
         with running_server(repository, **settings) as client:
-            client.classify(png(trained.examples.picture(0)))
+            client.classify(digits.encoded())
         service = "digits-server" if by_variable else "convd"
         expected = [(service, name) for name in (METHOD, "batch", *STAGES)]
         assert received_spans(collector) == Counter(expected)
 
 
-def test_a_collector_that_is_not_there_holds_up_nothing(
-    repository: Path, trained: TrainedNetwork
-) -> None:
+def test_a_collector_that_is_not_there_holds_up_nothing(repository: Path, digits: Digits) -> None:
     settings: dict[str, Any] = {"traces_endpoint": "http://127.0.0.1:1", "drain_seconds": 1.0}
     with running_server(repository, **settings) as client:
-        client.classify(png(trained.examples.picture(0)))
+        client.classify(digits.encoded())
 
 
 def test_closing_waits_for_its_time_only() -> None:

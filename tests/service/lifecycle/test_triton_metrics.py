@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from convd.export.source import TrainedNetwork
+from tests.digits import Digits
 from tests.service.metrics.support import scrape
-from tests.support import Client, png, running_server
+from tests.support import Client, running_server
 
 VERSION = {"model": "digits", "version": "1"}
 # The names and labels that Triton's documentation gives.
@@ -20,8 +20,8 @@ COUNTERS = [
 ]
 
 
-def test_requests_are_told_under_triton_s_names(repository: Path, trained: TrainedNetwork) -> None:
-    image = png(trained.examples.picture(0))
+def test_requests_are_told_under_triton_s_names(repository: Path, digits: Digits) -> None:
+    image = digits.encoded()
     with running_server(repository, triton_metrics=True) as client:
         client.classify(image, image, image)
         found = {name: scrape(client, name, **VERSION) for name in COUNTERS}

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from convd.export.source import TrainedNetwork
 from convd.service.lifecycle.catalog import VersionStatus
 from convd.service.lifecycle.policy import State
 from convd.service.lifecycle.version_metrics import KEEP_SECONDS, VersionCollector
+from tests.digits import Digits
 from tests.service.metrics.support import scrape
 from tests.service.test_integrity import alter_model, lie_about_the_golden_answers
 from tests.support import Client, png, running_server, wait_until
@@ -42,8 +42,8 @@ def test_the_server_and_its_process_are_shown(client: Client) -> None:
     assert scrape(client, "python_gc_collections_total")
 
 
-def test_every_stage_of_a_request_is_timed(client: Client, trained: TrainedNetwork) -> None:
-    client.classify(png(trained.examples.picture(0)))
+def test_every_stage_of_a_request_is_timed(client: Client, digits: Digits) -> None:
+    client.classify(digits.encoded())
     for stage in ("decode", "preprocess", "queue", "inference", "postprocess"):
         [count] = scrape(client, "convd_stage_duration_seconds_count", **VERSION, stage=stage)
         assert count >= 1
@@ -85,14 +85,10 @@ def test_a_version_that_is_gone_is_forgotten_after_a_while() -> None:
     assert forgotten == [("digits", "1")]
 
 
-def test_the_evaluation_data_themselves_are_no_drift(
-    trained: TrainedNetwork, client: Client
-) -> None:
-    examples = len(trained.examples)
+def test_the_evaluation_data_themselves_are_no_drift(digits: Digits, client: Client) -> None:
+    examples = len(digits)
     for start in range(0, 600, 60):
-        pictures = [
-            trained.examples.picture(index % examples) for index in range(start, start + 60)
-        ]
+        pictures = [digits.picture(index % examples) for index in range(start, start + 60)]
         client.classify(*map(png, pictures))
     for of in ("class", "confidence"):
         [index] = scrape(client, "convd_drift_index", **VERSION, of=of)

@@ -15,8 +15,8 @@ from PIL import Image
 
 from convd.artifact.bundle import checksums
 from convd.artifact.preprocessing import prepare_image
-from convd.export.source import TrainedNetwork
 from convd.service.web.trial import MAX_IMAGE_BYTES
+from tests.digits import Digits
 from tests.service.test_endpoints import counter
 from tests.support import Client, http_request, png, rewrite_manifest, running_server
 
@@ -84,7 +84,9 @@ def test_a_version_that_failed_is_listed_with_its_reason(repository: Path) -> No
         assert (status, json.loads(text)["code"]) == (404, "NOT_FOUND")
 
 
-def test_the_card_is_shown_with_its_plots_and_no_markup_of_its_own(repository: Path) -> None:
+def test_the_card_is_shown_with_its_plots_and_no_markup_of_its_own(
+    repository: Path, digits: Digits
+) -> None:
     version = repository / "digits" / "1"
     Image.new("L", (4, 4)).save(version / "plot.png")
     (version / "secret.txt").write_text("not for browsers")
@@ -109,7 +111,7 @@ def test_the_card_is_shown_with_its_plots_and_no_markup_of_its_own(repository: P
         for file in ("unlisted.png", "secret.txt", "model.onnx", "../1/plot.png", "%2e%2e/x.png"):
             assert client.get(f"/api/models/digits/1/files/{file}")[0] == 404, file
         [first, *_] = description["examples"]
-        assert client_picture(client, first).size == (8, 8)
+        assert client_picture(client, first).size == digits.picture(0).size
         # What was altered after it was proved is not shown any more.
         (version / "plot.png").write_bytes(b"altered")
         assert client.get("/api/models/digits/1/files/plot.png")[0] == 404
@@ -125,9 +127,9 @@ def test_unknown_models_and_paths_are_not_found(client: Client, path: str) -> No
 
 
 def test_a_tried_image_gets_the_answer_of_the_rpc_and_is_counted(
-    client: Client, trained: TrainedNetwork
+    client: Client, digits: Digits
 ) -> None:
-    picture = trained.examples.picture(0)
+    picture = digits.picture(0)
     method = {"method": "/console/classify", "model": "digits", "version": "1", "code": "OK"}
     before = counter(client, "convd_requests_total", **method)
     images = counter(client, "convd_images_total")
@@ -138,7 +140,7 @@ def test_a_tried_image_gets_the_answer_of_the_rpc_and_is_counted(
     assert [one[:2] for one in found] == [(one.index, one.label) for one in expected]
     assert [one[2] for one in found] == pytest.approx([one.probability for one in expected])
     seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["input_png"]))))
-    assert (seen == prepare_image(picture, trained.preprocessing)[:, :, 0]).all()
+    assert (seen == prepare_image(picture, digits.preprocessing)[:, :, 0]).all()
     assert counter(client, "convd_requests_total", **method) == before + 1
     assert counter(client, "convd_images_total") == images + 2
 

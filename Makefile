@@ -23,39 +23,39 @@ $(VENV)/.ready: pyproject.toml constraints.txt Makefile
 	@touch $@
 
 demo: setup  ## train, export, serve, classify, and read the metrics back
-	$(BIN)/python -m convd.bench.demo
+	$(BIN)/python -m bench.demo
 
 zoo: setup  ## train, export, serve and ask every architecture; write docs/zoo.md (20 to 40 minutes)
-	$(BIN)/python -m convd.bench.zoo
+	$(BIN)/python -m bench.zoo
 
 pooling: setup  ## compare max, average and sum pooling; write docs/pooling.md
-	$(BIN)/python -m convd.bench.pooling
+	$(BIN)/python -m bench.pooling
 
 export-sweep: setup  ## prove every network on every provider at batches of 1 to 64; write docs/export-sweep.md
-	$(BIN)/python -m convd.bench.export_sweep
+	$(BIN)/python -m bench.export_sweep
 
 quantization: setup  ## train ResNet-18, publish it in float32 and int8, compare; write docs/quantization.md
-	$(BIN)/python -m convd.bench.quantization
+	$(BIN)/python -m bench.quantization
 
 serve: setup  ## serve the models under REPOSITORY, by default the demo's
 	$(CONVD) serve --repository $(REPOSITORY)
 
 bench: setup  ## measure against the bare session and a bare echo; writes docs/performance.md
-	$(BIN)/python -m convd.bench.performance
+	$(BIN)/python -m bench.performance
 
 bench-openvino: setup  ## the same with OpenVINO for x86 processors of any maker; writes docs/performance-openvino.md
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps --upgrade --target .cache/openvino onnxruntime-openvino
-	PYTHONPATH=.cache/openvino $(BIN)/python -m convd.bench.performance --only openvino --report docs/performance-openvino.md
+	PYTHONPATH=.cache/openvino $(BIN)/python -m bench.performance --only openvino --report docs/performance-openvino.md
 
 drills-load: setup  ## overload, memory and threads, measured (needs h2load); writes docs/drills
 	missed=0; for drill in overload memory threads; do \
-		$(BIN)/python -m convd.bench.$$drill || missed=1; \
+		$(BIN)/python -m bench.$$drill || missed=1; \
 	done; exit $$missed
 
 gpu-check: setup  ## verify and measure on a machine with an NVIDIA GPU; writes docs/drills/gpu.md
 	$(BIN)/pip uninstall --quiet --yes onnxruntime
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cuda]'
-	$(BIN)/python -m convd.bench.gpu_check
+	$(BIN)/python -m bench.gpu_check
 
 quick: setup  ## test what serves, without torch (about a minute)
 	$(BIN)/python -m pytest -p tests.without_training $(QUICK)
@@ -73,7 +73,7 @@ screenshots:  ## renew docs/screenshots on the way through test-console
 	CONSOLE_SCREENSHOTS=docs/screenshots $(MAKE) test-console
 
 drills: setup  ## versions that change and break, and workers that die, under load (needs h2load); writes docs/drills.md
-	$(BIN)/python -m convd.bench.drills.lifecycle
+	$(BIN)/python -m bench.drills.lifecycle
 
 test-install: demo  ## install the serving extra alone, and serve from it
 	tests/install.sh $(PYTHON) $(CURDIR)/runs/demo/repository $(CURDIR)/runs/demo/digit.png
@@ -117,10 +117,10 @@ wheels: setup  ## put the PyTorch that this machine's pip finds where the export
 	$(BIN)/pip download --quiet --no-deps --constraint constraints.txt --dest wheels torch
 
 drills-monitoring: demo  ## bring about every alert and drift (needs prometheus)
-	$(BIN)/python -m convd.bench.drills.monitoring --repository runs/demo/repository
+	$(BIN)/python -m bench.drills.monitoring --repository runs/demo/repository
 
 bench-metrics: demo  ## what metrics cost LeNet (needs h2load)
-	$(BIN)/python -m convd.bench.metrics_cost --repository runs/demo/repository --model digits
+	$(BIN)/python -m bench.metrics_cost --repository runs/demo/repository --model digits
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .cache runs repository

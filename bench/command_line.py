@@ -1,24 +1,12 @@
 """The command line as the benchmarks type it, and a server that it starts."""
 
 import contextlib
-import re
-import signal
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-START_SECONDS = 60.0
-
-
-class Ports(NamedTuple):
-    """Where a server listens on loopback."""
-
-    grpc: int
-    http: int
+from testbed.server import ServerProcess, server_process
 
 
 def convd(*arguments: object, capture: bool = False) -> str:
@@ -43,46 +31,20 @@ def convd(*arguments: object, capture: bool = False) -> str:
 
 
 @contextlib.contextmanager
-def server(repository: Path, log: Path, *options: object) -> Iterator[Ports]:
-    """Run a server on free ports until the block ends, then drain it.
+def server(repository: Path, log: Path, *flags: object) -> Iterator[ServerProcess]:
+    """Run a server on free ports until the block ends, and show what it loaded.
 
     Args:
         repository: The models to serve.
         log: Where its log is written.
-        options: Further options of `convd serve`.
+        *flags: Further flags of `convd serve`.
     """
-    arguments = ["serve", "--repository", repository, "--grpc-port", 0, "--http-port", 0, *options]
-    words = [str(argument) for argument in arguments]
-    print(f"\n$ convd {' '.join(words)} &", flush=True)
-    with log.open("w") as stderr:
-        process = subprocess.Popen([sys.executable, "-m", "convd", *words], stderr=stderr)
-    try:
-        ports = _wait_until_ready(process, log)
+    words = ["serve", "--repository", repository, "--grpc-port", 0, "--http-port", 0, *flags]
+    print(f"\n$ convd {' '.join(map(str, words))} &", flush=True)
+    with server_process(repository, log, *flags) as server:
         for line in log.read_text().splitlines():
             if "available: " in line:
                 print(line)
-        yield ports
-        process.send_signal(signal.SIGTERM)
-        if process.wait(timeout=START_SECONDS) != 0:
+        yield server
+        if server.terminate() != 0:
             raise SystemExit(f"the server did not drain; see {log}")
-    finally:
-        process.kill()
-
-
-def http_get(url: str) -> str:
-    """Body of an HTTP answer."""
-    with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310
-        return str(response.read().decode())
-
-
-def _wait_until_ready(process: "subprocess.Popen[bytes]", log: Path) -> Ports:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        found = re.search(r"gRPC on \S+:(\d+); .*http://\S+:(\d+)", log.read_text())
-        if found is not None:
-            ports = Ports(int(found[1]), int(found[2]))
-            with contextlib.suppress(OSError):
-                http_get(f"http://127.0.0.1:{ports.http}/readyz")
-                return ports
-        time.sleep(0.1)
-    raise SystemExit(f"the server did not become ready:\n{log.read_text()}")

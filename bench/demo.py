@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from convd.bench.command_line import convd, http_get, server
+from bench.command_line import convd, server
 from convd.models.data import load_dataset
 
 RUN = Path("runs/demo")
@@ -21,14 +21,13 @@ def main() -> None:
     """Train, export, serve, classify, and read the request counter back."""
     convd("train", "lenet", "--data", "digits", "--output", CHECKPOINT, "--overwrite")
     convd("export", CHECKPOINT, "--name", "digits", "--repository", REPOSITORY)
-    with server(REPOSITORY, RUN / "server.log") as ports:
+    with server(REPOSITORY, RUN / "server.log") as running:
         image, label = _held_out_digit()
         print(f"\n# a held-out digit of class {label!r}")
-        address = f"127.0.0.1:{ports.grpc}"
-        ask = ("classify", image, "--model", "digits", "--top-k", 0, "--server", address)
+        ask = ("classify", image, "--model", "digits", "--top-k", 0, "--server", running.address)
         convd(*ask)
         answer = json.loads(convd(*ask, "--json", capture=True))
-        metrics = http_get(f"http://127.0.0.1:{ports.http}/metrics")
+        metrics = running.metrics()
     best = answer["classes"][0]["label"]
     if best != label:
         raise SystemExit(f"the network took a {label!r} for a {best!r}")

@@ -1,11 +1,30 @@
 """A bare `grpc.server` that returns the bytes it gets: the transport's own limit."""
 
+import contextlib
+import re
 import signal
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 
+from testbed.server import ServerProcess, launched
+
 THREADS = 16
+_PORT = re.compile(r"echo on \S+:(?P<grpc>\d+)")
+
+
+@contextlib.contextmanager
+def echoing(log: Path, *, cores: set[int] | None = None) -> Iterator[ServerProcess]:
+    """Run this server in a process of its own until the block ends.
+
+    Args:
+        log: Where its log goes.
+        cores: The cores that it may run on; None for all.
+    """
+    with launched(["-m", "bench.echo"], log, _PORT, cores=cores) as server:
+        yield server
 
 
 class _Echo(grpc.GenericRpcHandler):  # type: ignore[type-arg]

@@ -17,11 +17,11 @@ import onnxruntime as ort
 import torch
 from torch import nn
 
+from bench.machine import machine
 from convd.artifact.bundle import MODEL_FILE, Artifact
 from convd.artifact.manifest import Normalization, Provenance
 from convd.artifact.preprocessing import ImageArray, Preprocessing, ResizeTo, prepare_image
 from convd.artifact.repository import ModelRepository
-from convd.bench.machine import machine
 from convd.export.graph import ServingGraph
 from convd.export.parity import probability_limit, run_reference
 from convd.export.publication import publish
@@ -86,7 +86,7 @@ def main() -> None:
     for network in NETWORKS:
         # Memory of one network is given back before the next one is built.
         done = subprocess.run(
-            [sys.executable, "-m", "convd.bench.export_sweep", network],
+            [sys.executable, "-m", "bench.export_sweep", network],
             check=True,
             stdout=subprocess.PIPE,
             text=True,

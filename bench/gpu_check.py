@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.document import table, write_document
+from bench.machine import machine
+from bench.networks import publish_network
 from convd.artifact.bundle import MODEL_FILE, Artifact
 from convd.artifact.graph_contract import IMAGE
 from convd.artifact.precision import Precision
-from convd.bench.document import table, write_document
-from convd.bench.machine import machine
-from convd.bench.networks import publish_network
 from convd.runtime.choice import prove_session
 from convd.runtime.errors import SessionError
 from convd.runtime.providers import CPU, CUDA, ExecutionProvider, why_missing

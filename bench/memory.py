@@ -4,11 +4,11 @@ import argparse
 import random
 from pathlib import Path
 
-from convd.bench.document import table, write_document
-from convd.bench.load import OK, Load, random_requests, run_load
-from convd.bench.machine import machine
-from convd.bench.networks import repository_of_one
-from convd.bench.server import RunningServer, serving
+from bench.document import table, write_document
+from bench.machine import machine
+from bench.networks import repository_of_one
+from convd.commands.load_generator import OK, Workload, random_requests, run_workload
+from testbed.server import ServerProcess, server_process
 
 RUN = Path("runs/bench")
 DOCUMENT = Path("docs/drills/memory.md")
@@ -26,12 +26,12 @@ def main() -> None:
     before = machine()
     with (
         repository_of_one(RUN / "repository", "lenet5") as repository,
-        serving(repository, RUN / "memory.log") as server,
+        server_process(repository, RUN / "memory.log") as server,
     ):
         _measure(server, chosen.requests, before)
 
 
-def _measure(server: RunningServer, requests: int, before: str) -> None:
+def _measure(server: ServerProcess, requests: int, before: str) -> None:
     sizes = random.Random(0)  # noqa: S311
     rows = [sizes.randint(1, MAXIMUM_ROWS) for _ in range(2000)]
     messages = random_requests("lenet5", (32, 32, 1), rows=rows)
@@ -40,7 +40,7 @@ def _measure(server: RunningServer, requests: int, before: str) -> None:
     codes: dict[str, int] = {}
     for step in range(1, STEPS + 1):
         while sent < requests * step / STEPS:
-            samples = run_load(Load(server.address, messages, seconds=2.0, concurrency=16))
+            samples = run_workload(Workload(server.address, messages, seconds=2.0, concurrency=16))
             sent += len(samples)
             for sample in samples:
                 codes[sample.code] = codes.get(sample.code, 0) + 1

@@ -7,7 +7,7 @@ nothing. What is left in both is the reading of clocks.
 On a machine that others use, throughput is noise; the processor time that the server spends on a
 request is not, and on one core it is what throughput is made of.
 
-    python -m convd.bench.metrics_cost --repository runs/demo/repository --model digits
+    python -m bench.metrics_cost --repository runs/demo/repository --model digits
 """
 
 import argparse
@@ -29,10 +29,10 @@ import grpc
 import numpy as np
 import psutil
 
+from bench import h2load
 from convd.artifact.bundle import Artifact
 from convd.artifact.manifest import Manifest
 from convd.artifact.repository import ModelRepository
-from convd.bench import h2load
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 from convd.service.application import Application

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from convd.bench.document import table, write_document
-from convd.bench.h2load import CLASSIFY, check_installed, load, load_at_rate, write_request
-from convd.bench.load import random_requests
-from convd.bench.machine import machine
-from convd.bench.networks import repository_of_one
-from convd.bench.server import RunningServer, serving
+from bench.document import table, write_document
+from bench.h2load import CLASSIFY, check_installed, load, load_at_rate, write_request
+from bench.machine import machine
+from bench.networks import repository_of_one
+from convd.commands.load_generator import random_requests
+from testbed.server import ServerProcess, server_process
 
 RUN = Path("runs/bench")
 DOCUMENT = Path("docs/drills/overload.md")
@@ -76,10 +76,12 @@ def main() -> None:
     request = write_request(RUN / f"{chosen.model}.request", message)
     with repository_of_one(RUN / "repository", chosen.model) as repository:
         seconds, deadline_seconds = chosen.seconds, chosen.deadline_seconds
-        with serving(repository, RUN / "overload.log") as server:
+        with server_process(repository, RUN / "overload.log") as server:
             outcomes = list(_rounds(server, request, ROUNDS, seconds, deadline_seconds))
         # Where all cores compute a batch, all wait for the one that a call interrupts.
-        with serving(repository, RUN / "overload.log", "--max-concurrent-executions", 1) as server:
+        with server_process(
+            repository, RUN / "overload.log", "--max-concurrent-executions", 1
+        ) as server:
             one_at_a_time = list(
                 _rounds(server, request, ROUNDS_TO_COMPARE, seconds, deadline_seconds)
             )
@@ -87,7 +89,7 @@ def main() -> None:
 
 
 def _rounds(
-    server: RunningServer, request: Path, rounds: int, seconds: float, deadline_seconds: float
+    server: ServerProcess, request: Path, rounds: int, seconds: float, deadline_seconds: float
 ) -> Iterator[Outcome]:
     """Overload the server several times, each between two measurements of what it can do.
 
@@ -120,14 +122,14 @@ def _rounds(
         )
 
 
-def _saturation(server: RunningServer, request: Path) -> float:
+def _saturation(server: ServerProcess, request: Path) -> float:
     """What a closed loop of callers without deadlines gets, in answers per second."""
     return load(
         server.address, CLASSIFY, request, concurrency=CONCURRENCY, seconds=SATURATION_SECONDS
     ).requests_per_second
 
 
-def _counted(server: RunningServer) -> tuple[float, float]:
+def _counted(server: ServerProcess) -> tuple[float, float]:
     """Requests that the server has answered, and that it has refused on arrival."""
     answered = server.counted("convd_requests_total")
     dropped = server.counted("convd_dropped_rows_total")

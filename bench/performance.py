@@ -9,19 +9,20 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
+from bench.document import table, write_document
+from bench.echo import echoing
+from bench.h2load import CLASSIFY, check_installed, load, write_request
+from bench.machine import machine
+from bench.networks import repository_of_one
+from bench.profile import profile_server
 from convd.artifact.bundle import MODEL_FILE
 from convd.artifact.graph_contract import IMAGE
-from convd.bench.document import table, write_document
-from convd.bench.h2load import CLASSIFY, check_installed, load, write_request
-from convd.bench.load import random_requests
-from convd.bench.machine import machine
-from convd.bench.networks import repository_of_one
-from convd.bench.profile import profile_server
-from convd.bench.server import RunningServer, echoing, serving
+from convd.commands.load_generator import random_requests
 from convd.runtime.buckets import batch_buckets
 from convd.runtime.cores import available_cores
 from convd.runtime.providers import CPU, OPENVINO, OPENVINO_BFLOAT16, ExecutionProvider, why_missing
 from convd.runtime.session import open_session
+from testbed.server import ServerProcess, server_process
 
 RUN = Path("runs/bench")
 DOCUMENT = Path("docs/performance.md")
@@ -107,7 +108,7 @@ def _compare_session(
         best = max(batch_buckets(MAX_BATCH_SIZE), key=lambda rows: _rate(session, images[:rows], 1))
         request = _request(RESNET)
         flags = ("--provider", name, "--max-batch-size", MAX_BATCH_SIZE)
-        with serving(repository, RUN / f"bench-{name}.log", *flags) as server:
+        with server_process(repository, RUN / f"bench-{name}.log", *flags) as server:
             for _ in range(rounds):
                 limits.append(_rate(session, images[:best], seconds))
                 rates.append(_load(server, request, seconds))
@@ -129,7 +130,7 @@ def _compare_echo(rounds: int, seconds: float) -> Comparison:
     with (
         repository_of_one(RUN / "repository", LENET) as repository,
         echoing(RUN / "bench-echo.log", cores=server_cores) as echo,
-        serving(repository, RUN / "bench-lenet.log", *flags, cores=server_cores) as server,
+        server_process(repository, RUN / "bench-lenet.log", *flags, cores=server_cores) as server,
     ):
         for _ in range(rounds):
             limits.append(_load(echo, request, seconds, client_cores))
@@ -177,14 +178,14 @@ def _request(model: str) -> Path:
 
 
 def _load(
-    server: RunningServer, request: Path, seconds: float, cores: set[int] | None = None
+    server: ServerProcess, request: Path, seconds: float, cores: set[int] | None = None
 ) -> float:
     return load(
         server.address, CLASSIFY, request, concurrency=CONCURRENCY, seconds=seconds, cores=cores
     ).requests_per_second
 
 
-def _counted(server: RunningServer) -> str:
+def _counted(server: ServerProcess) -> str:
     """What the server says of the load; h2load itself cannot see gRPC's errors."""
     counted = server.counted("convd_requests_total")
     failed = sum(

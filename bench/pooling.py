@@ -14,7 +14,7 @@ from typing import NamedTuple
 from rich.console import Console
 from scipy import stats
 
-from convd.bench.machine import machine
+from bench.machine import machine
 from convd.models.settings import TrainingSettings
 from convd.models.training import train
 

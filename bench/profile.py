@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from convd.bench.document import table
-from convd.bench.server import RunningServer
+from bench.document import table
+from testbed.server import ServerProcess
 
 _SAMPLES_PER_SECOND = 250
 
@@ -51,7 +51,7 @@ class Profile:
 
 
 @contextlib.contextmanager
-def profile_server(server: RunningServer, path: Path, seconds: float) -> Iterator[Profile]:
+def profile_server(server: ServerProcess, path: Path, seconds: float) -> Iterator[Profile]:
     """Sample a server while the block loads it; the profile is filled when the block ends.
 
     Args:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from bench.machine import machine
 from convd.artifact.bundle import MODEL_FILE, Artifact
 from convd.artifact.repository import ModelRepository
-from convd.bench.machine import machine
 from convd.export.options import ExportOptions
 from convd.export.progress import TerminalProgress
 from convd.export.publication import publish

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
+from bench.document import table, write_document
+from bench.machine import machine
+from bench.networks import publish_network
 from convd.artifact.bundle import MODEL_FILE
 from convd.artifact.graph_contract import IMAGE
-from convd.bench.document import table, write_document
-from convd.bench.machine import machine
-from convd.bench.networks import publish_network
 from convd.runtime.cores import available_cores
 
 RUN = Path("runs/bench")
@@ -53,7 +53,7 @@ def main() -> None:
         DOCUMENT,
         "Options of a session",
         before,
-        f"`python -m convd.bench.session_options`: medians of {rounds} rounds, the sessions in "
+        f"`python -m bench.session_options`: medians of {rounds} rounds, the sessions in "
         "turn, on the CPU provider.",
         table(["Model", "Rows", "Session", "Images/s", "CPU ms per image"], rows),
     )

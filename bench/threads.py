@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convd.bench.document import table, write_document
-from convd.bench.machine import machine
-from convd.bench.networks import publish_network
+from bench.document import table, write_document
+from bench.machine import machine
+from bench.networks import publish_network
 from convd.runtime.cores import CoreBudget, available_cores
 from convd.runtime.session import ENGINE_THREAD
 from convd.service.application import Application

@@ -15,11 +15,11 @@ import grpc
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.command_line import convd, server
+from bench.machine import machine
 from convd.artifact.bundle import MODEL_FILE, Artifact
 from convd.artifact.preprocessing import prepare_image
 from convd.artifact.repository import ModelRepository
-from convd.bench.command_line import convd, server
-from convd.bench.machine import machine
 from convd.models.checkpoint import load_checkpoint
 from convd.models.data import ImageDataset, load_dataset
 from convd.models.registry import find_architecture
@@ -88,9 +88,9 @@ def main(names: list[str]) -> None:
         _train_and_export(name, RECIPES[name])
         (RUN / f"{name}.seconds").write_text(f"{time.monotonic() - began:.1f}")
     options = ("--provider", "cpu", "--max-batch-size", CALLERS * IMAGES_PER_REQUEST)
-    with server(REPOSITORY, RUN / "server.log", *options) as ports:
+    with server(REPOSITORY, RUN / "server.log", *options) as running:
         published = ModelRepository(REPOSITORY).models()
-        rows = [_row(name, f"127.0.0.1:{ports.grpc}") for name in RECIPES if name in published]
+        rows = [_row(name, running.address) for name in RECIPES if name in published]
     REPORT.write_text(_report(rows, where), encoding="utf-8")
     print(f"\nwritten: {REPORT}")
     _check(rows)

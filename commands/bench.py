@@ -1,4 +1,4 @@
-"""`convd bench`: load a server and tell how it answers."""
+"""`convd bench`: load a server and show how it answers."""
 
 import dataclasses
 import json
@@ -8,9 +8,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from convd.bench.load import Load, random_requests, run_load
-from convd.bench.report import LoadReport, plot, summarize
 from convd.commands.connection import connect, server_option
+from convd.commands.load_generator import Workload, random_requests, run_workload
+from convd.commands.load_report import LoadReport, plot, summarize
 from convd.protos.convd.v1 import classification_pb2 as pb
 
 
@@ -108,7 +108,7 @@ def command(
         if not shape:
             raise click.ClickException(f"model {model!r} is not available yet: try again later")
         requests = random_requests(model, shape, rows=[images_per_request] * 16)
-    load = Load(
+    workload = Workload(
         server=server,
         requests=requests,
         seconds=warm_up_seconds + duration_seconds,
@@ -117,7 +117,7 @@ def command(
         deadline_seconds=deadline_seconds,
         connections=connections,
     )
-    samples = run_load(load)
+    samples = run_workload(workload)
     report = summarize(samples, warm_up_seconds=warm_up_seconds)
     if picture is not None:
         loop = f"{rate:g} requests per second" if rate else f"{concurrency} callers"

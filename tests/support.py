@@ -4,15 +4,8 @@ import contextlib
 import dataclasses
 import http.client
 import io
-import os
-import re
 import shutil
-import signal
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +21,7 @@ from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceS
 from convd.service.application import Application
 from convd.service.calls.tracing import Tracer
 from convd.service.settings import ServerSettings
+from testbed.server import http_get
 
 ROOT = Path(__file__).parent.parent
 
@@ -91,15 +85,6 @@ def code_of(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
     return refused.value.code(), refused.value.details() or ""
 
 
-def http_get(port: int, path: str) -> tuple[int, str]:
-    """Status and text of an HTTP endpoint on loopback."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
 @contextlib.contextmanager
 def running_server(
     repository: Path, *, tracer: Tracer | None = None, **settings: Any
@@ -130,55 +115,6 @@ def wait_until(condition: Any, timeout_seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "what was waited for did not happen"
         time.sleep(0.02)
-
-
-@dataclasses.dataclass
-class ServerProcess:
-    """`convd serve` in a process of its own."""
-
-    process: "subprocess.Popen[str]"
-    log: Path
-    grpc_port: int = 0
-    http_port: int = 0
-
-    def terminate(self) -> int:
-        """Send SIGTERM and return the exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=60)
-
-
-@contextlib.contextmanager
-def server_process(
-    repository: Path, log: Path, *flags: str, env: dict[str, str] | None = None
-) -> Iterator[ServerProcess]:
-    """Run `convd serve` on free ports, wait until it is ready, and kill what is left of it."""
-    command = [sys.executable, "-m", "convd", "serve", "--repository", str(repository)]
-    command += ["--grpc-port", "0", "--http-port", "0", *flags]
-    with log.open("w") as stderr:
-        process = subprocess.Popen(
-            command, cwd=ROOT, stderr=stderr, text=True, env=env or environment()
-        )
-    server = ServerProcess(process, log)
-    try:
-        wait_until(lambda: _is_ready(server))
-        yield server
-    finally:
-        process.kill()
-        process.wait()
-
-
-def environment() -> dict[str, str]:
-    """The environment without convd's own variables."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("CONVD_")}
-
-
-def _is_ready(server: ServerProcess) -> bool:
-    assert server.process.poll() is None, server.log.read_text()
-    found = re.search(r"gRPC on \S+:(\d+); .*http://\S+:(\d+)", server.log.read_text())
-    if found is None:
-        return False
-    server.grpc_port, server.http_port = int(found[1]), int(found[2])
-    return http_get(server.http_port, "/readyz")[0] == 200
 
 
 def http_request(

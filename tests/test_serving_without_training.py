@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from testbed.server import environment, server_process
 from tests.digits import Digits
-from tests.support import ROOT, environment, server_process
+from tests.support import ROOT
 
 BLOCKED = ("torch", "onnx", "onnxscript", "sklearn", "scipy", "safetensors", "matplotlib")
 

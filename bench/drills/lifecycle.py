@@ -26,12 +26,12 @@ import grpc
 import onnxruntime as ort
 import psutil
 
-from convd.bench.closed_loop import Call, ClosedLoop, percentile
-from convd.bench.drills.stage import MODEL, Stage, claim_size, flip_byte, set_up, swap_network
-from convd.bench.h2load import CLASSIFY, check_installed, load, write_request
-from convd.bench.server import RunningServer, serving
+from bench.drills.stage import MODEL, Stage, claim_size, flip_byte, set_up, swap_network
+from bench.h2load import CLASSIFY, check_installed, load, write_request
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
+from testbed.closed_loop import Call, ClosedLoop, percentile
+from testbed.server import ServerProcess, server_process
 
 REPORT = Path("docs/drills.md")
 FLAGS = ("--provider", "cpu", "--intra-op-threads", "1", "--poll-seconds", "0.2")
@@ -51,7 +51,7 @@ def reloads(stage: Stage, seconds: float, versions: int) -> list[str]:
     drop(stage.prepare(1), repository, 1)
     prepared = {version: stage.prepare(version) for version in range(2, versions + 2)}
     log = stage.folder / "reloads.log"
-    with serving(repository, log, *FLAGS) as server, _loop(stage, server) as loop:
+    with server_process(repository, log, *FLAGS) as server, _loop(stage, server) as loop:
         time.sleep(3.0)
         quiet_from = time.monotonic()
         time.sleep(seconds)
@@ -97,7 +97,7 @@ def broken_versions(stage: Stage, seconds: float) -> list[str]:
     ]
     lines = ["| version | what is wrong | reason given |", "| --- | --- | --- |"]
     log = stage.folder / "broken.log"
-    with serving(repository, log, *FLAGS) as server, _loop(stage, server) as loop:
+    with server_process(repository, log, *FLAGS) as server, _loop(stage, server) as loop:
         time.sleep(seconds / 4)
         for version, what, spoil, reason in plans:
             path = stage.prepare(version)
@@ -136,7 +136,7 @@ def killed_worker(stage: Stage, seconds: float) -> list[str]:
     repository = stage.repository("killed")
     drop(stage.prepare(1), repository, 1)
     log = stage.folder / "killed.log"
-    with serving(repository, log, *FLAGS, "--workers", 2) as server:
+    with server_process(repository, log, *FLAGS, "--workers", 2) as server:
         before = _capacity(server, request)
         with (
             _loop(stage, server, callers=16, retry=True) as patient,
@@ -173,8 +173,8 @@ def killed_worker(stage: Stage, seconds: float) -> list[str]:
     return [
         f"One of two workers was killed with SIGKILL. The server was ready again after "
         f"{ready_at - killed_at:.1f} s. Of 16 callers with the retry policy of "
-        f"`bench/closed_loop.py` none saw an error in {len(patient.calls):,} calls; of 16 without "
-        f"it {sum(lost.values())} calls in flight ended UNAVAILABLE. The count of answered "
+        f"`testbed/closed_loop.py` none saw an error in {len(patient.calls):,} calls; of 16 "
+        f"without it {sum(lost.values())} calls in flight ended UNAVAILABLE. The count of answered "
         f"requests went on from {counted:,.0f} to {counted_after:,.0f}.",
         "",
         "| | calls per second |",
@@ -215,7 +215,7 @@ def main() -> None:
 
 
 def _loop(
-    stage: Stage, server: RunningServer, *, callers: int = 32, retry: bool = False
+    stage: Stage, server: ServerProcess, *, callers: int = 32, retry: bool = False
 ) -> ClosedLoop:
     return ClosedLoop(
         server.grpc_port,
@@ -227,12 +227,12 @@ def _loop(
 
 
 @contextlib.contextmanager
-def _stub(server: RunningServer) -> Iterator[ClassificationServiceStub]:
+def _stub(server: ServerProcess) -> Iterator[ClassificationServiceStub]:
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
         yield ClassificationServiceStub(channel)
 
 
-def _listed(server: RunningServer, version: int) -> pb.ModelVersion:
+def _listed(server: ServerProcess, version: int) -> pb.ModelVersion:
     with _stub(server) as stub:
         models = stub.ListModels(pb.ListModelsRequest(), timeout=10).models
     return next((one for one in models if one.version == version), pb.ModelVersion())
@@ -247,12 +247,12 @@ def _cpu_seconds(log: Path, number: int) -> float:
     return float(times.user + times.system)
 
 
-def _counted(server: RunningServer) -> float:
+def _counted(server: ServerProcess) -> float:
     counts = server.counted("convd_requests_total")
     return sum(counts[one] for one in counts if 'code="OK"' in one and "/Classify" in one)
 
 
-def _is_ready(server: RunningServer) -> bool:
+def _is_ready(server: ServerProcess) -> bool:
     with (
         contextlib.suppress(OSError),
         urllib.request.urlopen(f"http://127.0.0.1:{server.http_port}/readyz", timeout=10) as answer,
@@ -266,7 +266,7 @@ def _rate(calls: list[Call], start: float, end: float) -> float:
     return good / (end - start)
 
 
-def _capacity(server: RunningServer, request: Path) -> float:
+def _capacity(server: ServerProcess, request: Path) -> float:
     """Answers per second that many new connections get, so that each worker has enough of them."""
     return statistics.median(
         load(

@@ -3,7 +3,7 @@
 A real server under load, a real Prometheus with the project's rules, and one thing after another
 that an operator should be told about. The findings go to docs/drills-monitoring.md.
 
-    python -m convd.bench.drills.monitoring --repository runs/demo/repository
+    python -m bench.drills.monitoring --repository runs/demo/repository
 """
 
 import argparse
@@ -23,10 +23,7 @@ import grpc
 import numpy as np
 from PIL import Image
 
-from convd.artifact.bundle import MANIFEST_FILE, checksums, write_manifest
-from convd.artifact.golden import GOLDEN_CASES
-from convd.artifact.manifest import Manifest
-from convd.bench.drills.prometheus import (
+from bench.drills.prometheus import (
     HOLD,
     RANGE,
     Prometheus,
@@ -34,7 +31,10 @@ from convd.bench.drills.prometheus import (
     running_prometheus,
     wait_until,
 )
-from convd.bench.drills.server import MODEL, Server, load, png, request
+from bench.drills.server import MODEL, Server, load, png, request
+from convd.artifact.bundle import MANIFEST_FILE, checksums, write_manifest
+from convd.artifact.golden import GOLDEN_CASES
+from convd.artifact.manifest import Manifest
 from convd.models.data import load_dataset
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub

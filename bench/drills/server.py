@@ -15,7 +15,7 @@ import grpc
 import numpy as np
 from PIL import Image
 
-from convd.bench.drills.prometheus import wait_until
+from bench.drills.prometheus import wait_until
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 

@@ -15,13 +15,13 @@ from convd.artifact.graph_contract import IMAGE, OUTPUTS
 from convd.artifact.manifest import Normalization
 from convd.artifact.preprocessing import prepare_image
 from convd.artifact.repository import ModelRepository
-from convd.bench.variants import sign, write_variant
 from convd.export.publication import publish
 from convd.export.sources.checkpoint import network_from_checkpoint
 from convd.models import create_model
 from convd.models.checkpoint import CheckpointDescription, save_checkpoint
 from convd.models.data import load_dataset
 from convd.protos.convd.v1 import classification_pb2 as pb
+from testbed.variants import update_checksums, write_variant
 
 MODEL = "digits"
 
@@ -111,11 +111,13 @@ def swap_network(path: Path) -> None:
     write_variant(path, other, seed=99)
     shutil.copy(other / MODEL_FILE, path / MODEL_FILE)
     shutil.rmtree(other)
-    sign(path)
+    update_checksums(path)
 
 
 def claim_size(path: Path) -> None:
     """Name an input size that the network does not take."""
     manifest = Artifact.open(path).manifest
     resize = manifest.preprocessing.resize.model_copy(update={"height": 48, "width": 48})
-    sign(path, preprocessing=manifest.preprocessing.model_copy(update={"resize": resize}))
+    update_checksums(
+        path, preprocessing=manifest.preprocessing.model_copy(update={"resize": resize})
+    )

@@ -1,6 +1,6 @@
 import pytest
 
-from convd.bench.pooling import compare
+from bench.pooling import compare
 
 
 def test_a_clear_difference_is_called_one() -> None:

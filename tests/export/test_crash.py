@@ -6,8 +6,9 @@ from pathlib import Path
 
 import onnx
 
+from testbed.server import environment
 from tests.export.test_onnx_source import foreign_model
-from tests.support import ROOT, environment
+from tests.support import ROOT
 
 KILLS = 8
 

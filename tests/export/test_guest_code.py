@@ -15,7 +15,8 @@ from PIL import Image
 from convd.commands.export import command
 from convd.export.errors import SourceError
 from convd.export.sources.python_callable import build_network
-from tests.support import environment, png, running_server
+from testbed.server import environment
+from tests.support import png, running_server
 
 ALEXNET = """
 import torch

@@ -184,7 +184,7 @@ NETWORK = "tests.export.networks:build"
         ("tests.export.networks:missing", {}, "has no 'missing': it has .*build"),
         ("tests.export.networks:nan_weights.x", {}, "has no"),
         ("tests.export.networks:CLASSES", {}, "gives a tuple: it must return"),
-        ("tests.support:environment", {}, "gives a dict: it must return a torch.nn.Module"),
+        ("testbed.server:environment", {}, "gives a dict: it must return a torch.nn.Module"),
         ("no.such.module:build", {}, "cannot be imported: ModuleNotFoundError"),
         ("missing.py:build", {}, "missing.py does not exist"),
         ("missing.pt2", {}, "does not exist"),

@@ -11,8 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from testbed.server import server_process
 from tests.interop.environments import perf_analyzer
-from tests.support import server_process
 from tests.tiny_artifact import publish_tiny
 
 MODEL = "pets"

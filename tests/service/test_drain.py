@@ -9,8 +9,9 @@ import pytest
 
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
+from testbed.server import server_process
 from tests.digits import Digits
-from tests.support import png, server_process, wait_until
+from tests.support import png, wait_until
 
 CLIENTS = 16
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from convd.artifact.bundle import MODEL_FILE
 from convd.artifact.preprocessing import prepare_image
-from convd.bench.closed_loop import ClosedLoop
 from convd.protos.convd.v1 import classification_pb2 as pb
+from testbed.closed_loop import ClosedLoop
 from tests.support import running_server, wait_until
 from tests.tiny_artifact import RECIPE, publish_tiny
 

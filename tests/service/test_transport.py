@@ -9,7 +9,7 @@ import pytest
 
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
-from tests.support import environment, server_process
+from testbed.server import environment, server_process
 
 CALLS = 100
 

@@ -15,8 +15,9 @@ from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 from convd.service.calls.call import Call, set_current_call
 from convd.service.calls.log_format import JsonFormatter, TextFormatter
+from testbed.server import server_process
 from tests.digits import Digits
-from tests.support import running_server, server_process
+from tests.support import running_server
 
 
 class Lines(logging.Handler):

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 from convd.artifact.repository import ModelRepository
-from convd.bench.variants import sign
 from convd.runtime.cores import CoreBudget
 from convd.service.calls.call import Call
 from convd.service.errors import UnavailableError, VersionNotFoundError
@@ -31,6 +30,7 @@ from convd.service.lifecycle.policy import State
 from convd.service.metrics import Metrics
 from convd.service.servables.servable import Servable
 from convd.service.settings import load_settings
+from testbed.variants import update_checksums
 from tests.support import wait_until
 from tests.tiny_artifact import HEIGHT, WIDTH, publish_tiny
 
@@ -197,7 +197,7 @@ def test_wrong_answers_are_never_tried_again_until_the_files_change(pets: Lifecy
     wrong, other = pets.root / "pets" / "2", pets.root / "pets" / "1"
     # Version 1's network under version 2's promises, with all checksums in order.
     shutil.copy(other / "model.onnx", wrong / "model.onnx")
-    sign(wrong)
+    update_checksums(wrong)
     pets.look()
     assert "golden" in pets.reason(2)
     pets.now = 10 * retries.LONGEST_PAUSE_SECONDS

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from convd.service.web.server import HttpServer
-from tests.support import http_get, http_request
+from testbed.server import http_get
+from tests.support import http_request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

@@ -7,8 +7,9 @@ import grpc
 
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
+from testbed.server import http_get, server_process
 from tests.service.workers.test_supervisor import metric, picture
-from tests.support import http_get, http_request, server_process, wait_until
+from tests.support import http_request, wait_until
 from tests.tiny_artifact import publish_tiny
 
 

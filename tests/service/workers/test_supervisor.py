@@ -26,7 +26,8 @@ from convd.protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStu
 from convd.service.address import BindError
 from convd.service.settings import load_settings
 from convd.service.workers.supervisor import Supervisor, divide
-from tests.support import ROOT, ServerProcess, environment, http_get, server_process, wait_until
+from testbed.server import ServerProcess, environment, http_get, server_process
+from tests.support import ROOT, wait_until
 from tests.tiny_artifact import publish_tiny
 
 RETRIES = """{"methodConfig": [{"name": [{"service": "convd.v1.ClassificationService"}],

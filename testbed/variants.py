@@ -21,7 +21,7 @@ def write_variant(source: Path, target: Path, seed: int) -> None:
 
     Args:
         source: An artifact.
-        target: Where the copy is to be; written beside and renamed, as publications are.
+        target: Where the copy is to be; written next to it and renamed, as publications are.
         seed: Which weights.
     """
     staging = target.with_name(f".staging-variant-{target.name}")
@@ -44,13 +44,18 @@ def write_variant(source: Path, target: Path, seed: int) -> None:
     )
     written = golden.model_copy(update={"cases": cases})
     (staging / GOLDEN_CASES).write_text(written.model_dump_json(indent=2))
-    sign(staging)
+    update_checksums(staging)
     target.parent.mkdir(parents=True, exist_ok=True)
     staging.rename(target)
 
 
-def sign(artifact: Path, **changes: object) -> None:
-    """Bring a manifest's checksums in order after a change, so that only running it can tell."""
+def update_checksums(artifact: Path, **changes: object) -> None:
+    """Make an artifact that was altered consistent again, so that only running it shows the change.
+
+    Args:
+        artifact: The altered artifact.
+        **changes: Fields of the manifest to change as well.
+    """
     manifest = Manifest.model_validate_json((artifact / MANIFEST_FILE).read_bytes())
     found = checksums(artifact)
     files = {file: found[file] for file in manifest.files}

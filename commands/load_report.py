@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from convd.bench.load import OK, Sample
+from convd.commands.load_generator import OK, Sample
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 

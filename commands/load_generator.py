@@ -40,7 +40,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Load:
+class Workload:
     """What to send, and how.
 
     Attributes:
@@ -62,9 +62,9 @@ class Load:
     connections: int = 4
 
 
-def run_load(load: Load) -> list[Sample]:
-    """Send the load and wait for every answer; the samples come in the order of the answers."""
-    return asyncio.run(_run(load))
+def run_workload(workload: Workload) -> list[Sample]:
+    """Send the requests and wait for every answer; the samples come in the order of the answers."""
+    return asyncio.run(_run(workload))
 
 
 def random_requests(
@@ -92,16 +92,18 @@ def random_requests(
     ]
 
 
-async def _run(load: Load) -> list[Sample]:
+async def _run(workload: Workload) -> list[Sample]:
     samples: list[Sample] = []
-    requests = itertools.cycle(load.requests)
+    requests = itertools.cycle(workload.requests)
     options = [
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         # Otherwise channels to one address share one connection.
         ("grpc.use_local_subchannel_pool", 1),
     ]
-    channels = [grpc.aio.insecure_channel(load.server, options) for _ in range(load.connections)]
+    channels = [
+        grpc.aio.insecure_channel(workload.server, options) for _ in range(workload.connections)
+    ]
     try:
         await asyncio.gather(*(channel.channel_ready() for channel in channels))
         stubs = itertools.cycle([ClassificationServiceStub(channel) for channel in channels])
@@ -110,19 +112,19 @@ async def _run(load: Load) -> list[Sample]:
         async def send(due: float) -> None:
             request = next(requests)
             try:
-                await next(stubs).Classify(request, timeout=load.deadline_seconds)
+                await next(stubs).Classify(request, timeout=workload.deadline_seconds)
                 code = OK
             except grpc.aio.AioRpcError as error:
                 code = error.code().name
             ended = time.perf_counter() - began
             samples.append(Sample(due, ended - due, code, len(request.images)))
 
-        if load.rate is None:
+        if workload.rate is None:
             await asyncio.gather(
-                *(_caller(send, began, load.seconds) for _ in range(load.concurrency))
+                *(_caller(send, began, workload.seconds) for _ in range(workload.concurrency))
             )
         else:
-            await _at_rate(send, began, load.rate, load.seconds)
+            await _at_rate(send, began, workload.rate, workload.seconds)
     finally:
         for channel in channels:
             await channel.close(None)

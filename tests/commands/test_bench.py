@@ -6,10 +6,8 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convd.bench.h2load import _parse, write_request
-from convd.bench.load import Load, Sample, random_requests, run_load
-from convd.bench.profile import _by_part
-from convd.bench.report import plot, summarize
+from convd.commands.load_generator import Sample, Workload, random_requests, run_workload
+from convd.commands.load_report import plot, summarize
 from convd.commands.main import main
 from tests.support import Client
 
@@ -60,21 +58,23 @@ def test_the_warm_up_is_left_out() -> None:
 
 def test_a_closed_loop_waits_for_its_answers(client: Client) -> None:
     requests = random_requests("digits", IMAGE, rows=[1, 3])
-    samples = run_load(Load(address(client), requests, seconds=0.5, concurrency=2, connections=1))
+    samples = run_workload(
+        Workload(address(client), requests, seconds=0.5, concurrency=2, connections=1)
+    )
     assert {sample.code for sample in samples} == {"OK"}
     assert {sample.rows for sample in samples} == {1, 3}
 
 
 def test_an_open_loop_sends_what_its_rate_says(client: Client) -> None:
     requests = random_requests("digits", IMAGE)
-    samples = run_load(Load(address(client), requests, seconds=1.0, rate=40))
+    samples = run_workload(Workload(address(client), requests, seconds=1.0, rate=40))
     assert len(samples) == 40
     assert sorted(sample.started_at for sample in samples) == [number / 40 for number in range(40)]
 
 
 def test_refusals_are_counted_by_status(client: Client) -> None:
     requests = random_requests("unknown", IMAGE)
-    samples = run_load(Load(address(client), requests, seconds=0.2, rate=20))
+    samples = run_workload(Workload(address(client), requests, seconds=0.2, rate=20))
     assert summarize(samples).codes == {"NOT_FOUND": 4}
 
 
@@ -105,28 +105,3 @@ def test_nothing_to_plot_is_lost(tmp_path: Path) -> None:
     plot(samples, tmp_path / "plot.svg", "both")
     text = (tmp_path / "plot.svg").read_text()
     assert "<svg" in text
-
-
-def test_a_request_is_framed_as_grpc_does(tmp_path: Path) -> None:
-    path = write_request(tmp_path / "deep" / "request", b"abc")
-    assert path.read_bytes() == b"\x00\x00\x00\x00\x03abc"
-
-
-def test_h2load_is_read() -> None:
-    text = """finished in 10.01s, 1234.50 req/s, 200.00KB/s
-requests: 12345 total, 12345 started, 12345 done, 12345 succeeded, 0 failed, 0 errored, 0 timeout
-time for request:      500us     20.00ms      1.25ms       200us    80.00%
-"""
-    result = _parse(text)
-    assert result.requests_per_second == 1234.5
-    assert result.mean_seconds == pytest.approx(1.25e-3)
-    with pytest.raises(SystemExit, match="h2load failed"):
-        _parse(text.replace("0 failed", "3 failed"))
-
-
-def test_samples_go_to_the_innermost_part_that_is_known() -> None:
-    answer = "_bootstrap (threading.py:9);answer (service/rpc/interceptor.py:1)"
-    stacks = (
-        f"{answer};run (onnxruntime/a.py:2) 3\n{answer} 2\n{answer};wait (threading.py:327) 50\n"
-    )
-    assert _by_part(stacks) == {"inference": 3, "interceptor": 2}

@@ -75,8 +75,8 @@ screenshots:  ## renew docs/screenshots on the way through test-console
 drills: setup  ## versions that change and break, and workers that die, under load (needs h2load); writes docs/drills.md
 	$(BIN)/python -m bench.drills.lifecycle
 
-test-install: demo  ## install the serving extra alone, and serve from it
-	tests/install.sh $(PYTHON) $(CURDIR)/runs/demo/repository $(CURDIR)/runs/demo/digit.png
+test-install: setup  ## build wheel and sdist, install them, and use them from a project with names like convd's
+	tests/install.sh $(BIN)/python
 
 fuzz: setup  ## ten thousand mutations of valid inference requests
 	FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest tests/service/rpc/open_inference/test_fuzz.py

@@ -23,7 +23,7 @@ diff <(contents "$folder"/from-clone/*.whl) <(contents "$folder"/from-sdist/*.wh
 wheel=$(echo "$folder"/from-clone/*.whl)
 
 say 'an installation adds one name'
-names() { "$1" -c 'import pkgutil; print(*sorted(module.name for module in pkgutil.iter_modules()))'; }
+names() { "$1" -I -c 'import pkgutil; print(*sorted(module.name for module in pkgutil.iter_modules()))'; }
 for source in "$wheel" "$folder"/sdist/*.tar.gz; do
   rm -rf "$folder/bare"
   "$python" -m venv "$folder/bare"
@@ -72,6 +72,8 @@ for path in '' .; do
   port=$(sed -nE 's/.*gRPC on [^ ]*:([0-9]+);.*/\1/p' "$folder/server.log")
   "$folder/serving/bin/convd" classify digit.png --model digits --server "127.0.0.1:$port" --json --top-k 1
   "$folder/serving/bin/python" -m convd models --server "127.0.0.1:$port" | grep --quiet available
+  "$folder/serving/bin/convd" bench --model digits --server "127.0.0.1:$port" --duration-seconds 1 |
+    grep --quiet 'requests in .* OK$'
   kill -TERM "$server"
   wait "$server"
   server=

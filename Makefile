@@ -66,6 +66,9 @@ test: setup  ## run the tests
 search: setup  ## look for an interleaving of requests that breaks batching: new ones in every run
 	$(BIN)/python -m pytest --hypothesis-profile=search --timeout=0 tests/service/batching
 
+test-int8: setup  ## the tests of int8 on an emulated processor without VNNI (apt install qemu-user)
+	qemu-x86_64 -cpu Haswell $(BIN)/python -m pytest --timeout 600 tests/export/test_precision.py tests/export/test_int8_portability.py
+
 test-console: setup  ## the console in headless Chromium (apt install chromium); renews docs/screenshots
 	$(BIN)/python -m pytest tests/browser/check_console.py
 

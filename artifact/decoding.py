@@ -1,61 +1,100 @@
 """From the bytes of an image file, or raw pixels, to a picture."""
 
-import io
+from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from convd.artifact.errors import InvalidImageError
-
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
-"""The file formats that are decoded; Pillow knows many more, each a surface for attacks."""
+from convd.artifact.formats import bmp, jpeg, png, webp
+from convd.artifact.formats.header import PictureHeader, damaged
+from convd.artifact.formats.strangers import name_stranger
 
 MAX_PIXELS = 64 * 1024 * 1024
 """Largest picture that is decoded by default: 64 megapixels take about 200 MB as RGB."""
 
-# Pillow's own bound would warn or raise before `max_pixels` is looked at, and it is one for the
-# whole process.
-Image.MAX_IMAGE_PIXELS = None
 
-
-def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decode one image file.
-
-    The header is read first, so a small file that would unpack to a huge picture is refused before
-    any pixel of it is.
+def read_header(data: bytes, *, max_pixels: int = MAX_PIXELS) -> PictureHeader:
+    """Read what an image file says of its picture, and allocate nothing for its pixels.
 
     Args:
         data: The file's bytes: JPEG, PNG, WebP or BMP.
         max_pixels: Largest height x width that is accepted.
 
+    Raises:
+        InvalidImageError: The bytes are empty, of another format or damaged, or the picture would
+            be too large or take too long to decode.
+    """
+    if not data:
+        raise InvalidImageError("the image is empty: send the bytes of a JPEG, PNG, WebP or BMP")
+    if data.startswith(jpeg.MAGIC):
+        header = jpeg.read_header(data)
+    elif data.startswith(png.MAGIC):
+        header = png.read_header(data)
+    elif webp.recognises(data):
+        header = webp.read_header(data)
+    elif data.startswith(bmp.MAGIC):
+        header = bmp.read_header(data)
+    else:
+        raise InvalidImageError(name_stranger(data))
+    header.check_size(max_pixels)
+    return header
+
+
+def _never_stop() -> None:
+    """Let decoding go on."""
+
+
+def decode_image(
+    data: bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    header: PictureHeader | None = None,
+    check: Callable[[], None] = _never_stop,
+) -> Image.Image:
+    """Decode one image file.
+
+    Args:
+        data: The file's bytes: JPEG, PNG, WebP or BMP.
+        max_pixels: Largest height x width that is accepted.
+        header: What `read_header` has said of it; None to read it here.
+        check: Called again and again while pixels are decoded; an exception from it ends that.
+
     Returns:
         The decoded picture, in the file's own colour mode.
 
     Raises:
-        InvalidImageError: The bytes are empty, of another format, damaged or too large a picture.
+        InvalidImageError: As for `read_header`, or pixels are missing or corrupt. The error keeps
+            no reference to the picture, by its traceback or its cause.
     """
-    if not data:
-        raise InvalidImageError("the image is empty: send the bytes of a JPEG, PNG, WebP or BMP")
+    header = header or read_header(data, max_pixels=max_pixels)
+    outcome = _decode(data, header, check)
+    if isinstance(outcome, str):
+        # Pillow's exception would keep its frames alive, and with them the half-decoded picture.
+        check()
+        raise InvalidImageError(outcome)
+    return outcome
+
+
+def _decode(data: bytes, header: PictureHeader, check: Callable[[], None]) -> Image.Image | str:
+    """The picture, or the text of what is wrong with it."""
     try:
-        picture = Image.open(io.BytesIO(data), formats=FORMATS)
-        if picture.width * picture.height > max_pixels:
-            raise InvalidImageError(
-                f"the picture has {picture.width} x {picture.height} pixels, more than the limit "
-                f"of {max_pixels}: send a smaller one"
-            )
-        picture.load()
-        return picture
-    except InvalidImageError:
-        raise
-    except UnidentifiedImageError as error:
-        raise InvalidImageError(
-            "the bytes are no image that can be decoded: send a JPEG, PNG, WebP or BMP"
-        ) from error
+        check()
+        if header.format == "JPEG":
+            return jpeg.decode(data, header)
+        if header.format == "PNG":
+            return png.decode(data, header, check)
+        if header.format == "WEBP":
+            return webp.decode(data, check)
+        return bmp.decode(data, check)
+    except InvalidImageError as error:
+        return str(error)
     # A damaged file makes Pillow's parsers raise nearly anything; whatever it is, the file is bad.
     except Exception as error:
-        raise InvalidImageError(
-            f"the image is damaged ({type(error).__name__}): send a whole JPEG, PNG, WebP or BMP"
-        ) from error
+        what = "the file ends before its pixels do"
+        if "truncated" not in str(error):
+            what = f"it cannot be decoded ({type(error).__name__})"
+        return str(damaged(what, header.format))
 
 
 def picture_from_pixels(data: bytes, *, height: int, width: int, channels: int) -> Image.Image:

@@ -122,7 +122,7 @@ def prepare_image(picture: Image.Image, recipe: Preprocessing) -> ImageArray:
     if recipe.apply_exif_orientation:
         picture = _upright(picture)
     picture = _to_mode(picture, "L" if recipe.channel_order == "L" else "RGB")
-    size = _scaled_size(picture, recipe)
+    size = scaled_size(picture.width, picture.height, recipe)
     if size.height * size.width > MAX_SCALED_PIXELS:
         raise InvalidImageError(
             f"a picture of {picture.width} x {picture.height} would become {size.width} x "
@@ -138,6 +138,23 @@ def prepare_image(picture: Image.Image, recipe: Preprocessing) -> ImageArray:
     if recipe.channel_order == "BGR":
         return np.ascontiguousarray(pixels[:, :, ::-1])
     return pixels
+
+
+def scaled_size(width: int, height: int, recipe: Preprocessing) -> ImageSize:
+    """The size of a picture after scaling, before anything is cut from it.
+
+    Args:
+        width: Columns of the picture, upright.
+        height: Its rows.
+        recipe: What to do with it.
+    """
+    if isinstance(recipe.resize, ResizeTo):
+        return ImageSize(recipe.resize.height, recipe.resize.width)
+    size = recipe.resize.size
+    # Truncation, not rounding: torchvision computes the longer side so.
+    if width <= height:
+        return ImageSize(int(size * height / width), size)
+    return ImageSize(size, int(size * width / height))
 
 
 def _upright(picture: Image.Image) -> Image.Image:
@@ -159,17 +176,6 @@ def _to_mode(picture: Image.Image, mode: Literal["L", "RGB"]) -> Image.Image:
         # Pillow warns where a palette with several transparent colours loses them at once.
         picture = picture.convert("RGBA")
     return picture if picture.mode == mode else picture.convert(mode)
-
-
-def _scaled_size(picture: Image.Image, recipe: Preprocessing) -> ImageSize:
-    if isinstance(recipe.resize, ResizeTo):
-        return ImageSize(recipe.resize.height, recipe.resize.width)
-    size = recipe.resize.size
-    width, height = picture.size
-    # Truncation, not rounding: torchvision computes the longer side so.
-    if width <= height:
-        return ImageSize(int(size * height / width), size)
-    return ImageSize(size, int(size * width / height))
 
 
 def _cut_center(picture: Image.Image, crop: CenterCrop) -> Image.Image:

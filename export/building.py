@@ -8,7 +8,6 @@ import numpy as np
 import onnxruntime as ort
 import torch
 
-from convd import __version__
 from convd.artifact.bundle import MODEL_FILE, Artifact, checksums, write_manifest
 from convd.artifact.evidence import ParityReport
 from convd.artifact.manifest import Manifest
@@ -40,7 +39,7 @@ from convd.runtime.session import Session
 
 _BATCH_SIZE = 32
 _PARITY_PICTURES = 64
-_TOOLS = ("onnx", "onnxscript")
+_TOOLS = ("convd", "onnx", "onnxscript")
 
 
 def build_artifact(
@@ -229,9 +228,5 @@ def _draw(
 
 def _tool_versions() -> dict[str, str]:
     versions = {tool: importlib.metadata.version(tool) for tool in _TOOLS}
-    # Builds of these come under several names.
-    return versions | {
-        "convd": __version__,
-        "torch": torch.__version__,
-        "onnxruntime": ort.__version__,
-    }
+    # Builds of these two come under several names.
+    return versions | {"torch": torch.__version__, "onnxruntime": ort.__version__}

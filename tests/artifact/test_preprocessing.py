@@ -98,10 +98,10 @@ def test_the_four_formats_are_decoded(image_format: str) -> None:
     ("data", "message"),
     [
         (b"", "is empty"),
-        (b"no image at all", "no image that can be decoded"),
+        (b"no image at all", "not an image that can be decoded"),
         (encoded("PNG")[:-30], "is damaged"),
         (encoded("JPEG")[:200], "no image|is damaged"),
-        (encoded("GIF"), "send a JPEG, PNG, WebP or BMP"),
+        (encoded("GIF"), "a GIF: send it as JPEG or PNG"),
     ],
 )
 def test_what_is_no_image_is_refused(data: bytes, message: str) -> None:

@@ -1,0 +1,88 @@
+"""The footprint is an upper bound of what the process really takes."""
+
+import ctypes
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convd.artifact.decoding import decode_image, picture_from_pixels, read_header
+from convd.artifact.footprint import footprint_of_file, footprint_of_pixels
+from convd.artifact.preprocessing import (
+    CenterCrop,
+    Preprocessing,
+    ResizeShorterSide,
+    ResizeTo,
+    prepare_image,
+)
+from tests.artifact.formats.pictures import drawn, encoded, interlaced_png
+from tests.artifact.formats.test_decoding import KINDS
+
+RECIPES = {
+    "photo": Preprocessing(
+        resize=ResizeShorterSide(size=256), center_crop=CenterCrop(height=224, width=224)
+    ),
+    "upright": Preprocessing(resize=ResizeTo(height=224, width=224), apply_exif_orientation=True),
+    "gray": Preprocessing(resize=ResizeTo(height=28, width=28), channel_order="L"),
+}
+SLACK_BYTES = 1024 * 1024
+"""Pages that the process touches for other reasons."""
+
+
+def peak_bytes(work: Callable[[], object]) -> int:
+    """How much the resident memory grew, at most, while something was done."""
+    # What was freed is given back, so that it does not hide what is taken.
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status_bytes("VmRSS")
+    work()
+    return _status_bytes("VmHWM") - before
+
+
+def _status_bytes(name: str) -> int:
+    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def check(data: bytes, recipe: Preprocessing) -> tuple[int, int]:
+    footprint = footprint_of_file(read_header(data), recipe)
+    prepare_image(decode_image(data), recipe)
+    taken = peak_bytes(lambda: prepare_image(decode_image(data), recipe))
+    assert taken <= footprint + SLACK_BYTES
+    return taken, footprint
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(("mode", "image_format", "options"), KINDS)
+def test_a_file_takes_no_more_than_its_footprint(
+    mode: str, image_format: str, options: dict[str, Any], recipe: str
+) -> None:
+    data = encoded(drawn(2000, 1500, mode), image_format, **options)
+    taken, footprint = check(data, RECIPES[recipe])
+    # A bound of ten times the truth would let nobody in.
+    assert footprint <= 4 * taken + 8 * SLACK_BYTES
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(8000, 300), (300, 8000), (65_000, 20), (20, 65_000)]
+)
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "BMP"])
+def test_elongated_pictures_keep_to_it_too(image_format: str, width: int, height: int) -> None:
+    check(encoded(drawn(width, height), image_format), RECIPES["upright"])
+
+
+def test_an_interlaced_png_keeps_to_it_too() -> None:
+    check(interlaced_png(np.asarray(drawn(2000, 1500, "L"))), RECIPES["photo"])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_raw_pixels_take_no_more_than_their_footprint(channels: int) -> None:
+    recipe = RECIPES["photo"]
+    data = bytes(1500 * 2000 * channels)
+    size = {"height": 1500, "width": 2000, "channels": channels}
+    taken = peak_bytes(lambda: prepare_image(picture_from_pixels(data, **size), recipe))
+    assert taken <= footprint_of_pixels(1500, 2000, channels, recipe) + SLACK_BYTES

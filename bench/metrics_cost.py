@@ -36,9 +36,8 @@ from convd.artifact.repository import ModelRepository
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 from convd.service.application import Application
-from convd.service.metrics import Metrics, VersionMetrics
+from convd.service.metrics import Metrics, RequestRecord, VersionMetrics
 from convd.service.settings import load_settings
-from convd.service.statistics import ServableStatistics
 
 START_SECONDS = 60.0
 
@@ -55,16 +54,17 @@ class SilentVersion(VersionMetrics):
     """Hears what a servable does and counts nothing."""
 
     def __init__(self) -> None:
-        # Statistics that clients ask for are an answer, not a metric: both servers have them.
-        self.statistics = ServableStatistics()
         nothing: Any = _Nothing()
-        self.decode_seconds = self.preprocess_seconds = self.postprocess_seconds = nothing
-        self.queue_seconds = self.inference_seconds = self.images_refused = nothing
-        self.classified = lambda probabilities: None  # noqa: ARG005
+        self.decode_seconds = self.preprocess_seconds = self.images_refused = nothing
+
+    def answered(self, record: RequestRecord) -> None:
+        """Hear of an answer."""
+
+    def failed(self, record: RequestRecord, error: BaseException) -> None:
+        """Hear of a failure."""
 
     def batch_executed(self, rows: int, inference_seconds: float) -> None:
         """Hear of a batch."""
-        self.statistics.batch_executed(rows, inference_seconds)
 
     def close(self) -> None:
         """Hear of the end."""
@@ -80,7 +80,7 @@ class Silence(Metrics):
 
     def __init__(self) -> None:
         super().__init__()
-        self.request_answered = lambda **_: None
+        self.request_answered = lambda *_: None
 
     def for_version(self, model: str, version: int, manifest: Manifest) -> VersionMetrics:  # noqa: ARG002
         """Metrics of one version that count nothing."""

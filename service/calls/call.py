@@ -3,6 +3,7 @@
 import re
 import secrets
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -10,7 +11,6 @@ from typing import Protocol
 from convd.service.batching.observer import EntryTrace
 from convd.service.cancellation import Cancellation
 from convd.service.errors import CallerGoneError, DeadlineExceededError
-from convd.service.statistics import RequestTimes
 
 # https://www.w3.org/TR/trace-context/: version, trace, span and flags, of which 1 means sampled.
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f][13579bdf](?:-.*)?")
@@ -37,7 +37,6 @@ class Call:
         cancellation: Tells when the caller has gone.
         model: The model that it was resolved to; empty until then.
         version: The version that it was resolved to; empty until then.
-        times: Where the time of the request goes that it brought last; None before it has one.
         code: Name of the gRPC status code that it ended with.
         started_at: When it began, in seconds of `time.monotonic`.
         protocol: How it came.
@@ -51,7 +50,6 @@ class Call:
     cancellation: Cancellation = field(default_factory=Cancellation)
     model: str = ""
     version: str = ""
-    times: RequestTimes | None = None
     code: str = "OK"
     started_at: float = field(default_factory=time.monotonic)
     protocol: str = "grpc"
@@ -90,9 +88,8 @@ class Call:
 _current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
 
 
-def set_current_call(call: Call | None) -> None:
-    """Note which call this thread works for; None once it has ended."""
-    _current_call.set(call)
+set_current_call: Callable[[Call | None], object] = _current_call.set
+"""Notes which call this thread works for; None once it has ended."""
 
 
 def call_in_progress() -> Call | None:

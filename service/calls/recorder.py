@@ -66,12 +66,7 @@ class CallRecorder:
         """Note how a call has ended; the thread works for it no longer."""
         seconds = time.monotonic() - call.started_at
         self.metrics.request_answered(
-            model=call.model,
-            version=call.version,
-            method=call.method,
-            code=call.code,
-            seconds=seconds,
-            trace_id=call.trace_id,
+            (call.model, call.version, call.method, call.code), seconds, call.trace_id
         )
         # Not for secrets: a sample.
         if self._access_log_sample_rate and random.random() < self._access_log_sample_rate:  # noqa: S311

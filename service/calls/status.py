@@ -1,9 +1,10 @@
-"""The one table from domain errors to gRPC status codes."""
+"""The one table from domain errors to what gRPC and HTTP call them."""
 
 import logging
-from dataclasses import dataclass
+from http import HTTPStatus
+from typing import NamedTuple
 
-import grpc
+from grpc import StatusCode
 
 from convd.service.calls.call import Call
 from convd.service.errors import (
@@ -24,63 +25,70 @@ from convd.service.errors import (
 
 logger = logging.getLogger(__name__)
 
-STATUS_CODES: dict[type[ServiceError], grpc.StatusCode] = {
-    InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
-    NotFoundError: grpc.StatusCode.NOT_FOUND,
-    ModelNotFoundError: grpc.StatusCode.NOT_FOUND,
-    VersionNotFoundError: grpc.StatusCode.NOT_FOUND,
-    UnavailableError: grpc.StatusCode.UNAVAILABLE,
-    QueueFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    DeadlineExceededError: grpc.StatusCode.DEADLINE_EXCEEDED,
-    CallerGoneError: grpc.StatusCode.CANCELLED,
-    UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
-    PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
-    UnsupportedError: grpc.StatusCode.UNIMPLEMENTED,
-    InferenceFailedError: grpc.StatusCode.INTERNAL,
+CLIENT_CLOSED_REQUEST = 499
+"""As nginx and the Google APIs have it; nobody is left to read it but the logs."""
+
+STATUSES: dict[type[ServiceError], tuple[StatusCode, int]] = {
+    InvalidRequestError: (StatusCode.INVALID_ARGUMENT, HTTPStatus.BAD_REQUEST),
+    NotFoundError: (StatusCode.NOT_FOUND, HTTPStatus.NOT_FOUND),
+    ModelNotFoundError: (StatusCode.NOT_FOUND, HTTPStatus.NOT_FOUND),
+    VersionNotFoundError: (StatusCode.NOT_FOUND, HTTPStatus.NOT_FOUND),
+    UnavailableError: (StatusCode.UNAVAILABLE, HTTPStatus.SERVICE_UNAVAILABLE),
+    QueueFullError: (StatusCode.RESOURCE_EXHAUSTED, HTTPStatus.TOO_MANY_REQUESTS),
+    DeadlineExceededError: (StatusCode.DEADLINE_EXCEEDED, HTTPStatus.GATEWAY_TIMEOUT),
+    CallerGoneError: (StatusCode.CANCELLED, CLIENT_CLOSED_REQUEST),
+    UnauthenticatedError: (StatusCode.UNAUTHENTICATED, HTTPStatus.UNAUTHORIZED),
+    PermissionDeniedError: (StatusCode.PERMISSION_DENIED, HTTPStatus.FORBIDDEN),
+    UnsupportedError: (StatusCode.UNIMPLEMENTED, HTTPStatus.NOT_IMPLEMENTED),
+    InferenceFailedError: (StatusCode.INTERNAL, HTTPStatus.INTERNAL_SERVER_ERROR),
 }
 
+_INTERNAL = STATUSES[InferenceFailedError]
 
-@dataclass(frozen=True)
-class Status:
-    """A gRPC status: its code and the text for the client."""
 
-    code: grpc.StatusCode
+class Status(NamedTuple):
+    """How a call ends.
+
+    Attributes:
+        code: The gRPC status code.
+        http: The HTTP status.
+        message: The text for the client.
+    """
+
+    code: StatusCode
+    http: int
     message: str
 
     @property
     def number(self) -> int:
-        """The code as it travels, such as 3 for INVALID_ARGUMENT."""
+        """The gRPC code as it travels, such as 3 for INVALID_ARGUMENT."""
         return int(self.code.value[0])
 
 
 def status_of(error: Exception, request_id: str) -> Status:
     """Map an error to what the client is told.
 
-    The text of an unexpected error stays inside: the client gets the request id, under which the
-    log has the cause.
+    An unexpected error's text is not for the client, who gets the request id instead; the log has
+    the cause under that id.
 
     Args:
         error: What was raised.
         request_id: Id of the request.
     """
-    code = _code_of(error)
-    if code is grpc.StatusCode.INTERNAL:
-        return Status(code, f"internal error; the server's log has it as request {request_id}")
-    return Status(code, str(error))
+    code, http = STATUSES[type(error)] if isinstance(error, ServiceError) else _INTERNAL
+    if code is StatusCode.INTERNAL:
+        return Status(
+            code, http, f"internal error; the server's log has it as request {request_id}"
+        )
+    return Status(code, http, str(error))
 
 
 def error_status(error: Exception, call: Call) -> Status:
-    """Map an error to what the client is told, and log what it is not told."""
-    # gRPC tells of a deadline that passes as of a caller who goes away.
+    """Map an error to what the client is told, and log what the client is not told."""
+    # gRPC reports a deadline that passes as a caller who goes away.
     if isinstance(error, CallerGoneError) and call.is_late():
         error = DeadlineExceededError("the deadline passed before the answer")
     status = status_of(error, call.identify())
-    if status.code is grpc.StatusCode.INTERNAL:
+    if status.code is StatusCode.INTERNAL:
         logger.error("request %s to %s failed", call.request_id, call.method, exc_info=error)
     return status
-
-
-def _code_of(error: Exception) -> grpc.StatusCode:
-    if isinstance(error, ServiceError):
-        return STATUS_CODES[type(error)]
-    return grpc.StatusCode.INTERNAL

@@ -1,73 +1,50 @@
-"""The one use case under every protocol: images in, probabilities out."""
+"""The one use case under every protocol: images in, an answer out."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from convd.artifact.decoding import decode_image, picture_from_pixels
-from convd.artifact.errors import InvalidImageError
 from convd.artifact.graph_contract import OutputArrays, Outputs
-from convd.artifact.preprocessing import ImageArray, prepare_image
 from convd.service.batching.entry import Priority
 from convd.service.calls.call import Call
 from convd.service.errors import InvalidRequestError
-from convd.service.inference.servable_hold import ServableHold
-from convd.service.lifecycle.catalog import Catalog
+from convd.service.inference.preparation import ImageSource, prepare_images
+from convd.service.lifecycle.catalog import Catalog, VersionChoice
+from convd.service.metrics import RequestRecord
 from convd.service.servables.servable import Servable
-from convd.service.statistics import NANOSECONDS, RequestTimes
+
+_Response = TypeVar("_Response")
 
 
-@dataclass(slots=True)
-class EncodedImage:
-    """An image file: JPEG, PNG, WebP or BMP."""
-
-    data: bytes
-
-
-@dataclass(slots=True)
-class PixelImage:
-    """A decoded picture of any size: uint8, row-major `[height, width, channels]`."""
-
-    data: bytes
-    height: int
-    width: int
-    channels: int
-
-
-@dataclass(slots=True)
-class PreparedImage:
-    """The network's input itself: uint8, row-major `[height, width, channels]`."""
-
-    data: bytes
-
-
-ImageSource = EncodedImage | PixelImage | PreparedImage
-
-
-class Answer(NamedTuple):
-    """What the network says to the rows of one request, in their order.
+class Classified(NamedTuple):
+    """What a network says to the images of one request.
 
     Attributes:
+        servable: The servable that answered.
+        images: The network's input, uint8 `[rows, height, width, channels]`; a row for each usable
+            image, in order.
         outputs: float32 `[rows, ...]` each.
         batch_sizes: Rows of each batch that the rows ran in.
+        refusals: For each image that cannot be used, its index among all images and the reason.
     """
 
+    servable: Servable
+    images: NDArray[np.uint8]
     outputs: OutputArrays
     batch_sizes: tuple[int, ...]
+    refusals: dict[int, str]
 
 
 class InferenceService:
-    """Prepares images and runs them on servables; knows no transport.
+    """Prepares images and runs them on servables; independent of any transport.
 
     Args:
         catalog: The servables.
         max_image_pixels: Largest picture that is decoded, height x width.
-        max_images_per_request: Most images that one request may carry.
+        max_images_per_request: Maximum number of images in one request.
     """
 
     def __init__(
@@ -76,25 +53,6 @@ class InferenceService:
         self.catalog = catalog
         self._max_image_pixels = max_image_pixels
         self._max_images_per_request = max_images_per_request
-
-    def servable(
-        self, call: Call, name: str, version: int | None = None, *, label: str | None = None
-    ) -> ServableHold:
-        """Hold the servable that a call asks for, and note it in the call.
-
-        Args:
-            call: The call.
-            name: The model.
-            version: Its version; None for the newest that is available.
-            label: A label of the version, instead of its number.
-
-        Raises:
-            NotFoundError: There is no such model, version or label.
-            UnavailableError: The version cannot answer now.
-        """
-        servable = self.catalog.hold(name, version, label=label)
-        call.model, call.version = servable.name, servable.version_text
-        return ServableHold(servable, call)
 
     def check_image_count(self, images: int) -> None:
         """Refuse a request without images, or with too many.
@@ -107,124 +65,106 @@ class InferenceService:
         if images > self._max_images_per_request:
             raise InvalidRequestError(
                 f"the request has {images} images, over the limit of "
-                f"{self._max_images_per_request}: send them in several requests"
+                f"{self._max_images_per_request} (--max-images-per-request): split it into several "
+                "requests"
             )
 
-    def prepare(
+    def classify(
         self,
-        servable: Servable,
-        sources: Sequence[ImageSource],
         call: Call,
+        choice: VersionChoice,
+        sources: Sequence[ImageSource] | NDArray[np.uint8],
+        respond: Callable[[Classified], _Response],
         *,
-        priority: Priority = Priority.NORMAL,
-    ) -> list[ImageArray | InvalidImageError]:
-        """Decode and preprocess images in the calling thread.
-
-        Nothing is decoded for a request that would be refused afterwards: a server that has too
-        much to do has no time for it.
-
-        Args:
-            servable: Whose recipe to follow.
-            sources: The images.
-            call: The call that they belong to; its deadline and its end are heeded between images.
-            priority: The priority that they will be run with.
-
-        Returns:
-            For each image the network's input, uint8 `[height, width, channels]`, or what is wrong
-            with it.
-
-        Raises:
-            QueueFullError: Too many rows wait already.
-            CallerGoneError: The caller cancelled.
-            DeadlineExceededError: The caller's deadline passed, or would pass before the answer.
-        """
-        if any(not isinstance(source, PreparedImage) for source in sources):
-            servable.batcher.check(len(sources), deadline=call.deadline, priority=priority)
-        outcomes: list[ImageArray | InvalidImageError] = []
-        for source in sources:
-            call.check_wanted()
-            try:
-                outcomes.append(self._prepare_one(servable, source, call))
-            except InvalidImageError as error:
-                servable.metrics.images_refused.inc()
-                outcomes.append(error)
-        return outcomes
-
-    def infer(
-        self,
-        servable: Servable,
-        rows: NDArray[np.uint8],
-        call: Call,
-        *,
+        allow_partial: bool = True,
         priority: Priority = Priority.NORMAL,
         timeout_seconds: float | None = None,
-    ) -> Answer:
-        """Run prepared rows, together with those of other requests.
+    ) -> _Response:
+        """Classify images on one servable, and have the response made of the answer.
+
+        The servable is held until the response is made, and the time of that counts as part of the
+        request.
 
         Args:
-            servable: What answers.
-            rows: uint8 `[rows, height, width, channels]`.
-            call: The call that they belong to; its deadline and its end are heeded.
-            priority: Who is run first where many wait.
-            timeout_seconds: How long the answer may take at most, where that is less than the
-                call's deadline allows.
+            call: The call that asks; its deadline and cancellation are respected. The version that
+                answers is noted in it.
+            choice: The version to ask.
+            sources: The images; or all of them as the network's input itself, uint8
+                `[rows, height, width, channels]`.
+            respond: Makes the response.
+            allow_partial: Whether an image that cannot be used fails alone. Otherwise it fails the
+                request; a request without any usable image fails in either case.
+            priority: Which requests run first when many wait.
+            timeout_seconds: The longest time that the answer may take, if that is less than the
+                call's deadline allows; None for no limit besides the deadline.
 
         Raises:
-            QueueFullError: Too many rows wait already.
-            DeadlineExceededError: The caller's deadline passed before the rows could run.
+            InvalidRequestError: The number of images, their shape or an image is not acceptable.
+            NotFoundError: There is no such model, version or label.
+            UnavailableError: The version cannot answer now.
+            QueueFullError: Too many rows are waiting already.
+            DeadlineExceededError: The deadline passed, or would pass, before the answer.
             CallerGoneError: The caller cancelled.
             InferenceFailedError: The engine failed.
         """
-        deadline = call.deadline
-        if timeout_seconds is not None:
-            until = time.monotonic() + timeout_seconds
-            deadline = until if deadline is None else min(deadline, until)
-        times = call.times or RequestTimes()
-        times.submitted()
+        if not 0 < len(sources) <= self._max_images_per_request:
+            self.check_image_count(len(sources))
+        servable = self.catalog.hold(choice)
+        call.model, call.version = servable.name, servable.version_text
+        record = RequestRecord()
+        refusals: dict[int, str] = {}
         try:
-            result = servable.batcher.submit(
-                rows,
-                deadline=deadline,
-                priority=priority,
-                cancellation=call.cancellation,
-                trace=call.trace,
-            )
-        finally:
-            if call.trace is not None:
-                call.trace.submitted(times.submitted_at, time.perf_counter_ns())
-        arrays, queue_seconds, inference_seconds, batch_sizes = result
-        outputs = Outputs(*arrays)
-        times.answered(len(rows), queue_seconds, inference_seconds, batch_sizes)
-        servable.metrics.queue_seconds.observe(queue_seconds)
-        servable.metrics.inference_seconds.observe(inference_seconds)
-        servable.metrics.classified(outputs.probabilities)
-        return Answer(outputs, batch_sizes)
-
-    def _prepare_one(self, servable: Servable, source: ImageSource, call: Call) -> ImageArray:
-        recipe = servable.manifest.preprocessing
-        if isinstance(source, PreparedImage):
-            if len(source.data) != servable.image_bytes:
-                shape = " x ".join(map(str, servable.image_shape))
-                raise InvalidImageError(
-                    f"a prepared image of this model has {shape} = {servable.image_bytes} bytes, "
-                    f"not {len(source.data)}"
+            if isinstance(sources, np.ndarray):
+                _check_shape(servable, sources)
+                images = sources
+            else:
+                images, refusals = prepare_images(
+                    servable,
+                    sources,
+                    call,
+                    priority=priority,
+                    max_image_pixels=self._max_image_pixels,
                 )
-            return np.frombuffer(source.data, np.uint8).reshape(servable.image_shape)
-        started = time.perf_counter_ns()
-        picture = self._picture(source)
-        decoded = time.perf_counter_ns()
-        image = prepare_image(picture, recipe)
-        prepared = time.perf_counter_ns()
-        servable.metrics.decode_seconds.observe((decoded - started) / NANOSECONDS)
-        servable.metrics.preprocess_seconds.observe((prepared - decoded) / NANOSECONDS)
-        if call.trace is not None:
-            call.trace.stage("decode", started, decoded)
-            call.trace.stage("preprocess", decoded, prepared)
-        return image
+                if refusals and not allow_partial:
+                    index, reason = next(iter(refusals.items()))
+                    raise InvalidRequestError(f"image {index}, counted from 0: {reason}")
+            deadline = call.deadline
+            if timeout_seconds is not None:
+                until = time.monotonic() + timeout_seconds
+                deadline = until if deadline is None else min(deadline, until)
+            record.submitted_at = time.perf_counter_ns()
+            try:
+                arrays, record.queue_seconds, record.inference_seconds, record.batch_sizes = (
+                    servable.batcher.submit(
+                        images,
+                        deadline=deadline,
+                        priority=priority,
+                        cancellation=call.cancellation,
+                        trace=call.trace,
+                    )
+                )
+            finally:
+                record.answered_at = time.perf_counter_ns()
+                if call.trace is not None:
+                    call.trace.submitted(record.submitted_at, record.answered_at)
+            outputs = Outputs(*arrays)
+            record.probabilities = outputs.probabilities
+            response = respond(Classified(servable, images, outputs, record.batch_sizes, refusals))
+            record.ended_at = time.perf_counter_ns()
+            servable.metrics.answered(record)
+            if call.trace is not None:
+                call.trace.stage("postprocess", record.answered_at, record.ended_at)
+            return response
+        except BaseException as error:
+            servable.metrics.failed(record, error)
+            raise
+        finally:
+            servable.release()
 
-    def _picture(self, source: EncodedImage | PixelImage) -> Image.Image:
-        if isinstance(source, EncodedImage):
-            return decode_image(source.data, max_pixels=self._max_image_pixels)
-        return picture_from_pixels(
-            source.data, height=source.height, width=source.width, channels=source.channels
+
+def _check_shape(servable: Servable, images: NDArray[np.uint8]) -> None:
+    if images.shape[1:] != servable.image_shape:
+        shape = ", ".join(map(str, servable.image_shape))
+        raise InvalidRequestError(
+            f"the images have shape {list(images.shape)}; this model takes [rows, {shape}]"
         )

@@ -4,12 +4,27 @@ import contextlib
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from convd.service.errors import ModelNotFoundError, UnavailableError, VersionNotFoundError
 from convd.service.lifecycle.policy import State
 from convd.service.quoting import quote
 from convd.service.servables.servable import Servable
 from convd.service.statistics import StatisticsByVersion
+
+
+class VersionChoice(NamedTuple):
+    """The version that a caller asks for: by number, by label, or by neither for the newest.
+
+    Attributes:
+        model: The model.
+        version: Number of the version.
+        label: A label of the version, instead of its number.
+    """
+
+    model: str
+    version: int | None = None
+    label: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,25 +122,19 @@ class Catalog:
     def statistics(self) -> StatisticsByVersion:
         """What every loaded version has counted in this process."""
         return {
-            (one.name, one.version): one.servable.metrics.statistics.snapshot()
+            (one.name, one.version): one.servable.metrics.statistics()
             for one in self.statuses()
             if one.servable is not None
         }
 
-    def status(
-        self, name: str, version: int | None = None, *, label: str | None = None
-    ) -> VersionStatus:
-        """Status of one version; without a version, of the newest, available ones first.
-
-        Args:
-            name: The model.
-            version: Its version.
-            label: A label of the version, instead of its number.
+    def status(self, choice: VersionChoice) -> VersionStatus:
+        """Status of one version; without a number or label, of the newest, available ones first.
 
         Raises:
             ModelNotFoundError: There is no such model.
             VersionNotFoundError: The model has no such version or label.
         """
+        name, version, label = choice
         statuses = self.statuses(name)
         if not statuses:
             raise ModelNotFoundError(
@@ -143,19 +152,15 @@ class Catalog:
             f"model {quote(name)} has no version {version}; it has: {versions}"
         )
 
-    def hold(self, name: str, version: int | None = None, *, label: str | None = None) -> Servable:
-        """Find a servable that is not unloaded before somebody calls its `release`.
-
-        Args:
-            name: The model.
-            version: Its version; None for the newest that is available.
-            label: A label of the version, instead of its number.
+    def hold(self, choice: VersionChoice) -> Servable:
+        """Find a servable, which then stays loaded until its `release` is called.
 
         Raises:
             ModelNotFoundError: There is no such model.
             VersionNotFoundError: The model has no such version or label.
             UnavailableError: The version is loading, draining, unloaded or has failed.
         """
+        name, version, label = choice
         with self._lock:
             model = self._models.get(name, _UNKNOWN)
             if label is not None:
@@ -170,18 +175,16 @@ class Catalog:
                 # Under the lock, so that draining cannot begin in between.
                 servable.retain()
                 return servable
-        status = self.status(name, version, label=label)
+        status = self.status(choice)
         reason = f": {status.reason}" if status.reason else "; try again later"
         raise UnavailableError(
             f"version {status.version} of model {quote(name)} is {status.state.value}{reason}"
         )
 
     @contextlib.contextmanager
-    def acquire(
-        self, name: str, version: int | None = None, *, label: str | None = None
-    ) -> Iterator[Servable]:
-        """Hold a servable while the block runs; arguments and errors are those of `hold`."""
-        servable = self.hold(name, version, label=label)
+    def acquire(self, choice: VersionChoice) -> Iterator[Servable]:
+        """Hold a servable while the block runs; the errors are those of `hold`."""
+        servable = self.hold(choice)
         try:
             yield servable
         finally:

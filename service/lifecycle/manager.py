@@ -15,7 +15,7 @@ from convd.service.lifecycle.model import ModelLifecycle
 from convd.service.lifecycle.policy import State, VersionPolicy
 from convd.service.lifecycle.readiness import Readiness
 from convd.service.lifecycle.retries import FailedLoads
-from convd.service.lifecycle.transitions import Load, VersionTransitions
+from convd.service.lifecycle.transitions import LoadServable, VersionTransitions
 from convd.service.quoting import quote
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class ServableManager:
         self,
         repository: ModelRepository,
         catalog: Catalog,
-        load: Load,
+        load: LoadServable,
         *,
         poll_seconds: float,
         on_change: Callable[[VersionStatus], None],

@@ -9,7 +9,7 @@ from typing import Any
 from convd.artifact.bundle import MANIFEST_FILE
 from convd.artifact.repository import ModelRepository
 from convd.runtime.selftest import SelfTestError
-from convd.service.lifecycle.catalog import Catalog, VersionStatus
+from convd.service.lifecycle.catalog import Catalog, VersionChoice, VersionStatus
 from convd.service.lifecycle.configuration import ModelConfiguration
 from convd.service.lifecycle.draining import Drains
 from convd.service.lifecycle.policy import Action, State
@@ -19,7 +19,7 @@ from convd.service.servables.servable import Servable
 
 logger = logging.getLogger(__name__)
 
-Load = Callable[[str, int, ModelConfiguration], Servable]
+LoadServable = Callable[[str, int, ModelConfiguration], Servable]
 
 
 class VersionTransitions:
@@ -40,7 +40,7 @@ class VersionTransitions:
         name: str,
         repository: ModelRepository,
         catalog: Catalog,
-        load: Load,
+        load: LoadServable,
         drains: Drains,
         failures: FailedLoads,
         on_change: Callable[[VersionStatus], None],
@@ -62,7 +62,7 @@ class VersionTransitions:
         elif action.kind == "reload":
             self._load_version(action.version, configuration)
         elif action.kind == "unload":
-            self.drain(self._catalog.status(self.name, action.version))
+            self.drain(self._status(action.version))
         else:
             self._failures.forget(action.version)
             self._catalog.forget(self.name, action.version)
@@ -93,7 +93,7 @@ class VersionTransitions:
 
     def _load_version(self, version: int, configuration: ModelConfiguration) -> None:
         path = self._path(version)
-        before = self._catalog.status(self.name, version)
+        before = self._status(version)
         engine_settings = configuration.engine_settings()
         # Taken before the files are read: what changes meanwhile is noticed at the next look.
         files, manifest = fingerprint(path), _manifest_stamp(path)
@@ -145,6 +145,9 @@ class VersionTransitions:
                 answering.version,
                 " and ".join(differences),
             )
+
+    def _status(self, version: int) -> VersionStatus:
+        return self._catalog.status(VersionChoice(self.name, version))
 
     def _path(self, version: int) -> Path:
         return self._repository.version_path(self.name, version)

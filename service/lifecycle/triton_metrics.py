@@ -76,7 +76,7 @@ class TritonCollector(Collector):
             if servable is None:
                 continue
             labels = [status.name, str(status.version)]
-            counted = servable.metrics.statistics.snapshot()
+            counted = servable.metrics.statistics()
             for name, (_, read) in _COUNTERS.items():
                 families[name].add_metric(labels, read(counted))
             families[_FAILURES].add_metric([*labels, "OTHER"], counted.failure.count)

@@ -121,13 +121,12 @@ class _Families:
 
     def add_servable(self, version: tuple[str, str], servable: Servable) -> None:
         manifest = servable.manifest
-        provider = servable.session.provider
-        precision = provider.computes_in(manifest.precision)
-        self.info.add_metric([*version, provider.name, precision], 1)
-        self.golden_difference.add_metric([*version, provider.name], servable.golden_difference)
-        tolerance = manifest.golden_tolerance(provider.name, precision)
+        provider, precision = servable.provider.name, servable.precision
+        self.info.add_metric([*version, provider, precision], 1)
+        self.golden_difference.add_metric([*version, provider], servable.golden_difference)
+        tolerance = manifest.golden_tolerance(provider, precision)
         if tolerance is not None:
-            self.golden_tolerance.add_metric([*version, provider.name], tolerance)
+            self.golden_tolerance.add_metric([*version, provider], tolerance)
         if manifest.accuracy is not None:
             self.accuracy.add_metric(version, manifest.accuracy.top1)
         if manifest.baseline is not None:

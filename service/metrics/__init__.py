@@ -4,7 +4,7 @@ Labels are bounded: a model and a version become labels only after they were res
 series of a version that is gone are dropped after a while.
 """
 
-from convd.service.metrics.servables import VersionMetrics
 from convd.service.metrics.server import Metrics
+from convd.service.metrics.version import RequestRecord, VersionMetrics
 
-__all__ = ["Metrics", "VersionMetrics"]
+__all__ = ["Metrics", "RequestRecord", "VersionMetrics"]

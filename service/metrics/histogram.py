@@ -10,7 +10,7 @@ import bisect
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from prometheus_client import CollectorRegistry
@@ -30,11 +30,15 @@ class Distribution:
 
     Args:
         bounds: Upper bounds of the buckets, ascending, without infinity.
+
+    Attributes:
+        feeds: Called before the distribution is read, to add values that are kept elsewhere.
     """
 
-    __slots__ = ("_bounds", "_counts", "_exemplars", "_kept", "_lock", "_sum")
+    __slots__ = ("_bounds", "_counts", "_exemplars", "_kept", "_lock", "_sum", "feeds")
 
     def __init__(self, bounds: Sequence[float]) -> None:
+        self.feeds: list[Callable[[], None]] = []
         self._bounds = np.asarray(bounds, np.float64)
         self._counts = np.zeros(len(bounds) + 1, np.int64)
         self._exemplars: list[Exemplar | None] = [None] * (len(bounds) + 1)
@@ -65,18 +69,23 @@ class Distribution:
     @property
     def count(self) -> int:
         """How many values there were."""
-        self._sort_in()
+        self._complete()
         return int(self._counts.sum())
 
     def buckets(self) -> tuple[list[Bucket], float]:
         """Cumulative counts by upper bound with their exemplars, and the sum of all values."""
-        self._sort_in()
+        self._complete()
         with self._lock:
             cumulative = self._counts.cumsum().tolist()
             total = self._sum
         names = [*map(floatToGoString, self._bounds.tolist()), "+Inf"]
         rows = zip(names, cumulative, self._exemplars, strict=True)
         return [(name, n, seen) if seen else (name, n) for name, n, seen in rows], total
+
+    def _complete(self) -> None:
+        for feed in list(self.feeds):
+            feed()
+        self._sort_in()
 
     def _sort_in(self) -> None:
         with self._lock:
@@ -123,6 +132,13 @@ class Histogram(Collector):
             return found
         with self._lock:
             return self._distributions.setdefault(values, Distribution(self._bounds))
+
+    def observe(self, labels: tuple[str, ...], value: float, trace_id: str = "") -> None:
+        """Note one value for one set of labels."""
+        distribution = self._distributions.get(labels)
+        if distribution is None:
+            distribution = self.labels(*labels)
+        distribution.observe(value, trace_id)
 
     def adopt(self, values: tuple[str, ...], distribution: Distribution) -> None:
         """Show a distribution that somebody else made; one of the same labels is replaced."""

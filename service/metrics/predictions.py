@@ -1,8 +1,7 @@
 """What the network says: predictions per class, confidence, entropy, and drift."""
 
 import threading
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +18,11 @@ MOST_CLASS_SERIES = 1000
 OTHER_CLASSES = "(other)"
 """Label of the classes beyond the first thousand, which share one series."""
 
-_MOST_KEPT_ANSWERS = 256
-_MOST_KEPT_PROBABILITIES = 65536
 _VERSION = ["model", "version"]
 
 
 class PredictionRecorder:
-    """Notes the answers of one servable.
-
-    An answer is only kept when it is given; many are counted together, when enough have come and
-    whenever metrics are collected.
+    """Counts the answers of one servable.
 
     Args:
         manifest: The artifact's manifest.
@@ -40,37 +34,22 @@ class PredictionRecorder:
         self.entropy_ratio = Distribution(ENTROPY_RATIO)
         self.drift = DriftWindow(manifest.baseline) if manifest.baseline else None
         self._counts = np.zeros(len(self.labels), np.int64)
-        self._kept: deque[NDArray[np.float32]] = deque()
-        self._most_kept = min(
-            _MOST_KEPT_ANSWERS, max(1, _MOST_KEPT_PROBABILITIES // len(self.labels))
-        )
-        self._lock = threading.Lock()
 
-    def note(self, probabilities: NDArray[np.float32]) -> None:
-        """Keep one answer.
+    def count(self, answers: Sequence[NDArray[np.float32]]) -> None:
+        """Count answers; not to be called from two threads at once.
 
         Args:
-            probabilities: float32 `[rows, classes]`; must not be changed afterwards.
+            answers: The probabilities of each, float32 `[rows, classes]`.
         """
-        self._kept.append(probabilities)
-        if len(self._kept) >= self._most_kept:
-            self.count_kept()
-
-    def count_kept(self) -> None:
-        """Count the answers that were kept so far."""
-        with self._lock:
-            kept = [self._kept.popleft() for _ in range(len(self._kept))]
-            if not kept:
-                return
-            probabilities = np.concatenate(kept)
-            classes = probabilities.argmax(axis=1)
-            # In float32 a probability may be a rounding error more than 1.
-            confidences = np.minimum(probabilities.max(axis=1), 1).astype(np.float64)
-            self._counts += np.bincount(classes, minlength=len(self.labels))
-            self.confidence.observe_all(confidences)
-            self.entropy_ratio.observe_all(entropy_ratio(probabilities))
-            if self.drift is not None:
-                self.drift.add(classes, confidences)
+        probabilities = np.concatenate(answers)
+        classes = probabilities.argmax(axis=1)
+        # In float32 a probability may be a rounding error more than 1.
+        confidences = np.minimum(probabilities.max(axis=1), 1).astype(np.float64)
+        self._counts += np.bincount(classes, minlength=len(self.labels))
+        self.confidence.observe_all(confidences)
+        self.entropy_ratio.observe_all(entropy_ratio(probabilities))
+        if self.drift is not None:
+            self.drift.add(classes, confidences)
 
     def class_counts(self) -> list[tuple[str, int]]:
         """Predictions by label of the class."""
@@ -108,7 +87,6 @@ class PredictionMetrics(Collector):
     def __init__(self, registry: CollectorRegistry) -> None:
         self._lock = threading.Lock()
         self._recorders: dict[tuple[str, str], PredictionRecorder] = {}
-        # Registered first, so that the answers are counted before the histograms are read.
         registry.register(self)
         self._confidence = Histogram(
             "convd_prediction_confidence_ratio",
@@ -151,7 +129,7 @@ class PredictionMetrics(Collector):
         with self._lock:
             recorders = list(self._recorders.items())
         for version, recorder in recorders:
-            recorder.count_kept()
+            # Reading this first has the answers counted that are kept.
             images.add_metric(version, recorder.confidence.count)
             for label, count in recorder.class_counts():
                 predictions.add_metric([*version, label], count)

@@ -17,6 +17,10 @@ class RequestMetrics(Collector):
 
     Args:
         registry: Where they are collected.
+
+    Attributes:
+        answered: Counts a request, by `(model, version, method, code)`, with its seconds and the id
+            of its trace. Model and version are empty where they were not resolved.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -28,28 +32,7 @@ class RequestMetrics(Collector):
             SECONDS,
             registry,
         )
-
-    def answered(
-        self,
-        *,
-        model: str,
-        version: str,
-        method: str,
-        code: str,
-        seconds: float,
-        trace_id: str = "",
-    ) -> None:
-        """Count one request.
-
-        Args:
-            model: The model that it was resolved to; empty where it was not.
-            version: The version that it was resolved to; empty where it was not.
-            method: Full name of the method.
-            code: Name of the status code.
-            seconds: How long it took.
-            trace_id: Its trace; empty where it is not traced.
-        """
-        self._seconds.labels(model, version, method, code).observe(seconds, trace_id)
+        self.answered = self._seconds.observe
 
     def forget(self, model: str, version: str) -> None:
         """Drop the series of one version."""

@@ -2,12 +2,9 @@
 
 from prometheus_client import CollectorRegistry, Counter
 
-from convd.artifact.manifest import Manifest
-from convd.service.batching.observer import BatchObserver
 from convd.service.metrics.bounds import ROWS, SECONDS
 from convd.service.metrics.histogram import Histogram
-from convd.service.metrics.predictions import PredictionMetrics, PredictionRecorder
-from convd.service.statistics import ServableStatistics
+from convd.service.metrics.predictions import PredictionMetrics
 
 _VERSION = ["model", "version"]
 STAGES = ("decode", "preprocess", "queue", "inference", "postprocess")
@@ -69,66 +66,3 @@ class ServableMetrics:
         for counter in (self.refused_images, self.dropped_rows, self.cached_rows):
             counter.remove_by_labels(labels)
         self.predictions.forget(model, version)
-
-
-class VersionMetrics(BatchObserver):
-    """What one servable counts, with its labels already resolved; also its batcher's observer.
-
-    Args:
-        metrics: The families.
-        model: The model.
-        version: Its version.
-        manifest: The artifact's manifest.
-    """
-
-    def __init__(
-        self, metrics: ServableMetrics, model: str, version: str, manifest: Manifest
-    ) -> None:
-        self.statistics = ServableStatistics()
-        labels = (model, version)
-        (
-            self.decode_seconds,
-            self.preprocess_seconds,
-            self.queue_seconds,
-            self.inference_seconds,
-            self.postprocess_seconds,
-        ) = (metrics.stage_seconds.labels(*labels, stage) for stage in STAGES)
-        self.images_refused = metrics.refused_images.labels(*labels)
-        self._batch_rows = metrics.batch_rows.labels(*labels)
-        self._batch_seconds = metrics.batch_seconds.labels(*labels)
-        self._rejected, self._expired, self._cancelled = (
-            metrics.dropped_rows.labels(*labels, reason) for reason in DROP_REASONS
-        )
-        self._cache_hits = metrics.cached_rows.labels(*labels, "hit")
-        self._cache_misses = metrics.cached_rows.labels(*labels, "miss")
-        recorder = PredictionRecorder(manifest)
-        metrics.predictions.add(model, version, recorder)
-        self.classified = recorder.note
-        self._count_answers = recorder.count_kept
-
-    def batch_executed(self, rows: int, inference_seconds: float) -> None:
-        """Count a batch."""
-        self._batch_rows.observe(rows)
-        self._batch_seconds.observe(inference_seconds)
-        self.statistics.batch_executed(rows, inference_seconds)
-
-    def close(self) -> None:
-        """Let go of answers, since each keeps the memory of its session's arena."""
-        self._count_answers()
-
-    def rejected(self, rows: int) -> None:
-        """Count rows that were refused on arrival."""
-        self._rejected.inc(rows)
-
-    def expired(self, rows: int) -> None:
-        """Count rows whose deadline passed."""
-        self._expired.inc(rows)
-
-    def cancelled(self, rows: int) -> None:
-        """Count rows whose caller has gone."""
-        self._cancelled.inc(rows)
-
-    def cache_looked_up(self, hits: int, misses: int) -> None:
-        """Count rows that the response cache knew, and those that it did not."""
-        self._cache_hits.inc(hits)
-        self._cache_misses.inc(misses)

@@ -12,7 +12,8 @@ from convd.runtime.selftest import SelfTestError
 from convd.service.metrics.gpu import register_gpu_metrics
 from convd.service.metrics.process import register_process_metrics
 from convd.service.metrics.requests import RequestMetrics
-from convd.service.metrics.servables import ServableMetrics, VersionMetrics
+from convd.service.metrics.servables import ServableMetrics
+from convd.service.metrics.version import VersionMetrics
 
 
 class Metrics:

@@ -1,28 +1,22 @@
 """convd's own protocol: converts messages and delegates to the inference service."""
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator
+from functools import partial
 
 import grpc
 import numpy as np
 
-from convd.artifact.errors import InvalidImageError
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1 import classification_pb2_grpc as pb_grpc
 from convd.service.calls.call import Call, current_call
 from convd.service.calls.status import error_status
 from convd.service.errors import InvalidRequestError, ServiceError
+from convd.service.inference.preparation import ImageSource, PixelImage
 from convd.service.inference.ranking import top_classes
-from convd.service.inference.service import (
-    EncodedImage,
-    ImageSource,
-    InferenceService,
-    PixelImage,
-    PreparedImage,
-)
-from convd.service.lifecycle.catalog import Catalog, VersionStatus
+from convd.service.inference.service import Classified, InferenceService
+from convd.service.lifecycle.catalog import VersionChoice
+from convd.service.lifecycle.description import VersionDescription, describe
 from convd.service.lifecycle.policy import State
-from convd.service.servables.servable import Servable
 
 _STATES = {
     State.LOADING: pb.ModelVersion.STATE_LOADING,
@@ -74,7 +68,7 @@ class ClassificationServicer(pb_grpc.ClassificationServiceServicer):
         """List every version with its state."""
         catalog = self._inference.catalog
         return pb.ListModelsResponse(
-            models=[_model_version(status, catalog) for status in catalog.statuses()]
+            models=[_model_version(describe(status, catalog)) for status in catalog.statuses()]
         )
 
     def GetModel(  # noqa: N802
@@ -83,10 +77,9 @@ class ClassificationServicer(pb_grpc.ClassificationServiceServicer):
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> pb.GetModelResponse:
         """Describe one version."""
-        choice = _choice(request.model)
         catalog = self._inference.catalog
-        status = catalog.status(choice.name, choice.version, label=choice.label)
-        response = pb.GetModelResponse(model=_model_version(status, catalog))
+        status = catalog.status(_choice(request.model))
+        response = pb.GetModelResponse(model=_model_version(describe(status, catalog)))
         if status.servable is not None:
             manifest = status.servable.manifest
             response.labels.extend(manifest.labels)
@@ -95,78 +88,64 @@ class ClassificationServicer(pb_grpc.ClassificationServiceServicer):
         return response
 
     def _classify(self, request: pb.ClassifyRequest, call: Call) -> pb.ClassifyResponse:
-        self._inference.check_image_count(len(request.images))
         if request.top_k < 0:
             raise InvalidRequestError(
                 f"top_k is {request.top_k}: send how many classes you want, or 0 for every class"
             )
-        choice = _choice(request.model)
-        with self._inference.servable(
-            call, choice.name, choice.version, label=choice.label
-        ) as servable:
-            outcomes = self._inference.prepare(
-                servable, [_source(one) for one in request.images], call
-            )
-            images = [image for image in outcomes if not isinstance(image, InvalidImageError)]
-            if not images:
-                raise InvalidRequestError(_no_image_is_usable(outcomes))
-            rows = images[0][np.newaxis] if len(images) == 1 else np.stack(images)
-            probabilities = iter(self._inference.infer(servable, rows, call).outputs.probabilities)
-            response = pb.ClassifyResponse(model_name=servable.name, model_version=servable.version)
-            for outcome in outcomes:
-                result = response.results.add()
-                if isinstance(outcome, InvalidImageError):
-                    result.error.CopyFrom(_error(InvalidRequestError(str(outcome)), call))
-                else:
-                    _add_classes(result, servable, next(probabilities), request.top_k)
-            return response
+        sources: list[ImageSource] = []
+        for image in request.images:
+            kind = image.WhichOneof("source")
+            if kind == "encoded":
+                sources.append(image.encoded)
+            elif kind == "prepared":
+                sources.append(np.frombuffer(image.prepared, np.uint8))
+            elif kind == "pixels":
+                pixels = image.pixels
+                sources.append(
+                    PixelImage(pixels.data, pixels.height, pixels.width, pixels.channels)
+                )
+            else:
+                sources.append(None)
+        return self._inference.classify(
+            call, _choice(request.model), sources, partial(_response, request.top_k)
+        )
 
 
-def _add_classes(
-    result: pb.ImageResult, servable: Servable, probabilities: np.ndarray, top_k: int
-) -> None:
-    labels = servable.manifest.labels
-    add = result.classification.classes.add
-    for index, probability in top_classes(probabilities, top_k):
-        one = add()
-        one.index, one.label, one.probability = index, labels[index], probability
-
-
-class _Choice(NamedTuple):
-    name: str
-    version: int | None = None
-    label: str | None = None
-
-
-def _choice(spec: pb.ModelSpec) -> _Choice:
+def _choice(spec: pb.ModelSpec) -> VersionChoice:
     if not spec.name:
         raise InvalidRequestError("the request names no model: set model.name")
-    choice = spec.WhichOneof("version_choice")
-    if choice is None:
-        return _Choice(spec.name)
-    if choice == "version_label":
-        return _Choice(spec.name, label=spec.version_label)
+    kind = spec.WhichOneof("version_choice")
+    if kind is None:
+        return VersionChoice(spec.name)
+    if kind == "version_label":
+        return VersionChoice(spec.name, label=spec.version_label)
     if spec.version < 1:
         raise InvalidRequestError(f"version {spec.version}: versions begin at 1")
-    return _Choice(spec.name, spec.version)
+    return VersionChoice(spec.name, spec.version)
 
 
-def _source(image: pb.Image) -> ImageSource:
-    source = image.WhichOneof("source")
-    if source == "encoded":
-        return EncodedImage(image.encoded)
-    if source == "prepared":
-        return PreparedImage(image.prepared)
-    if source is None:
-        raise InvalidRequestError("an image has no source: set encoded, pixels or prepared")
-    pixels = image.pixels
-    return PixelImage(pixels.data, pixels.height, pixels.width, pixels.channels)
+def _response(top_k: int, answer: Classified) -> pb.ClassifyResponse:
+    servable, refusals = answer.servable, answer.refusals
+    labels = servable.manifest.labels
+    response = pb.ClassifyResponse(model_name=servable.name, model_version=servable.version)
+    index = 0
+    for probabilities in answer.outputs.probabilities:
+        while index in refusals:
+            _add_refusal(response, refusals[index])
+            index += 1
+        add = response.results.add().classification.classes.add
+        for place, probability in top_classes(probabilities, top_k):
+            add(index=place, label=labels[place], probability=probability)
+        index += 1
+    while index in refusals:
+        _add_refusal(response, refusals[index])
+        index += 1
+    return response
 
 
-def _no_image_is_usable(outcomes: Sequence[object]) -> str:
-    if len(outcomes) == 1:
-        return str(outcomes[0])
-    return f"none of the {len(outcomes)} images can be used; the first: {outcomes[0]}"
+def _add_refusal(response: pb.ClassifyResponse, reason: str) -> None:
+    error = response.results.add().error
+    error.code, error.message = grpc.StatusCode.INVALID_ARGUMENT.value[0], reason
 
 
 def _error(error: ServiceError, call: Call) -> pb.Error:
@@ -174,23 +153,21 @@ def _error(error: ServiceError, call: Call) -> pb.Error:
     return pb.Error(code=status.number, message=status.message)
 
 
-def _model_version(status: VersionStatus, catalog: Catalog) -> pb.ModelVersion:
-    labels = catalog.labels(status.name)
+def _model_version(description: VersionDescription) -> pb.ModelVersion:
     message = pb.ModelVersion(
-        name=status.name,
-        version=status.version,
-        state=_STATES[status.state],
-        reason=status.reason or catalog.problem(status.name),
-        version_labels=sorted(one for one in labels if labels[one] == status.version),
+        name=description.name,
+        version=description.version,
+        state=_STATES[description.state],
+        reason=description.reason,
+        version_labels=description.version_labels,
     )
-    servable = status.servable
-    if servable is not None:
-        provider = servable.session.provider
-        message.provider = provider.name
-        message.precision = provider.computes_in(servable.manifest.precision)
-        message.provider_refusals.extend(str(refusal) for refusal in servable.refusals)
-        message.classes = len(servable.manifest.labels)
-        message.golden_difference = servable.golden_difference
-        if servable.manifest.accuracy is not None:
-            message.accuracy = servable.manifest.accuracy.top1
+    loaded = description.loaded
+    if loaded is not None:
+        message.provider = loaded.provider
+        message.precision = loaded.precision
+        message.provider_refusals.extend(loaded.provider_refusals)
+        message.classes = len(loaded.labels)
+        message.golden_difference = loaded.golden_difference
+        if loaded.accuracy is not None:
+            message.accuracy = loaded.accuracy.top1
     return message

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import grpc
 
 from convd.service.calls.call import Call
-from convd.service.calls.recorder import CallRecorder, Metadata
+from convd.service.calls.recorder import CallRecorder
 from convd.service.calls.status import error_status
 from convd.service.errors import (
     CallerGoneError,
@@ -142,8 +142,18 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
     def _begin(self, context: grpc.ServicerContext, method: str, *, accepted: bool) -> Call:
         if accepted:
             self._gate.enter()
+        call = Call(method=method)
+        remaining_seconds = context.time_remaining()
+        if remaining_seconds is not None and remaining_seconds < _FOREVER_SECONDS:
+            call.deadline = call.started_at + remaining_seconds
+        if not context.add_callback(call.cancellation.cancel):
+            call.cancellation.cancel()
         metadata = dict(context.invocation_metadata())
-        call = _call_of(context, method, metadata)
+        if REQUEST_ID_KEY in metadata:
+            call.request_id = quote(str(metadata[REQUEST_ID_KEY]))
+            context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
+        if metadata.get(RESPONSE_COMPRESSION_KEY) == "gzip":
+            context.set_compression(grpc.Compression.Gzip)
         self._recorder.begin(call, metadata)
         return call
 
@@ -179,18 +189,3 @@ def _refuse(error: Exception, call: Call, context: grpc.ServicerContext) -> NoRe
 def _needs_no_thread(handler: "_MethodHandler") -> bool:
     """Whether it answers by callback, as the health service's Watch does; it holds no thread."""
     return bool(getattr(handler.unary_stream, "experimental_non_blocking", False))
-
-
-def _call_of(context: grpc.ServicerContext, method: str, metadata: Metadata) -> Call:
-    call = Call(method=method)
-    remaining_seconds = context.time_remaining()
-    if remaining_seconds is not None and remaining_seconds < _FOREVER_SECONDS:
-        call.deadline = call.started_at + remaining_seconds
-    if not context.add_callback(call.cancellation.cancel):
-        call.cancellation.cancel()
-    if REQUEST_ID_KEY in metadata:
-        call.request_id = quote(str(metadata[REQUEST_ID_KEY]))
-        context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
-    if metadata.get(RESPONSE_COMPRESSION_KEY) == "gzip":
-        context.set_compression(grpc.Compression.Gzip)
-    return call

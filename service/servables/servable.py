@@ -48,6 +48,8 @@ class Servable:
         self.image_shape = manifest.preprocessing.output_shape
         self.image_bytes = math.prod(self.image_shape)
         self.session = proven.session
+        self.provider = proven.session.provider
+        self.precision = self.provider.computes_in(manifest.precision)
         self.golden_difference = proven.golden_difference
         self.refusals = proven.refusals
         self.costs = costs

@@ -55,8 +55,8 @@ def warm_up(
     """
     costs = []
     for rows in session.buckets:
-        load = _Load(session, _images(rows, image_shape), executions)
-        (seconds,) = _fastest([load], _LONGEST_MEASUREMENT_SECONDS)
+        batches = _ConcurrentBatches(session, _images(rows, image_shape), executions)
+        (seconds,) = _fastest([batches], _LONGEST_MEASUREMENT_SECONDS)
         costs.append(BatchCost(rows, seconds, executions))
     return tuple(costs)
 
@@ -86,11 +86,11 @@ def relative_rate(
         for rows in instances.buckets
         if rows == 1 or rows * executions * row_seconds < _LONGEST_BATCH_SECONDS
     )
-    loads = [
-        _Load(instances, _images(rows, image_shape), executions),
-        _Load(session, _images(rows * executions, image_shape)),
+    contestants = [
+        _ConcurrentBatches(instances, _images(rows, image_shape), executions),
+        _ConcurrentBatches(session, _images(rows * executions, image_shape)),
     ]
-    seconds, seconds_on_all_cores = _fastest(loads)
+    seconds, seconds_on_all_cores = _fastest(contestants)
     return seconds_on_all_cores / seconds
 
 
@@ -115,7 +115,7 @@ def engine_of(session: Session, costs: tuple[BatchCost, ...], max_batch_size: in
 
 
 @dataclass(frozen=True)
-class _Load:
+class _ConcurrentBatches:
     """Batches that run at the same time."""
 
     session: Session
@@ -137,16 +137,18 @@ def _images(rows: int, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     return np.random.default_rng(rows).integers(0, 256, (rows, *shape), dtype=np.uint8)
 
 
-def _fastest(loads: Sequence[_Load], longest_seconds: float = math.inf) -> list[float]:
+def _fastest(
+    contestants: Sequence[_ConcurrentBatches], longest_seconds: float = math.inf
+) -> list[float]:
     """The fastest of a few runs of each load, in turn, after a cold run of each."""
-    fastest = [math.inf] * len(loads)
-    with ThreadPoolExecutor(max(load.executions for load in loads)) as pool:
-        for load in loads:
-            load.seconds(pool)
+    fastest = [math.inf] * len(contestants)
+    with ThreadPoolExecutor(max(batches.executions for batches in contestants)) as pool:
+        for batches in contestants:
+            batches.seconds(pool)
         began = time.perf_counter()
         for _ in range(_RUNS):
-            for index, load in enumerate(loads):
-                fastest[index] = min(fastest[index], load.seconds(pool))
+            for index, batches in enumerate(contestants):
+                fastest[index] = min(fastest[index], batches.seconds(pool))
             if time.perf_counter() - began > longest_seconds:
                 break
     return fastest

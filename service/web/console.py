@@ -10,7 +10,9 @@ from convd.artifact.repository import ModelRepository
 from convd.service.calls.recorder import CallRecorder
 from convd.service.errors import NotFoundError, ServiceError
 from convd.service.inference.service import InferenceService
-from convd.service.web.model_page import describe_status, describe_version, picture_type
+from convd.service.lifecycle.catalog import VersionChoice
+from convd.service.lifecycle.description import describe
+from convd.service.web.model_page import list_entry, picture_type, version_page
 from convd.service.web.request import Request
 from convd.service.web.response import Response, error_response, json_response
 from convd.service.web.trial import Trial
@@ -45,8 +47,9 @@ class Console:
         if path == CLASSIFY_PATH:
             return self._trial.classify(request)
         if path == "/api/models":
-            statuses = self._catalog.statuses()
-            return json_response([describe_status(status, self._catalog) for status in statuses])
+            catalog = self._catalog
+            entries = [list_entry(describe(one, catalog)) for one in catalog.statuses()]
+            return json_response(entries)
         match = _VERSION_PATH.fullmatch(path)
         if match is None:
             return error_response(NotFoundError("the console has no such path"))
@@ -54,7 +57,7 @@ class Console:
         try:
             artifact = self._artifact(name, int(version))
             if file is None:
-                return json_response(describe_version(name, int(version), artifact))
+                return json_response(version_page(name, int(version), artifact))
             return _picture(artifact, file)
         except ServiceError as error:
             return error_response(error)
@@ -63,7 +66,7 @@ class Console:
             return error_response(NotFoundError("the artifact was altered or removed on disk"))
 
     def _artifact(self, name: str, version: int) -> Artifact:
-        status = self._catalog.status(name, version)
+        status = self._catalog.status(VersionChoice(name, version))
         if status.servable is None:
             raise NotFoundError(f"version {version} of this model is {status.state.value}")
         # The manifest in memory is the one that was proved; what lies on disk must still fit it.

@@ -1,5 +1,6 @@
 """What the console shows of a model, as JSON."""
 
+from dataclasses import asdict
 from pathlib import PurePosixPath
 
 from markdown_it import MarkdownIt
@@ -7,12 +8,12 @@ from markdown_it import MarkdownIt
 from convd.artifact.bundle import Artifact
 from convd.artifact.errors import ArtifactError
 from convd.artifact.golden import GOLDEN_DIRECTORY
-from convd.service.lifecycle.catalog import Catalog, VersionStatus
+from convd.service.lifecycle.description import VersionDescription
 
 MODEL_CARD = PurePosixPath("MODEL_CARD.md")
 
 _PICTURE_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
-_MOST_EXAMPLES = 8
+_MAX_EXAMPLES = 8
 
 
 def picture_type(file: str) -> str | None:
@@ -20,33 +21,21 @@ def picture_type(file: str) -> str | None:
     return _PICTURE_TYPES.get(PurePosixPath(file).suffix)
 
 
-def describe_status(status: VersionStatus, catalog: Catalog) -> dict[str, object]:
-    """One line of the list of models."""
-    labels = catalog.labels(status.name)
-    line: dict[str, object] = {
-        "name": status.name,
-        "version": status.version,
-        "version_labels": sorted(one for one in labels if labels[one] == status.version),
-        "state": status.state.value,
-        "reason": status.reason or catalog.problem(status.name),
-    }
-    servable = status.servable
-    if servable is not None:
-        manifest = servable.manifest
-        line |= {
-            "provider": servable.session.provider.name,
-            "precision": servable.session.provider.computes_in(manifest.precision),
-            "provider_refusals": [str(refusal) for refusal in servable.refusals],
-            "golden_difference": servable.golden_difference,
-            "classes": len(manifest.labels),
-            "labels": manifest.labels[:_MOST_EXAMPLES],
-            "accuracy": manifest.accuracy.model_dump() if manifest.accuracy else None,
-            "input_shape": manifest.preprocessing.output_shape,
+def list_entry(description: VersionDescription) -> dict[str, object]:
+    """One version in the list of models; what only a loaded one has is left out otherwise."""
+    entry = asdict(description) | {"state": description.state.value}
+    del entry["loaded"]
+    loaded = description.loaded
+    if loaded is not None:
+        entry |= asdict(loaded) | {
+            "accuracy": loaded.accuracy.model_dump() if loaded.accuracy else None,
+            "classes": len(loaded.labels),
+            "labels": loaded.labels[:_MAX_EXAMPLES],
         }
-    return line
+    return entry
 
 
-def describe_version(name: str, version: int, artifact: Artifact) -> dict[str, object]:
+def version_page(name: str, version: int, artifact: Artifact) -> dict[str, object]:
     """All about one version: its card as HTML, its labels, and images to try."""
     manifest = artifact.manifest
     files = f"api/models/{name}/{version}/files/"
@@ -58,7 +47,7 @@ def describe_version(name: str, version: int, artifact: Artifact) -> dict[str, o
     return {
         "labels": manifest.labels,
         "card_html": _card(artifact, files),
-        "examples": [files + file for file in golden[:_MOST_EXAMPLES]],
+        "examples": [files + file for file in golden[:_MAX_EXAMPLES]],
     }
 
 

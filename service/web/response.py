@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-import grpc
-
 from convd.service.calls.call import Call
 from convd.service.calls.status import error_status
 
@@ -42,16 +40,7 @@ _SECURITY_HEADERS = (
     ("Cache-Control", "no-store"),
 )
 
-# As the Google APIs map them.
-_HTTP_STATUSES = {
-    grpc.StatusCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
-    grpc.StatusCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
-    grpc.StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
-    grpc.StatusCode.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
-    grpc.StatusCode.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
-    grpc.StatusCode.PERMISSION_DENIED: HTTPStatus.FORBIDDEN,
-}
+_REASON_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 @dataclass(frozen=True)
@@ -67,7 +56,7 @@ class Response:
 
     body: bytes
     content_type: str
-    status: HTTPStatus = HTTPStatus.OK
+    status: int = HTTPStatus.OK
     headers: tuple[tuple[str, str], ...] = ()
 
     def send(self, start: "StartResponse", *, with_body: bool) -> Iterable[bytes]:
@@ -78,16 +67,16 @@ class Response:
             *_SECURITY_HEADERS,
             *self.headers,
         ]
-        start(f"{self.status.value} {self.status.phrase}", headers)
+        start(f"{int(self.status)} {_REASON_PHRASES.get(self.status, 'Unknown')}", headers)
         return [self.body] if with_body else []
 
 
-def text(content: str, status: HTTPStatus = HTTPStatus.OK) -> Response:
+def text(content: str, status: int = HTTPStatus.OK) -> Response:
     """One line of plain text."""
     return Response(f"{content}\n".encode(), "text/plain; charset=utf-8", status)
 
 
-def json_response(content: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
+def json_response(content: object, status: int = HTTPStatus.OK) -> Response:
     """A JSON document."""
     body = json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
     return Response(body, "application/json", status)
@@ -108,4 +97,4 @@ def error_response(error: Exception, call: Call | None = None) -> Response:
         "message": status.message,
         "request_id": call.request_id,
     }
-    return json_response(content, _HTTP_STATUSES.get(status.code, HTTPStatus.INTERNAL_SERVER_ERROR))
+    return json_response(content, status.http)

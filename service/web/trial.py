@@ -9,13 +9,13 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
-from convd.artifact.errors import InvalidImageError
 from convd.artifact.preprocessing import ChannelOrder, ImageArray
 from convd.service.calls.call import Call
 from convd.service.calls.recorder import CallRecorder
 from convd.service.errors import InvalidRequestError, QueueFullError
 from convd.service.inference.ranking import top_classes
-from convd.service.inference.service import EncodedImage, InferenceService
+from convd.service.inference.service import Classified, InferenceService
+from convd.service.lifecycle.catalog import VersionChoice
 from convd.service.quoting import quote
 from convd.service.web.request import Request
 from convd.service.web.response import Response, error_response, json_response
@@ -66,38 +66,44 @@ class Trial:
                 f"{_MOST_AT_ONCE} images are being tried already: try again in a moment"
             )
         try:
-            name, version = _name_and_version(request.query)
-            with self._inference.servable(call, name, version) as servable:
-                [outcome] = self._inference.prepare(servable, [EncodedImage(request.body)], call)
-                if isinstance(outcome, InvalidImageError):
-                    raise InvalidRequestError(str(outcome))
-                answer = self._inference.infer(servable, outcome[np.newaxis], call)
-                labels = servable.manifest.labels
-                order = servable.manifest.preprocessing.channel_order
-            return {
-                "model": call.model,
-                "version": int(call.version),
-                "seconds": time.monotonic() - call.started_at,
-                "classes": [
-                    {"index": index, "label": labels[index], "probability": probability}
-                    for index, probability in top_classes(answer.outputs.probabilities[0], 0)
-                ],
-                "input_shape": outcome.shape,
-                "input_png": base64.b64encode(_png(outcome, order)).decode(),
-            }
+            answer = self._inference.classify(
+                call, _choice(request.query), [request.body], _describe_answer
+            )
         finally:
             self._free.release()
+        return answer | {"seconds": time.monotonic() - call.started_at}
 
 
-def _name_and_version(query: Mapping[str, str]) -> tuple[str, int | None]:
+def _describe_answer(answer: Classified) -> dict[str, object]:
+    servable, [image], [probabilities] = (
+        answer.servable,
+        answer.images,
+        answer.outputs.probabilities,
+    )
+    labels = servable.manifest.labels
+    return {
+        "model": servable.name,
+        "version": servable.version,
+        "classes": [
+            {"index": index, "label": labels[index], "probability": probability}
+            for index, probability in top_classes(probabilities, 0)
+        ],
+        "input_shape": image.shape,
+        "input_png": base64.b64encode(
+            _png(image, servable.manifest.preprocessing.channel_order)
+        ).decode(),
+    }
+
+
+def _choice(query: Mapping[str, str]) -> VersionChoice:
     name, version = query.get("model", ""), query.get("version", "")
     if not name:
         raise InvalidRequestError("the request names no model: choose one")
     if not version:
-        return name, None
+        return VersionChoice(name)
     if not (version.isascii() and version.isdigit() and 0 < int(version[:20]) < 2**63):
         raise InvalidRequestError(f"version {quote(version)}: send a whole number from 1 on")
-    return name, int(version)
+    return VersionChoice(name, int(version))
 
 
 def _png(image: ImageArray, order: ChannelOrder) -> bytes:

@@ -7,7 +7,7 @@ import grpc
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.protos.inference import grpc_service_pb2_grpc as pb_grpc
 from convd.service.errors import InvalidRequestError, PermissionDeniedError, UnsupportedError
-from convd.service.lifecycle.catalog import Catalog, VersionStatus
+from convd.service.lifecycle.catalog import Catalog, VersionChoice, VersionStatus
 from convd.service.lifecycle.manager import ServableManager
 from convd.service.lifecycle.policy import State
 from convd.service.quoting import quote
@@ -91,7 +91,7 @@ class AdministrationServicer(pb_grpc.GRPCInferenceServiceServicer):
     ) -> pb.TraceSettingResponse:
         """Say that this protocol's traces are off."""
         if request.model_name:
-            self._catalog.status(request.model_name)
+            self._catalog.status(VersionChoice(request.model_name))
         if request.settings:
             raise UnsupportedError("trace settings can be read, but not changed over this protocol")
         return pb.TraceSettingResponse(

@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from convd.artifact.graph_contract import GraphTensor
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.service.errors import InvalidRequestError
+from convd.service.lifecycle.catalog import VersionChoice
 from convd.service.quoting import quote
 from convd.service.rpc.open_inference import parameters
 from convd.service.rpc.open_inference.signature import ENCODED_IMAGE, IMAGE
@@ -26,7 +26,8 @@ class InferRequest:
     """What a request asks for, once it is known to be well-formed.
 
     Attributes:
-        images: The network's input, uint8 `[rows, height, width, channels]`, or image files.
+        images: Prepared images, uint8 `[rows, height, width, channels]` (not yet compared with what
+            the model takes), or image files.
         outputs: The wanted outputs in the model's order, each with the number of classes that are
             wanted in place of the tensor, or None for the tensor.
         priority: 1 is the highest; 0 is the default.
@@ -41,34 +42,26 @@ class InferRequest:
     ignored_input: str
 
 
-class VersionChoice(NamedTuple):
-    """The version that a request names: by number, by label, or neither for the newest."""
-
-    version: int | None = None
-    label: str | None = None
-
-
-def read_version(text: str) -> VersionChoice:
-    """Read a version, which the protocol writes as text.
+def read_choice(model: str, version: str) -> VersionChoice:
+    """Read which version is asked for; the protocol writes number and label as one text.
 
     Raises:
-        InvalidRequestError: It is neither a positive whole number nor can be a label.
+        InvalidRequestError: The version is neither a positive whole number nor a label.
     """
-    if not text:
-        return VersionChoice()
-    if _NUMBER.fullmatch(text):
-        return VersionChoice(version=int(text))
-    if _LABEL.fullmatch(text):
-        return VersionChoice(label=text)
+    if not version:
+        return VersionChoice(model)
+    if _NUMBER.fullmatch(version):
+        return VersionChoice(model, int(version))
+    if _LABEL.fullmatch(version):
+        return VersionChoice(model, label=version)
     raise InvalidRequestError(
-        f"version '{quote(text)}' is neither a positive whole number nor a label; leave it empty "
-        "for the newest"
+        f"version '{quote(version)}' is neither a positive whole number nor a label; leave it "
+        "empty for the newest"
     )
 
 
 def read_request(
     request: pb.ModelInferRequest,
-    image_shape: tuple[int, int, int],
     outputs: Collection[GraphTensor],
     check_row_count: Callable[[int], None],
 ) -> InferRequest:
@@ -76,7 +69,6 @@ def read_request(
 
     Args:
         request: The request.
-        image_shape: Height, width and channels of the network's input.
         outputs: What the network returns, in its order.
         check_row_count: Raises where a request has too many rows.
 
@@ -85,7 +77,7 @@ def read_request(
         UnsupportedError: A tensor stands in shared memory.
     """
     parameters.check_parameters(request.parameters)
-    images = _read_images(request, image_shape, check_row_count)
+    images = _read_images(request, check_row_count)
     has_both = len(request.inputs) == 2
     return InferRequest(
         images=images,
@@ -97,9 +89,7 @@ def read_request(
 
 
 def _read_images(
-    request: pb.ModelInferRequest,
-    image_shape: tuple[int, int, int],
-    check_row_count: Callable[[int], None],
+    request: pb.ModelInferRequest, check_row_count: Callable[[int], None]
 ) -> NDArray[np.uint8] | list[bytes]:
     tensors = _inputs_by_name(request)
     raw = _raw_by_name(request)
@@ -117,15 +107,15 @@ def _read_images(
         # images. So the pixels, which are always usable, come first.
         tensor = tensors[IMAGE]
         _check_datatype(tensor, "UINT8")
-        rows = _image_rows(tensor, image_shape)
+        shape = _image_shape(tensor)
+        rows = shape[0]
         check_row_count(rows)
         if ENCODED_IMAGE in tensors and len(images) != rows:
             raise InvalidRequestError(
                 f"input '{IMAGE}' has {rows} rows and input '{ENCODED_IMAGE}' has {len(images)}: "
                 "send one of the two"
             )
-        count = rows * math.prod(image_shape)
-        images = uint8_elements(tensor, raw.get(IMAGE), count).reshape(rows, *image_shape)
+        images = uint8_elements(tensor, raw.get(IMAGE), math.prod(shape)).reshape(shape)
     return images
 
 
@@ -171,14 +161,15 @@ def _check_datatype(tensor: InputTensor, datatype: str) -> None:
         )
 
 
-def _image_rows(tensor: InputTensor, image_shape: tuple[int, int, int]) -> int:
-    expected = f"[rows, {', '.join(map(str, image_shape))}]"
-    _check_rank(tensor, (1 + len(image_shape),), expected)
-    if tuple(tensor.shape[1:]) != image_shape:
+def _image_shape(tensor: InputTensor) -> tuple[int, ...]:
+    _check_rank(tensor, (4,), "[rows, height, width, channels]")
+    _checked_rows(tensor)
+    if min(tensor.shape) < 1:
         raise InvalidRequestError(
-            f"input '{tensor.name}' has shape {list(tensor.shape)}; it takes {expected}"
+            f"input '{tensor.name}' has shape {list(tensor.shape)}: every dimension must be at "
+            "least 1"
         )
-    return _checked_rows(tensor)
+    return tuple(tensor.shape)
 
 
 def _encoded_rows(tensor: InputTensor) -> int:

@@ -1,32 +1,29 @@
 """Answers `inference.GRPCInferenceService`: converts messages and delegates."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import grpc
-import numpy as np
-from numpy.typing import NDArray
 
 from convd import __version__
-from convd.artifact.errors import InvalidImageError
+from convd.artifact.graph_contract import OUTPUTS
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.service.batching.entry import Priority
 from convd.service.calls.call import Call, current_call
 from convd.service.calls.status import error_status
 from convd.service.errors import InvalidRequestError, NotFoundError, ServiceError
-from convd.service.inference.service import Answer, EncodedImage, InferenceService
+from convd.service.inference.service import Classified, InferenceService
 from convd.service.lifecycle.manager import ServableManager
 from convd.service.lifecycle.policy import State
 from convd.service.rpc.open_inference.administration import AdministrationServicer
 from convd.service.rpc.open_inference.parameters import flag
-from convd.service.rpc.open_inference.request import InferRequest, read_request, read_version
+from convd.service.rpc.open_inference.request import InferRequest, read_choice, read_request
 from convd.service.rpc.open_inference.response import write_outputs, write_parameters
 from convd.service.rpc.open_inference.signature import (
-    ENCODED_IMAGE,
     model_config,
     model_metadata,
 )
 from convd.service.rpc.open_inference.statistics import statistics_message
-from convd.service.servables.servable import Servable
 from convd.service.settings import ServerSettings
 from convd.service.statistics import Statistics, StatisticsByVersion
 
@@ -89,11 +86,9 @@ class OpenInferenceServicer(AdministrationServicer):
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> pb.ModelReadyResponse:
         """Say whether a model answers requests; one that is not known is not ready."""
-        choice = read_version(request.version)
+        choice = read_choice(request.name, request.version)
         try:
-            status = self._inference.catalog.status(
-                request.name, choice.version, label=choice.label
-            )
+            status = self._inference.catalog.status(choice)
         except NotFoundError:
             return pb.ModelReadyResponse(ready=False)
         return pb.ModelReadyResponse(ready=status.state is State.AVAILABLE)
@@ -118,8 +113,7 @@ class OpenInferenceServicer(AdministrationServicer):
     ) -> pb.ModelMetadataResponse:
         """Say what a model takes and gives."""
         catalog = self._inference.catalog
-        choice = read_version(request.version)
-        with catalog.acquire(request.name, choice.version, label=choice.label) as servable:
+        with catalog.acquire(read_choice(request.name, request.version)) as servable:
             versions = [
                 status.version
                 for status in catalog.statuses(request.name)
@@ -134,8 +128,7 @@ class OpenInferenceServicer(AdministrationServicer):
     ) -> pb.ModelConfigResponse:
         """Say how a model is configured."""
         catalog = self._inference.catalog
-        choice = read_version(request.version)
-        with catalog.acquire(request.name, choice.version, label=choice.label) as servable:
+        with catalog.acquire(read_choice(request.name, request.version)) as servable:
             policy = self._manager.version_policy(servable.name)
             return pb.ModelConfigResponse(config=model_config(servable, policy))
 
@@ -145,14 +138,14 @@ class OpenInferenceServicer(AdministrationServicer):
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> pb.ModelStatisticsResponse:
         """Say how often models have answered, and where the time went."""
-        choice = read_version(request.version)
+        choice = read_choice(request.name, request.version)
         catalog = self._inference.catalog
         if not request.name:
             if request.version:
                 raise InvalidRequestError("a version is of a model: set the model's name too")
             statuses = catalog.statuses()
         else:
-            status = catalog.status(request.name, choice.version, label=choice.label)
+            status = catalog.status(choice)
             statuses = [status] if request.version else catalog.statuses(request.name)
         loaded = [(one.name, one.version) for one in statuses if one.servable is not None]
         counted = self._statistics()
@@ -196,53 +189,28 @@ class OpenInferenceServicer(AdministrationServicer):
         Raises:
             ServiceError: It is refused, or it failed.
         """
-        choice = read_version(request.model_version)
-        with self._inference.servable(
-            call, request.model_name, choice.version, label=choice.label
-        ) as servable:
-            wanted = read_request(
-                request,
-                servable.manifest.preprocessing.output_shape,
-                servable.session.outputs,
-                self._inference.check_image_count,
-            )
-            priority = Priority.HIGH if wanted.priority == Priority.HIGH else Priority.NORMAL
-            answer = self._inference.infer(
-                servable,
-                self._rows(servable, wanted.images, call, priority),
-                call,
-                priority=priority,
-                timeout_seconds=wanted.timeout_seconds,
-            )
-            return _response(request, servable, wanted, answer)
-
-    def _rows(
-        self,
-        servable: Servable,
-        images: NDArray[np.uint8] | list[bytes],
-        call: Call,
-        priority: Priority,
-    ) -> NDArray[np.uint8]:
-        if isinstance(images, np.ndarray):
-            return images
-        sources = [EncodedImage(file) for file in images]
-        outcomes = self._inference.prepare(servable, sources, call, priority=priority)
-        prepared = []
-        for index, outcome in enumerate(outcomes):
-            if isinstance(outcome, InvalidImageError):
-                raise InvalidRequestError(f"element {index} of input '{ENCODED_IMAGE}': {outcome}")
-            prepared.append(outcome)
-        return prepared[0][np.newaxis] if len(prepared) == 1 else np.stack(prepared)
+        wanted = read_request(request, OUTPUTS, self._inference.check_image_count)
+        return self._inference.classify(
+            call,
+            read_choice(request.model_name, request.model_version),
+            wanted.images,
+            partial(_response, request, wanted),
+            # A tensor has a row for each image, so that one bad image fails the request.
+            allow_partial=False,
+            priority=Priority.HIGH if wanted.priority == Priority.HIGH else Priority.NORMAL,
+            timeout_seconds=wanted.timeout_seconds,
+        )
 
 
 def _response(
-    request: pb.ModelInferRequest, servable: Servable, wanted: InferRequest, answer: Answer
+    request: pb.ModelInferRequest, wanted: InferRequest, answer: Classified
 ) -> pb.ModelInferResponse:
+    servable = answer.servable
     response = pb.ModelInferResponse(
-        model_name=servable.name, model_version=str(servable.version), id=request.id
+        model_name=servable.name, model_version=servable.version_text, id=request.id
     )
     facts: dict[str, str | int | bool] = {
-        "execution_provider": servable.session.provider.name,
+        "execution_provider": servable.provider.name,
         "batch_size": max(answer.batch_sizes),
     }
     if len(answer.batch_sizes) > 1:

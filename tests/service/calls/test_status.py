@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from convd.service.calls.status import STATUS_CODES, status_of
+from convd.service.calls.status import STATUSES, status_of
 from convd.service.errors import InferenceFailedError, InvalidRequestError, ServiceError
 
 
@@ -15,7 +15,7 @@ def all_errors(root: type[ServiceError] = ServiceError) -> Iterator[type[Service
 
 @pytest.mark.parametrize("error", list(all_errors()), ids=lambda error: error.__name__)
 def test_every_domain_error_has_a_row(error: type[ServiceError]) -> None:
-    assert error in STATUS_CODES
+    assert error in STATUSES
 
 
 def test_texts_for_the_client_travel() -> None:

@@ -22,7 +22,7 @@ from convd.service.calls.call import Call
 from convd.service.errors import UnavailableError, VersionNotFoundError
 from convd.service.inference.service import InferenceService
 from convd.service.lifecycle import retries
-from convd.service.lifecycle.catalog import Catalog, VersionStatus
+from convd.service.lifecycle.catalog import Catalog, VersionChoice, VersionStatus
 from convd.service.lifecycle.configuration import ModelConfiguration
 from convd.service.lifecycle.loading import ServableLoader
 from convd.service.lifecycle.manager import ServableManager
@@ -67,7 +67,7 @@ class Lifecycle:
         return {one.version: one.state.value for one in self.catalog.statuses(name)}
 
     def reason(self, version: int, name: str = "pets") -> str:
-        return self.catalog.status(name, version).reason
+        return self.catalog.status(VersionChoice(name, version)).reason
 
     def configure(self, text: str, name: str = "pets") -> None:
         path = self.root / name / "config.yaml"
@@ -115,27 +115,29 @@ def test_the_new_version_answers_before_the_old_one_drains(pets: Lifecycle) -> N
 
 
 def test_a_request_in_flight_keeps_its_version_while_others_are_loaded(pets: Lifecycle) -> None:
-    with pets.catalog.acquire("pets") as held:
+    rows = np.zeros((1, HEIGHT, WIDTH, 3), np.uint8)
+    with pets.catalog.acquire(VersionChoice("pets")) as held:
         publish_tiny(pets.root, seed=2)
         publish_tiny(pets.root, "other")
         pets.look()
         assert pets.states() == {1: "draining", 2: "available"}
         assert pets.states("other") == {1: "available"}, "draining held up the others"
-        rows = np.zeros((1, HEIGHT, WIDTH, 3), np.uint8)
-        inference = InferenceService(pets.catalog, max_image_pixels=9999, max_images_per_request=9)
-        assert inference.infer(held, rows, Call()).outputs.probabilities.shape == (1, 3)
+        assert held.batcher.submit(rows).outputs[0].shape == (1, 3)
     wait_until(lambda: pets.states() == {1: "unloaded", 2: "available"})
 
 
 def test_an_unloaded_version_leaves_the_memory(pets: Lifecycle) -> None:
-    servable = weakref.ref(pets.catalog.status("pets", 1).servable)
+    servable = weakref.ref(pets.catalog.status(VersionChoice("pets", 1)).servable)
     session = weakref.ref(servable().session)  # type: ignore[union-attr]
     inference = InferenceService(pets.catalog, max_image_pixels=9999, max_images_per_request=9)
-    with pets.catalog.acquire("pets") as held:
-        answer = inference.infer(held, np.zeros((1, HEIGHT, WIDTH, 3), np.uint8), Call())
-        # It is a part of the session's memory.
-        probabilities = weakref.ref(answer.outputs.probabilities)
-        del answer, held
+    rows = np.zeros((1, HEIGHT, WIDTH, 3), np.uint8)
+    # They are a part of the session's memory.
+    probabilities = inference.classify(
+        Call(),
+        VersionChoice("pets"),
+        rows,
+        lambda one: weakref.ref(one.outputs.probabilities),
+    )
     publish_tiny(pets.root, seed=2)
     pets.look()
     wait_until(lambda: pets.states() == {1: "unloaded", 2: "available"})
@@ -308,17 +310,17 @@ def test_labels_point_to_versions_and_move_while_serving(pets: Lifecycle) -> Non
     pets.look(2)
     assert pets.states() == {1: "available", 2: "available", 3: "available"}
     for label, version in {"stable": 1, "canary": 2}.items():
-        with pets.catalog.acquire("pets", label=label) as servable:
+        with pets.catalog.acquire(VersionChoice("pets", label=label)) as servable:
             assert servable.version == version
-    with pets.catalog.acquire("pets") as servable:
+    with pets.catalog.acquire(VersionChoice("pets")) as servable:
         assert servable.version == 3
     pets.configure("labels: {stable: 2}")
     pets.look(2)
-    with pets.catalog.acquire("pets", label="stable") as servable:
+    with pets.catalog.acquire(VersionChoice("pets", label="stable")) as servable:
         assert servable.version == 2
     wait_until(lambda: pets.states() == {1: "unloaded", 2: "available", 3: "available"})
     with pytest.raises(VersionNotFoundError, match="no label canary; its labels are: stable"):
-        pets.catalog.status("pets", label="canary")
+        pets.catalog.status(VersionChoice("pets", label="canary"))
 
 
 def test_a_label_stays_where_it_is_until_its_new_version_answers(pets: Lifecycle) -> None:
@@ -328,12 +330,12 @@ def test_a_label_stays_where_it_is_until_its_new_version_answers(pets: Lifecycle
     good = corrupt(pets.root / "pets" / "2" / "model.onnx")
     pets.configure("labels: {stable: 2}")
     pets.look(2)
-    with pets.catalog.acquire("pets", label="stable") as servable:
+    with pets.catalog.acquire(VersionChoice("pets", label="stable")) as servable:
         assert servable.version == 1
     assert "label stable stays at version 1" in pets.catalog.problem("pets")
     (pets.root / "pets" / "2" / "model.onnx").write_bytes(good)
     pets.look(2)
-    with pets.catalog.acquire("pets", label="stable") as servable:
+    with pets.catalog.acquire(VersionChoice("pets", label="stable")) as servable:
         assert servable.version == 2
     assert pets.catalog.problem("pets") == ""
 
@@ -344,17 +346,17 @@ def test_a_label_of_a_version_that_never_was_is_reported(pets: Lifecycle) -> Non
     assert "label stable is unusable, since version 7" in pets.catalog.problem("pets")
     with (
         pytest.raises(VersionNotFoundError, match="has no version 7"),
-        pets.catalog.acquire("pets", label="stable"),
+        pets.catalog.acquire(VersionChoice("pets", label="stable")),
     ):
         pass
 
 
 def test_another_engine_setting_loads_anew_before_the_old_one_drains(pets: Lifecycle) -> None:
-    with pets.catalog.acquire("pets") as held:
+    with pets.catalog.acquire(VersionChoice("pets")) as held:
         pets.history.clear()
         pets.configure("max_batch_size: 2")
         pets.look(2)
-        with pets.catalog.acquire("pets") as servable:
+        with pets.catalog.acquire(VersionChoice("pets")) as servable:
             assert servable is not held
             assert servable.costs[-1].rows == 2
     assert [state for _, _, state in pets.history] == [State.AVAILABLE], "there was a gap"
@@ -404,7 +406,7 @@ def test_a_model_that_was_unloaded_stays_so_until_it_is_asked_for(pets: Lifecycl
     pets.manager.unload_model("pets")
     wait_until(lambda: pets.states() == {1: "unloaded"})
     pets.look(3)
-    with pytest.raises(UnavailableError), pets.catalog.acquire("pets"):
+    with pytest.raises(UnavailableError), pets.catalog.acquire(VersionChoice("pets")):
         pass
     pets.manager.load_model("pets")
     assert pets.states() == {1: "available"}
@@ -435,7 +437,7 @@ def test_nobody_meets_a_gap_while_versions_come_and_go(pets: Lifecycle) -> None:
     def ask() -> None:
         while not stop.is_set():
             try:
-                with pets.catalog.acquire("pets"):
+                with pets.catalog.acquire(VersionChoice("pets")):
                     pass
             except UnavailableError as error:
                 failures.append(error)

@@ -1,12 +1,15 @@
-"""Manifests of networks that do not exist, and samples of servers that do."""
+"""Manifests and requests that do not exist, and samples of servers that do."""
 
 from datetime import UTC, datetime
 
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 
 from convd.artifact.evidence import Baseline, ParityReport
 from convd.artifact.manifest import Manifest, Provenance
 from convd.artifact.preprocessing import Preprocessing, ResizeTo
+from convd.service.metrics import RequestRecord
 from tests.support import Client
 
 
@@ -34,6 +37,16 @@ def manifest_with(labels: tuple[str, ...], baseline: Baseline | None = None) -> 
         golden_tolerances={},
         files={},
     )
+
+
+def record_of(probabilities: NDArray[np.float32]) -> RequestRecord:
+    """The record of a request with this answer, which ran in one batch."""
+    record = RequestRecord()
+    record.submitted_at = record.answered_at = record.ended_at = record.started_at
+    record.queue_seconds, record.inference_seconds = 0.25, 0.5
+    record.batch_sizes = (len(probabilities),)
+    record.probabilities = probabilities
+    return record
 
 
 def scrape(client: Client, name: str, **labels: str) -> list[float]:

@@ -5,8 +5,9 @@ from prometheus_client import CollectorRegistry
 from convd.artifact.evidence import Baseline
 from convd.artifact.manifest import Manifest
 from convd.service.metrics.predictions import OTHER_CLASSES, PredictionRecorder, entropy_ratio
-from convd.service.metrics.servables import ServableMetrics, VersionMetrics
-from tests.service.metrics.support import manifest_with
+from convd.service.metrics.servables import ServableMetrics
+from convd.service.metrics.version import VersionMetrics
+from tests.service.metrics.support import manifest_with, record_of
 
 VERSION = {"model": "digits", "version": "1"}
 
@@ -18,8 +19,8 @@ def _version_metrics(manifest: Manifest) -> tuple[CollectorRegistry, VersionMetr
 
 def test_predictions_confidence_and_entropy_are_counted() -> None:
     registry, metrics = _version_metrics(manifest_with(("cat", "dog")))
-    metrics.classified(np.array([[0.9, 0.1], [0.3, 0.7]], np.float32))
-    metrics.classified(np.array([[1.0, 0.0]], np.float32))
+    metrics.answered(record_of(np.array([[0.9, 0.1], [0.3, 0.7]], np.float32)))
+    metrics.answered(record_of(np.array([[1.0, 0.0]], np.float32)))
 
     def value(name: str, **labels: str) -> float | None:
         return registry.get_sample_value(name, VERSION | labels)
@@ -35,19 +36,17 @@ def test_predictions_confidence_and_entropy_are_counted() -> None:
 
 
 def test_answers_are_counted_without_anybody_collecting() -> None:
-    recorder = PredictionRecorder(manifest_with(("cat", "dog")))
+    registry, metrics = _version_metrics(manifest_with(("cat", "dog")))
     for _ in range(10_000):
-        recorder.note(np.array([[0.9, 0.1]], np.float32))
-    assert len(recorder._kept) < 1000
-    recorder.count_kept()
-    assert recorder.class_counts() == [("cat", 10_000), ("dog", 0)]
+        metrics.answered(record_of(np.array([[0.9, 0.1]], np.float32)))
+    assert len(metrics._requests) < 1000
+    assert registry.get_sample_value("convd_images_total", VERSION) == 10_000
 
 
 def test_classes_beyond_the_first_thousand_share_a_series() -> None:
     labels = tuple(f"class {index}" for index in range(3000))
     recorder = PredictionRecorder(manifest_with(labels))
-    recorder.note(np.eye(3000, dtype=np.float32)[[0, 999, 1000, 2999]])
-    recorder.count_kept()
+    recorder.count([np.eye(3000, dtype=np.float32)[[0, 999, 1000, 2999]]])
     counts = dict(recorder.class_counts())
     assert len(counts) == 1001
     assert counts["class 0"] == counts["class 999"] == 1
@@ -75,15 +74,15 @@ def test_drift_appears_when_the_window_is_full_and_a_version_that_is_forgotten_l
         return registry.get_sample_value("convd_drift_index", VERSION | {"of": of})
 
     mix = np.array([[0.99, 0.01], [0.02, 0.98]] * 125, np.float32)
-    metrics.classified(mix)
+    metrics.answered(record_of(mix))
     assert drift("class") is None
-    metrics.classified(mix)
+    metrics.answered(record_of(mix))
     assert drift("class") == pytest.approx(0, abs=0.01)
     assert drift("confidence") == pytest.approx(0, abs=0.01)
-    metrics.classified(np.repeat(mix[:1], 500, axis=0))
+    metrics.answered(record_of(np.repeat(mix[:1], 500, axis=0)))
     assert (drift("class") or 0) > 0.25
     assert drift("confidence") == pytest.approx(0, abs=0.01)
-    metrics.classified(np.array([[0.6, 0.4], [0.4, 0.6]] * 250, np.float32))
+    metrics.answered(record_of(np.array([[0.6, 0.4], [0.4, 0.6]] * 250, np.float32)))
     assert drift("class") == pytest.approx(0, abs=0.01)
     assert (drift("confidence") or 0) > 0.25
     families.forget("digits", "1")

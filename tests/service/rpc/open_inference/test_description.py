@@ -12,6 +12,7 @@ from convd.protos.inference import grpc_service_pb2 as pb
 from convd.protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests.service.rpc.open_inference.requests import (
     png,
+    raw_encoded_request,
     raw_image_request,
 )
 from tests.support import Client, code_of, running_server
@@ -73,7 +74,7 @@ def test_statistics_add_up(pets: Path) -> None:
         for rows in (1, 1, 20):
             stub.ModelInfer(raw_image_request(rows))
         client.classify(png(), png(), model="pets")
-        code_of(lambda: stub.ModelInfer(pb.ModelInferRequest(model_name="pets")))
+        code_of(lambda: stub.ModelInfer(raw_encoded_request(b"no image")))
         counted = statistics(stub)
     assert (counted.name, counted.version) == ("pets", "1")
     assert (counted.inference_count, counted.execution_count) == (24, 6)

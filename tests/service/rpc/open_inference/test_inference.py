@@ -76,7 +76,19 @@ def test_pixels_come_before_image_files_and_the_answer_says_so(stub: Stub) -> No
 def test_a_bad_image_file_is_named_by_its_row(stub: Stub) -> None:
     code, text = code_of(lambda: stub.ModelInfer(raw_encoded_request(png(), b"no image")))
     assert code is grpc.StatusCode.INVALID_ARGUMENT
-    assert "element 1 of input 'encoded_image'" in text
+    assert "image 1, counted from 0: " in text
+
+
+def with_model(name: str) -> pb.ModelInferRequest:
+    request = raw_image_request()
+    request.model_name = name
+    return request
+
+
+def with_shape(*shape: int) -> pb.ModelInferRequest:
+    request = raw_image_request()
+    request.inputs[0].shape[:] = shape
+    return request
 
 
 def with_version(version: str) -> pb.ModelInferRequest:
@@ -90,10 +102,11 @@ def with_version(version: str) -> pb.ModelInferRequest:
     [
         (with_version("2"), grpc.StatusCode.NOT_FOUND),
         (with_version("1abc"), grpc.StatusCode.INVALID_ARGUMENT),
-        (pb.ModelInferRequest(model_name="fish"), grpc.StatusCode.NOT_FOUND),
-        (pb.ModelInferRequest(model_name="x" * 20_000), grpc.StatusCode.NOT_FOUND),
-        (pb.ModelInferRequest(model_name="\x00\r\n"), grpc.StatusCode.NOT_FOUND),
-        (pb.ModelInferRequest(), grpc.StatusCode.NOT_FOUND),
+        (with_model("fish"), grpc.StatusCode.NOT_FOUND),
+        (with_model("x" * 20_000), grpc.StatusCode.NOT_FOUND),
+        (with_model("\x00\r\n"), grpc.StatusCode.NOT_FOUND),
+        (with_model(""), grpc.StatusCode.NOT_FOUND),
+        (with_shape(1, 6, 4, 3), grpc.StatusCode.INVALID_ARGUMENT),
         (pb.ModelInferRequest(model_name="pets"), grpc.StatusCode.INVALID_ARGUMENT),
         (raw_image_request(rows=257), grpc.StatusCode.INVALID_ARGUMENT),
     ],

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from convd.artifact.graph_contract import OUTPUTS, GraphTensor
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.service.errors import InvalidRequestError, ServiceError, UnsupportedError
-from convd.service.rpc.open_inference.request import InferRequest, read_request, read_version
+from convd.service.rpc.open_inference.request import InferRequest, read_choice, read_request
 from tests.service.rpc.open_inference.malformed import (
     MALFORMED,
     MAX_ROWS,
@@ -21,7 +21,6 @@ from tests.service.rpc.open_inference.malformed import (
     wanted,
 )
 from tests.service.rpc.open_inference.requests import (
-    IMAGE_SHAPE,
     pixels,
     raw_encoded_request,
     raw_image_request,
@@ -38,7 +37,7 @@ def check_row_count(rows: int) -> None:
 
 
 def read(request: pb.ModelInferRequest) -> InferRequest:
-    return read_request(request, IMAGE_SHAPE, OUTPUTS, check_row_count)
+    return read_request(request, OUTPUTS, check_row_count)
 
 
 @pytest.mark.parametrize("make", [raw_image_request, typed_image_request])
@@ -120,7 +119,7 @@ def test_unknown_parameters_of_known_types_are_ignored() -> None:
     [("", (None, None)), ("12", (12, None)), ("stable", (None, "stable"))],
 )
 def test_versions(text: str, version: tuple[int | None, str | None]) -> None:
-    assert read_version(text) == version
+    assert read_choice("pets", text) == ("pets", *version)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +127,7 @@ def test_versions(text: str, version: tuple[int | None, str | None]) -> None:
 )
 def test_a_version_that_is_neither_number_nor_label_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequestError, match="version") as refused:
-        read_version(text)
+        read_choice("pets", text)
     assert len(str(refused.value)) < 200
     assert str(refused.value).isprintable()
 
@@ -165,7 +164,7 @@ def test_what_a_model_returns_besides_its_classes_has_no_classification() -> Non
     outputs = (*OUTPUTS, GraphTensor("map", np.float32, ("height", "width")))
 
     def read_outputs(request: pb.ModelInferRequest) -> object:
-        return read_request(request, IMAGE_SHAPE, outputs, check_row_count).outputs
+        return read_request(request, outputs, check_row_count).outputs
 
     assert read_outputs(wanted()) == {"probabilities": None, "logits": None, "map": None}
     assert read_outputs(wanted("map", "logits", logits=2)) == {"logits": 2, "map": None}

@@ -1,0 +1,124 @@
+"""Preparation: from the images that a caller sends to the rows that a network takes."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convd.artifact.decoding import decode_image, picture_from_pixels
+from convd.artifact.errors import InvalidImageError
+from convd.artifact.preprocessing import ImageArray, prepare_image
+from convd.service.batching.entry import Priority
+from convd.service.calls.call import Call
+from convd.service.errors import InvalidRequestError
+from convd.service.servables.servable import Servable
+
+_NANOSECONDS = 1_000_000_000
+
+
+@dataclass(slots=True)
+class PixelImage:
+    """A decoded picture of any size: uint8, row-major `[height, width, channels]`."""
+
+    data: bytes
+    height: int
+    width: int
+    channels: int
+
+
+ImageSource = bytes | PixelImage | NDArray[np.uint8] | None
+"""One image: a file (JPEG, PNG, WebP or BMP), pixels, or the network's input itself as uint8 in
+row-major order of any shape. None stands for an image that the caller announced and left out."""
+
+
+def prepare_images(
+    servable: Servable,
+    sources: Sequence[ImageSource],
+    call: Call,
+    *,
+    priority: Priority,
+    max_image_pixels: int,
+) -> tuple[NDArray[np.uint8], dict[int, str]]:
+    """Decode and preprocess images in the calling thread.
+
+    The batcher is asked before anything is decoded: an overloaded server has no time to decode
+    images for a request that it then refuses.
+
+    Args:
+        servable: The servable whose preprocessing applies.
+        sources: The images.
+        call: The call; its deadline and cancellation are checked before each image is decoded.
+        priority: The priority that the rows will have.
+        max_image_pixels: Largest picture that is decoded, height x width.
+
+    Returns:
+        The rows of the usable images in order, uint8 `[rows, height, width, channels]`, and for
+        each other image its index with the reason.
+
+    Raises:
+        QueueFullError: Too many rows are waiting already.
+        CallerGoneError: The caller cancelled.
+        DeadlineExceededError: The deadline has passed, or would pass before the answer.
+    """
+    images: list[ImageArray] = []
+    refusals: dict[int, str] = {}
+    admitted = False
+    for index, source in enumerate(sources):
+        try:
+            if isinstance(source, np.ndarray):
+                if source.size != servable.image_bytes:
+                    raise InvalidImageError(_wrong_size(servable, source.size))
+                images.append(source.reshape(servable.image_shape))
+                continue
+            if source is None:
+                raise InvalidImageError("the image has no source: set encoded, pixels or prepared")
+            if not admitted:
+                servable.batcher.check(len(sources), deadline=call.deadline, priority=priority)
+                admitted = True
+            call.check_wanted()
+            images.append(_decode(servable, source, call, max_image_pixels))
+        except InvalidImageError as error:
+            servable.metrics.images_refused.inc()
+            refusals[index] = str(error)
+    if not images:
+        raise InvalidRequestError(_no_usable_image(refusals))
+    # A view of one image costs less than a copy.
+    return images[0][np.newaxis] if len(images) == 1 else np.stack(images), refusals
+
+
+def _decode(
+    servable: Servable, source: bytes | PixelImage, call: Call, max_image_pixels: int
+) -> ImageArray:
+    started_at = time.perf_counter_ns()
+    if isinstance(source, bytes):
+        picture = decode_image(source, max_pixels=max_image_pixels)
+    else:
+        picture = picture_from_pixels(
+            source.data, height=source.height, width=source.width, channels=source.channels
+        )
+    decoded_at = time.perf_counter_ns()
+    image = prepare_image(picture, servable.manifest.preprocessing)
+    prepared_at = time.perf_counter_ns()
+    servable.metrics.decode_seconds.observe((decoded_at - started_at) / _NANOSECONDS)
+    servable.metrics.preprocess_seconds.observe((prepared_at - decoded_at) / _NANOSECONDS)
+    if call.trace is not None:
+        call.trace.stage("decode", started_at, decoded_at)
+        call.trace.stage("preprocess", decoded_at, prepared_at)
+    return image
+
+
+def _wrong_size(servable: Servable, size_bytes: int) -> str:
+    shape = " x ".join(map(str, servable.image_shape))
+    return (
+        f"a prepared image of this model has {shape} = {servable.image_bytes} bytes, "
+        f"not {size_bytes}"
+    )
+
+
+def _no_usable_image(refusals: dict[int, str]) -> str:
+    first = refusals[min(refusals)]
+    if len(refusals) == 1:
+        return first
+    return f"none of the {len(refusals)} images can be used; the first: {first}"

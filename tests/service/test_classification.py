@@ -89,6 +89,18 @@ def test_one_bad_image_answers_its_own_error_and_the_others_their_results(
     assert "send a JPEG, PNG, WebP or BMP" in error.message
 
 
+def test_an_image_without_a_source_fails_alone(client: Client, digits: Digits) -> None:
+    good = pb.Image(encoded=digit(digits))
+    request = pb.ClassifyRequest(
+        model=pb.ModelSpec(name="digits"), images=[good, pb.Image(), good], top_k=1
+    )
+    results = client.stub.Classify(request, timeout=30).results
+    outcomes = [result.WhichOneof("outcome") for result in results]
+    assert outcomes == ["classification", "error", "classification"]
+    assert results[1].error.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+    assert "set encoded, pixels or prepared" in results[1].error.message
+
+
 def test_more_images_than_one_batch_are_answered_in_order(client: Client, digits: Digits) -> None:
     images = [digit(digits, index) for index in range(50)]
     together = client.classify(*images).results

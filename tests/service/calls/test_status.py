@@ -21,12 +21,13 @@ def test_every_domain_error_has_a_row(error: type[ServiceError]) -> None:
 def test_texts_for_the_client_travel() -> None:
     status = status_of(InvalidRequestError("top_k is -1"), "id")
     assert (status.code, status.message) == (grpc.StatusCode.INVALID_ARGUMENT, "top_k is -1")
-    assert status.number == 3
+    assert (status.number, status.http) == (3, 400)
 
 
 @pytest.mark.parametrize("error", [InferenceFailedError("secret"), ValueError("secret")])
 def test_texts_of_internal_errors_stay_inside(error: Exception) -> None:
     status = status_of(error, "4711")
     assert status.code is grpc.StatusCode.INTERNAL
+    assert status.http == 500
     assert "secret" not in status.message
     assert "4711" in status.message

@@ -36,9 +36,6 @@ SERVICE_NAMES = (
     reflection.SERVICE_NAME,
 )
 
-# Open health watches hold no thread, but each counts as a call.
-_MAX_HEALTH_WATCHES = 64
-
 _QUIET_SECONDS = 0.2
 _MAX_LINGER_SECONDS = 1.0
 
@@ -76,8 +73,7 @@ class GrpcServer:
             interceptors=[CallInterceptor(recorder, self._gate, max_streams=settings.max_streams)],
             maximum_concurrent_rpcs=settings.unary_threads
             + settings.max_waiting_calls
-            + settings.max_streams
-            + _MAX_HEALTH_WATCHES,
+            + settings.max_streams,
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry
 
 from convd.service.address import BindError, join_address
 from convd.service.settings import ServerSettings
-from convd.service.web.origin_policy import Gate
+from convd.service.web.origin_policy import OriginPolicy
 from convd.service.web.server import HttpServer
 from convd.service.web.site import AskConsole, Site
 from convd.service.web.trial import MAX_IMAGE_BYTES
@@ -30,7 +30,7 @@ def open_http(
         BindError: The port is taken or not allowed.
     """
     asked = ask_console if settings.console else None
-    site = Site(Gate(settings.host), registry, unready_reason, asked)
+    site = Site(OriginPolicy(settings.host), registry, unready_reason, asked)
     max_body_bytes = MAX_IMAGE_BYTES if settings.console else 0
     try:
         return HttpServer(settings.host, settings.http_port, site, max_body_bytes=max_body_bytes)

@@ -1,4 +1,4 @@
-"""The gate: whom the HTTP side lets in, before it looks at what they ask for."""
+"""Which requests the HTTP side accepts from a browser, by host name and origin."""
 
 import ipaddress
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 
-class Gate:
+class OriginPolicy:
     """Refuses what a foreign web page makes a visitor's browser send.
 
     Authentication belongs into `check`: it sees every request of the HTTP side, and refuses by

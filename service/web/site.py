@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from convd.service.errors import PermissionDeniedError
 from convd.service.web.console import API, CLASSIFY_PATH
-from convd.service.web.origin_policy import Gate
+from convd.service.web.origin_policy import OriginPolicy
 from convd.service.web.pages import read_pages
 from convd.service.web.request import Request
 from convd.service.web.response import Response, text
@@ -26,7 +26,7 @@ class Site:
     """A WSGI application with `/metrics`, `/livez`, `/readyz` and, if wished, the console at `/`.
 
     Args:
-        gate: Whom to let in.
+        origin_policy: Which requests to accept.
         registry: The metrics.
         unready_reason: Why the server is not ready; empty when it is.
         ask_console: Answers what the console's page asks for; None for no console.
@@ -34,12 +34,12 @@ class Site:
 
     def __init__(
         self,
-        gate: Gate,
+        origin_policy: OriginPolicy,
         registry: CollectorRegistry,
         unready_reason: Callable[[], str],
         ask_console: AskConsole | None,
     ) -> None:
-        self._gate = gate
+        self._origin_policy = origin_policy
         self._metrics: WSGIApplication = make_wsgi_app(registry)
         self._unready_reason = unready_reason
         self._ask_console = ask_console
@@ -48,7 +48,7 @@ class Site:
     def __call__(self, environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
         """Answer one request."""
         try:
-            self._gate.check(environ)
+            self._origin_policy.check(environ)
             if environ["PATH_INFO"] == "/metrics" and environ["REQUEST_METHOD"] == "GET":
                 return self._metrics(environ, start)
             response = self._answer(environ)

@@ -11,7 +11,7 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-Answer = Callable[[Any], Any]
+Responder = Callable[[Any], Any]
 
 
 class LineClosedError(Exception):
@@ -23,18 +23,18 @@ class Line:
 
     Args:
         connection: One end of the pipe.
-        answers: What answers each question that the other end may ask.
+        responders: What answers each question that the other end may ask.
         on_close: Called once when the other end has gone.
     """
 
     def __init__(
         self,
         connection: Connection,
-        answers: Mapping[str, Answer],
+        responders: Mapping[str, Responder],
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self._connection = connection
-        self._answers = answers
+        self._responders = responders
         self._on_close = on_close
         self._lock = threading.Lock()
         self._numbers = itertools.count()
@@ -99,7 +99,7 @@ class Line:
 
     def _answer(self, number: int, question: str, argument: object) -> None:
         try:
-            answer = self._answers[question](argument)
+            answer = self._responders[question](argument)
         except Exception as error:
             logger.debug("the question %s failed", question, exc_info=True)
             self._send("error", number, _portable(error))

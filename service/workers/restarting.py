@@ -16,7 +16,7 @@ from convd.service.web.request import Request
 from convd.service.web.response import Response
 from convd.service.workers.aggregation import add_up, only_counts
 from convd.service.workers.control import SharedControl
-from convd.service.workers.line import Answer, Line, LineClosedError
+from convd.service.workers.line import Line, LineClosedError, Responder
 from convd.service.workers.worker import CANNOT_START, Report, run_worker
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ STABLE_SECONDS = 60.0
 _PROCESSES = multiprocessing.get_context("spawn")
 
 
-class WorkerSlot:
+class RestartingWorker:
     """Starts a worker, and another whenever it dies, after pauses that double.
 
     Args:
@@ -182,12 +182,12 @@ class WorkerSlot:
         process.start()
         # Else the pipe would stay open when the worker dies.
         theirs.close()
-        answers: dict[str, Answer] = {
+        responders: dict[str, Responder] = {
             "farewell": lambda report: self._take(line, report),
             "everywhere": lambda order: self._control.carry_out(*order),
             "statistics": lambda _argument: self._everyones_statistics(),
         }
-        line = Line(ours, answers)
+        line = Line(ours, responders)
         line.start()
         with self._lock:
             self._process, self._line = process, line

@@ -25,7 +25,7 @@ from convd.service.web.response import Response, error_response
 from convd.service.workers.aggregation import add_up
 from convd.service.workers.control import SharedControl
 from convd.service.workers.line import LineClosedError
-from convd.service.workers.restarting import ANSWER_SECONDS, WorkerSlot
+from convd.service.workers.restarting import ANSWER_SECONDS, RestartingWorker
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +67,8 @@ class Supervisor:
         self._http = open_http(settings, registry, self.unready_reason, self._ask_console)
         shared = _settings_of_workers(settings, self.grpc_port)
         control = SharedControl()
-        self._slots = [
-            WorkerSlot(number, shared, cores, control, self.statistics)
+        self._workers = [
+            RestartingWorker(number, shared, cores, control, self.statistics)
             for number, cores in enumerate(divide(available_cores(), settings.workers), start=1)
         ]
 
@@ -87,8 +87,8 @@ class Supervisor:
                 available_cores(),
             )
         self._http.start()
-        for slot in self._slots:
-            slot.start()
+        for worker in self._workers:
+            worker.start()
         logger.info(
             "serving gRPC on %s; %d workers; metrics and health on http://%s",
             join_address(self._settings.host, self.grpc_port),
@@ -97,7 +97,7 @@ class Supervisor:
         )
         ready_before = False
         while not self._stop.wait(_POLL_SECONDS):
-            if any(slot.gave_up for slot in self._slots):
+            if any(worker.gave_up for worker in self._workers):
                 break
             # What a worker had counted until its last report outlives it.
             self._ask_for_reports()
@@ -106,7 +106,7 @@ class Supervisor:
                 ready_before = not reason
                 logger.info("ready" if not reason else f"not ready: {reason}")
         self._drain()
-        if any(slot.gave_up for slot in self._slots):
+        if any(worker.gave_up for worker in self._workers):
             raise WorkerError("a worker could not start; the log has the reason")
 
     def unready_reason(self) -> str:
@@ -121,29 +121,29 @@ class Supervisor:
     def collect(self) -> Iterator[Metric]:
         """Metrics of all workers as one, for Prometheus' registry."""
         self._ask_for_reports()
-        together = add_up([snapshot for slot in self._slots for snapshot in slot.snapshots()])
+        together = add_up([snapshot for worker in self._workers for snapshot in worker.snapshots()])
         # A worker that has died says nothing of it, so readiness is the supervisor's to tell.
         yield from (metric for metric in together if metric.name != "convd_ready")
         is_ready = float(not self._unready_reason())
         yield GaugeMetricFamily("convd_ready", "1 while the server is ready.", is_ready)
-        ready = sum(not slot.unready_reason() for slot in self._slots)
-        yield GaugeMetricFamily("convd_workers", "Workers there should be.", len(self._slots))
+        ready = sum(not worker.unready_reason() for worker in self._workers)
+        yield GaugeMetricFamily("convd_workers", "Workers there should be.", len(self._workers))
         yield GaugeMetricFamily("convd_workers_ready", "Workers that are ready.", ready)
         yield CounterMetricFamily(
             "convd_worker_restarts",
             "Workers that died and were started again.",
-            sum(slot.restarts for slot in self._slots),
+            sum(worker.restarts for worker in self._workers),
         )
 
     def statistics(self) -> StatisticsByVersion:
         """What the versions have counted in all workers, living and dead."""
         self._ask_for_reports()
-        return add_up_statistics(part for slot in self._slots for part in slot.statistics())
+        return add_up_statistics(part for worker in self._workers for part in worker.statistics())
 
     def _ask_console(self, request: Request) -> Response:
         """Let the first worker that is ready answer; all of them serve the same."""
-        slots = sorted(self._slots, key=lambda slot: bool(slot.unready_reason()))
-        answer = slots[0].ask_console(request)
+        workers = sorted(self._workers, key=lambda worker: bool(worker.unready_reason()))
+        answer = workers[0].ask_console(request)
         try:
             return answer.result(CONSOLE_SECONDS)
         except (LineClosedError, TimeoutError):
@@ -152,11 +152,11 @@ class Supervisor:
     def _unready_reason(self) -> str:
         if self._stop.is_set():
             return "draining"
-        reasons = [(slot.number, slot.unready_reason()) for slot in self._slots]
+        reasons = [(worker.number, worker.unready_reason()) for worker in self._workers]
         return "; ".join(f"worker {number}: {reason}" for number, reason in reasons if reason)
 
     def _ask_for_reports(self) -> None:
-        waiting = [answer for slot in self._slots if (answer := slot.ask_for_report())]
+        waiting = [answer for worker in self._workers if (answer := worker.ask_for_report())]
         futures.wait(waiting, ANSWER_SECONDS)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
@@ -165,12 +165,12 @@ class Supervisor:
 
     def _drain(self) -> None:
         started = time.monotonic()
-        for slot in self._slots:
-            slot.drain()
+        for worker in self._workers:
+            worker.drain()
         # A worker keeps to the time itself; this is for one that hangs.
         deadline = started + self._settings.drain_seconds + 10.0
-        for slot in self._slots:
-            slot.join(max(deadline - time.monotonic(), 0.0))
+        for worker in self._workers:
+            worker.join(max(deadline - time.monotonic(), 0.0))
         self._http.stop()
         self._port_holder.close()
         logger.info("stopped after %.1f s", time.monotonic() - started)

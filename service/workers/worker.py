@@ -18,7 +18,7 @@ from convd.service.calls.log_format import configure_logging
 from convd.service.errors import UnavailableError
 from convd.service.settings import ServerSettings, SettingsError
 from convd.service.statistics import StatisticsByVersion
-from convd.service.workers.line import Answer, Line, LineClosedError
+from convd.service.workers.line import Line, LineClosedError, Responder
 
 CANNOT_START = 78
 """Exit code of a worker whose settings cannot be used, as sysexits.h has it."""
@@ -89,14 +89,14 @@ def run_worker(
     application.own_process()
     manager = application.manager
     manager.hold_back(held_back)
-    answers: dict[str, Answer] = {
+    responders: dict[str, Responder] = {
         "report": report,
         "drain": lambda _argument: stop.set(),
         "load": manager.load_here,
         "unload": manager.unload_here,
         "console": application.console.answer,
     }
-    line = Line(connection, answers, on_close=stop.set)
+    line = Line(connection, responders, on_close=stop.set)
     line.start()
     application.start()
     stop.wait()

@@ -3,14 +3,14 @@
 import pytest
 
 from convd.service.errors import PermissionDeniedError
-from convd.service.web.origin_policy import Gate
+from convd.service.web.origin_policy import OriginPolicy
 from tests.support import Client, http_request
 
 
 def enters(host: str, method: str = "POST", **headers: str) -> bool:
     environ = {"REQUEST_METHOD": method, "HTTP_HOST": "localhost:8002"} | headers
     try:
-        Gate(host).check(environ)
+        OriginPolicy(host).check(environ)
     except PermissionDeniedError:
         return False
     return True
@@ -66,7 +66,7 @@ def test_only_pages_of_this_site_and_programs_may_post(
     assert enters("0.0.0.0", **headers) is allowed  # noqa: S104
 
 
-def test_the_gate_stands_before_every_path(client: Client) -> None:
+def test_the_origin_policy_stands_before_every_path(client: Client) -> None:
     for path in ("/", "/metrics", "/livez", "/api/models", "/nowhere"):
         status, _, body = http_request(client.http_port, "GET", path, Host="rebound.example")
         assert status == 403

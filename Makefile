@@ -66,6 +66,9 @@ test: setup  ## run the tests
 search: setup  ## look for an interleaving of requests that breaks batching: new ones in every run
 	$(BIN)/python -m pytest --hypothesis-profile=search --timeout=0 tests/service/batching
 
+test-int8: setup  ## the tests of int8 on an emulated processor without VNNI (apt install qemu-user)
+	qemu-x86_64 -cpu Haswell $(BIN)/python -m pytest --timeout 600 tests/export/test_precision.py tests/export/test_int8_portability.py
+
 test-console: setup  ## the console in headless Chromium (apt install chromium); renews docs/screenshots
 	$(BIN)/python -m pytest tests/browser/check_console.py
 
@@ -75,8 +78,8 @@ screenshots:  ## renew docs/screenshots on the way through test-console
 drills: setup  ## versions that change and break, and workers that die, under load (needs h2load); writes docs/drills.md
 	$(BIN)/python -m bench.drills.lifecycle
 
-test-install: demo  ## install the serving extra alone, and serve from it
-	tests/install.sh $(PYTHON) $(CURDIR)/runs/demo/repository $(CURDIR)/runs/demo/digit.png
+test-install: setup  ## build wheel and sdist, install them, and use them from a project with names like convd's
+	tests/install.sh $(BIN)/python
 
 fuzz: setup  ## ten thousand mutations of valid inference requests
 	FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest tests/service/rpc/open_inference/test_fuzz.py

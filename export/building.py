@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime as ort
 import torch
 
+from convd import __version__
 from convd.artifact.bundle import MODEL_FILE, Artifact, checksums, write_manifest
 from convd.artifact.evidence import ParityReport
 from convd.artifact.manifest import Manifest
@@ -39,7 +40,7 @@ from convd.runtime.session import Session
 
 _BATCH_SIZE = 32
 _PARITY_PICTURES = 64
-_TOOLS = ("convd", "onnx", "onnxscript")
+_TOOLS = ("onnx", "onnxscript")
 
 
 def build_artifact(
@@ -228,5 +229,9 @@ def _draw(
 
 def _tool_versions() -> dict[str, str]:
     versions = {tool: importlib.metadata.version(tool) for tool in _TOOLS}
-    # Builds of these two come under several names.
-    return versions | {"torch": torch.__version__, "onnxruntime": ort.__version__}
+    # Builds of these come under several names.
+    return versions | {
+        "convd": __version__,
+        "torch": torch.__version__,
+        "onnxruntime": ort.__version__,
+    }

@@ -71,9 +71,9 @@ for path in '' .; do
   done
   port=$(sed -nE 's/.*gRPC on [^ ]*:([0-9]+);.*/\1/p' "$folder/server.log")
   "$folder/serving/bin/convd" classify digit.png --model digits --server "127.0.0.1:$port" --json --top-k 1
-  "$folder/serving/bin/python" -m convd models --server "127.0.0.1:$port" | grep --quiet available
+  "$folder/serving/bin/python" -m convd models --server "127.0.0.1:$port" | grep available >/dev/null
   "$folder/serving/bin/convd" bench --model digits --server "127.0.0.1:$port" --duration-seconds 1 |
-    grep --quiet 'requests in .* OK$'
+    grep 'requests in .* OK$'
   kill -TERM "$server"
   wait "$server"
   server=

@@ -23,19 +23,15 @@ from convd.artifact.manifest import Normalization, Provenance
 from convd.artifact.preprocessing import ImageArray, Preprocessing, ResizeTo, prepare_image
 from convd.artifact.repository import ModelRepository
 from convd.export.graph import ServingGraph
-from convd.export.parity import probability_limit, run_reference
+from convd.export.parity import run_reference
 from convd.export.publication import publish
 from convd.export.sample_pictures import SamplePictures
 from convd.export.source import TrainedNetwork
 from convd.export.sources.loading import SourceRequest, load_source
 from convd.models import create_model
 from convd.models.registry import find_architecture
-from convd.runtime.providers import (
-    KNOWN_PROVIDERS,
-    ExecutionProvider,
-    installed_providers,
-    why_missing,
-)
+from convd.runtime.provider import ExecutionProvider
+from convd.runtime.providers import KNOWN_PROVIDERS, installed_providers
 from convd.runtime.session import Session
 
 REPORT = Path("docs/export-sweep.md")
@@ -138,7 +134,7 @@ def _compare(
         provider=str(provider),
         probability_difference=difference,
         top1_agreement=agreed / sum(BATCH_SIZES),
-        within_limit=difference <= (probability_limit(provider, provider.precision) or 1.0),
+        within_limit=difference <= (provider.tolerances[provider.precision].parity or 1.0),
     )
 
 
@@ -223,7 +219,7 @@ def _report(where: str, rows: Sequence[Row]) -> str:
     absent = [
         f"- {provider}: {reason}"
         for provider in KNOWN_PROVIDERS
-        if (reason := why_missing(provider)) is not None
+        if (reason := provider.why_missing()) is not None
     ]
     if absent:
         lines += ["", "Not on this machine:", "", *absent]

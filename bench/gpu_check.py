@@ -16,8 +16,10 @@ from convd.artifact.bundle import MODEL_FILE, Artifact
 from convd.artifact.graph_contract import IMAGE
 from convd.artifact.precision import Precision
 from convd.runtime.choice import prove_session
+from convd.runtime.cpu import CPU
+from convd.runtime.cuda import CUDA
 from convd.runtime.errors import SessionError
-from convd.runtime.providers import CPU, CUDA, ExecutionProvider, why_missing
+from convd.runtime.provider import ExecutionProvider
 from convd.runtime.session import Session, open_session
 
 RUN = Path("runs/bench")
@@ -33,7 +35,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--seconds", type=float, default=3.0)
     seconds = options.parse_args().seconds
-    reason = why_missing(CUDA)
+    reason = CUDA.why_missing()
     if reason is not None:
         raise SystemExit(f"there is nothing to check here: {reason}")
     before = machine()

@@ -20,7 +20,9 @@ from convd.artifact.graph_contract import IMAGE
 from convd.commands.load_generator import random_requests
 from convd.runtime.buckets import batch_buckets
 from convd.runtime.cores import available_cores
-from convd.runtime.providers import CPU, OPENVINO, OPENVINO_BFLOAT16, ExecutionProvider, why_missing
+from convd.runtime.cpu import CPU
+from convd.runtime.openvino import OPENVINO, OPENVINO_BFLOAT16
+from convd.runtime.provider import ExecutionProvider
 from convd.runtime.session import open_session
 from testbed.server import ServerProcess, server_process
 
@@ -80,9 +82,9 @@ def main() -> None:
     if chosen.only in (None, "cpu"):
         comparisons.append(_compare_session("cpu", CPU, chosen.rounds, chosen.seconds))
     if chosen.only in (None, "openvino"):
-        openvino = next((p for p in (OPENVINO_BFLOAT16, OPENVINO) if not why_missing(p)), None)
+        openvino = next((p for p in (OPENVINO_BFLOAT16, OPENVINO) if not p.why_missing()), None)
         if openvino is None:
-            missing.append(f"Not measured: {OPENVINO}, since {why_missing(OPENVINO)}.")
+            missing.append(f"Not measured: {OPENVINO}, since {OPENVINO.why_missing()}.")
         else:
             comparisons.append(
                 _compare_session("openvino", openvino, chosen.rounds, chosen.seconds)

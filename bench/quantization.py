@@ -20,7 +20,7 @@ from convd.export.sources.evaluation_data import load_training_part
 from convd.models.checkpoint import is_checkpoint
 from convd.models.settings import TrainingSettings
 from convd.models.training import train
-from convd.runtime.providers import CPU
+from convd.runtime.cpu import CPU
 from convd.runtime.session import Session
 
 RUN = Path("runs/quantization")

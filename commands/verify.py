@@ -10,7 +10,8 @@ from rich.table import Table
 from convd.artifact.bundle import MODEL_FILE, Artifact
 from convd.artifact.errors import ArtifactError
 from convd.artifact.signature import read_public_key
-from convd.runtime.providers import KNOWN_PROVIDERS, ExecutionProvider, why_missing
+from convd.runtime.provider import ExecutionProvider
+from convd.runtime.providers import KNOWN_PROVIDERS
 from convd.runtime.selftest import run_self_test
 from convd.runtime.session import Session
 
@@ -61,7 +62,7 @@ def command(context: click.Context, artifact_dir: Path, verify_with: Path | None
 
 def _run_golden_cases(artifact: Artifact, provider: ExecutionProvider) -> tuple[str, str]:
     """What a provider makes of the golden cases: a word, and the reason for it."""
-    reason = why_missing(provider)
+    reason = provider.why_missing()
     if reason is not None:
         return "absent", reason
     computed = provider.computes_in(artifact.manifest.precision)

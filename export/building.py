@@ -17,7 +17,7 @@ from convd.artifact.preprocessing import ImageArray, prepare_image
 from convd.export.calibration import Calibration, calibrate
 from convd.export.conversion import Conversion, convert
 from convd.export.evaluation import Evaluation, Run, evaluate
-from convd.export.golden_cases import TOLERANCES, write_golden_cases
+from convd.export.golden_cases import write_golden_cases
 from convd.export.graph import ServingGraph
 from convd.export.model_card import CONFUSION_PLOT, MODEL_CARD_FILE, RELIABILITY_PLOT, model_card
 from convd.export.network_checks import check_network
@@ -34,7 +34,8 @@ from convd.export.sources.evaluation_data import NamedDataset
 from convd.export.sources.onnx_file import OnnxNetwork
 from convd.export.verification import verify
 from convd.models.data.prepared import PreparedDataset
-from convd.runtime.providers import CPU, installed_providers
+from convd.runtime.cpu import CPU
+from convd.runtime.providers import golden_tolerances, installed_providers
 from convd.runtime.selftest import run_self_test
 from convd.runtime.session import Session
 
@@ -190,7 +191,7 @@ def _promised_tolerances(
             for computed, tolerance in tolerances.items()
             if (provider, computed) not in unfit
         }
-        for provider, tolerances in TOLERANCES[precision].items()
+        for provider, tolerances in golden_tolerances(precision).items()
     }
 
 

@@ -13,8 +13,9 @@ from onnx import TensorProto
 from convd.artifact.graph_contract import IMAGE, OUTPUTS
 from convd.artifact.precision import Precision
 from convd.export.conversion import Conversion
+from convd.runtime.cpu import CPU
 from convd.runtime.errors import SessionError
-from convd.runtime.providers import CPU, ExecutionProvider
+from convd.runtime.provider import ExecutionProvider
 from convd.runtime.session import open_session
 
 _LOG = logging.getLogger(__name__)

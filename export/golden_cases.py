@@ -8,38 +8,13 @@ from PIL import Image
 
 from convd.artifact.decoding import decode_image
 from convd.artifact.golden import GOLDEN_CASES, GOLDEN_DIRECTORY, GoldenCase, GoldenCases
-from convd.artifact.precision import Precision
 from convd.artifact.preprocessing import prepare_image
 from convd.export.evaluation import Run
 from convd.export.sample_pictures import SamplePictures
 from convd.export.source import TrainedNetwork
 from convd.models.data import ImageDataset
-from convd.runtime.providers import CPU_NAME, CUDA_NAME, OPENVINO_NAME
 
 MAX_CASES = 10
-
-TOLERANCES: dict[Precision, dict[str, dict[Precision, float]]] = {
-    "float32": {
-        # Kernels of other processors add in another order.
-        CPU_NAME: {"float32": 1e-4},
-        # 8 bits of mantissa: logits are off by up to half a percent.
-        OPENVINO_NAME: {"float32": 1e-4, "bfloat16": 0.05},
-        CUDA_NAME: {"float32": 1e-3},
-    },
-    "float16": {
-        CPU_NAME: {"float16": 0.01},
-        OPENVINO_NAME: {"float16": 0.01, "bfloat16": 0.05},
-        CUDA_NAME: {"float16": 0.01},
-    },
-    # Processors round 8-bit sums at other places; the answers are compared with the CPU's own.
-    "int8": {
-        CPU_NAME: {"int8": 0.05},
-        OPENVINO_NAME: {"int8": 0.1},
-        CUDA_NAME: {"int8": 0.1},
-    },
-}
-"""Largest difference of a golden probability: of a network of some precision, by provider and the
-precision in which that computes."""
 
 
 def write_golden_cases(folder: Path, source: TrainedNetwork, run: Run) -> None:

@@ -15,36 +15,9 @@ from convd.artifact.preprocessing import ImageArray
 from convd.export.graph import ServingGraph
 from convd.export.progress import Advance
 from convd.export.sources.onnx_file import OnnxNetwork
-from convd.runtime.providers import CPU_NAME, ExecutionProvider
 from convd.runtime.session import Session
 
 BATCH_SIZES = (1, 2, 7, 32)
-
-PROBABILITY_LIMITS: dict[Precision, float | None] = {
-    "float32": 1e-5,
-    "float16": 1e-2,
-    "bfloat16": 0.1,
-    # What rounding to 8 bits costs is measured as accuracy.
-    "int8": None,
-}
-"""Largest difference of a probability, by the precision in which a provider computes."""
-
-
-OTHER_KERNELS_LIMIT = 1e-4
-"""The limit in float32 on providers other than the CPU's, whose kernels (such as Winograd's) round
-at other places; it is also their tolerance for golden cases."""
-
-
-def probability_limit(provider: ExecutionProvider, precision: Precision) -> float | None:
-    """Largest difference of a probability with which a provider may serve.
-
-    Args:
-        provider: The provider.
-        precision: The precision in which it computes the network.
-    """
-    if precision == "float32" and provider.name != CPU_NAME:
-        return OTHER_KERNELS_LIMIT
-    return PROBABILITY_LIMITS[precision]
 
 
 class ReferenceBatch(NamedTuple):
@@ -126,7 +99,7 @@ def measure_parity(
         images=images,
         max_logit_difference=largest.logits,
         max_probability_difference=largest.probabilities,
-        probability_limit=probability_limit(session.provider, precision),
+        probability_limit=session.provider.tolerances[precision].parity,
         top1_agreement=agreed / images,
     )
 

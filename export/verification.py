@@ -12,8 +12,10 @@ from convd.export.errors import ParityError
 from convd.export.graph import ServingGraph
 from convd.export.parity import BATCH_SIZES, measure_parity, reference_batches, reference_name
 from convd.export.progress import ExportProgress
+from convd.runtime.cpu import CPU
 from convd.runtime.errors import SessionError
-from convd.runtime.providers import CPU_NAME, ExecutionProvider, installed_providers
+from convd.runtime.provider import ExecutionProvider
+from convd.runtime.providers import installed_providers
 from convd.runtime.session import Session
 
 _KINDS_OF_PICTURES = 3
@@ -57,7 +59,7 @@ def verify(
         try:
             session = Session(model_bytes, provider)
         except SessionError:
-            if provider.name == CPU_NAME:
+            if provider == CPU:
                 raise
             continue  # what cannot load it here will be refused there, too
         with progress.stage(f"comparing {provider} with it", total) as advance:

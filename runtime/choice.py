@@ -2,28 +2,38 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
 
 from convd.artifact.bundle import MODEL_FILE, Artifact
 from convd.artifact.errors import ArtifactError
 from convd.runtime.errors import SessionError
-from convd.runtime.providers import (
-    CPU_NAME,
-    CUDA_NAME,
-    KNOWN_PROVIDERS,
-    OPENVINO_NAME,
-    ExecutionProvider,
-)
+from convd.runtime.provider import ExecutionProvider
+from convd.runtime.providers import KNOWN_PROVIDERS
 from convd.runtime.selftest import SelfTestError, run_self_test
 from convd.runtime.session import Session
 
-ProviderChoice = Literal["auto", "cuda", "openvino", "cpu"]
+PROVIDER_CHOICES = ("auto", *dict.fromkeys(provider.choice for provider in KNOWN_PROVIDERS))
 """What an operator can ask for; `auto` takes the first of the others that gives right answers."""
+
+
+def check_provider_choice(choice: str) -> str:
+    """Refuse a choice that names no provider.
+
+    Raises:
+        ValueError: It is not one of `PROVIDER_CHOICES`.
+    """
+    if choice not in PROVIDER_CHOICES:
+        raise ValueError(f"{choice!r} is not a provider: choose {', '.join(PROVIDER_CHOICES)}")
+    return choice
+
+
+ProviderChoice = Annotated[str, AfterValidator(check_provider_choice)]
+"""A setting that holds one of `PROVIDER_CHOICES`."""
 
 PrecisionPolicy = Literal["fastest", "exact"]
 """`exact` lets a float32 network be computed in float32 only."""
-
-_NAMES = {"cuda": CUDA_NAME, "openvino": OPENVINO_NAME, "cpu": CPU_NAME}
 
 
 @dataclass(frozen=True)
@@ -59,10 +69,11 @@ class ProvenSession:
 
 def candidates(wanted: ProviderChoice, policy: PrecisionPolicy) -> list[ExecutionProvider]:
     """The providers to try, in order of preference."""
+    check_provider_choice(wanted)
     return [
         provider
         for provider in KNOWN_PROVIDERS
-        if (wanted == "auto" or provider.name == _NAMES[wanted])
+        if (wanted == "auto" or provider.choice == wanted)
         and (policy == "fastest" or provider.precision == "float32")
     ]
 

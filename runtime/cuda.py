@@ -4,46 +4,55 @@ from typing import Any
 
 import onnxruntime as ort
 
-NAME = "CUDAExecutionProvider"
+from convd.installation import install_command
+from convd.runtime.provider import Device, ExecutionProvider, Tolerance
 
-LANES = 2
-"""Batches on one device at the same time: one is copied while the other is computed."""
+_NAME = "CUDAExecutionProvider"
 
 
-def why_missing() -> str | None:
-    """Why CUDA cannot be used here, and what would help; None where it may be."""
-    if NAME in ort.get_available_providers():
+def _why_missing() -> str | None:
+    if _NAME in ort.get_available_providers():
         return None
-    return "this onnxruntime is built without CUDA: pip install onnxruntime-gpu in its place"
+    return (
+        "this onnxruntime is built without CUDA: pip uninstall onnxruntime, then "
+        f"{install_command('cuda')}"
+    )
 
 
-def provider_options(memory_limit_bytes: int) -> dict[str, str]:
-    """Options of one session.
-
-    Args:
-        memory_limit_bytes: Most memory of its arena on the device; 0 for no limit.
-    """
+def _configure(_options: ort.SessionOptions, memory_limit_bytes: int) -> list[Any]:
+    # Finds the CUDA and cuDNN libraries that pip installed, where the loader does not look.
+    ort.preload_dlls()
     options = {
         # TensorFloat-32 keeps 10 bits of mantissa, which is not float32.
         "use_tf32": "0",
         # The search is thorough, and over when every bucket has been warmed up.
         "cudnn_conv_algo_search": "EXHAUSTIVE",
-        # Doubling would take memory that the other servables of the device need.
+        # Doubling would take memory that the other servables on the device need.
         "arena_extend_strategy": "kSameAsRequested",
     }
     if memory_limit_bytes:
         options["gpu_mem_limit"] = str(memory_limit_bytes)
-    return options
+    return [(_NAME, options)]
 
 
-def host_memory() -> Any:  # noqa: ANN401
-    """Page-locked host memory that the device reads by itself; None if there is no access to it."""
+def _host_memory() -> Any:  # noqa: ANN401
     for device in ort.get_ep_devices():
-        if device.ep_name == NAME:
+        if device.ep_name == _NAME:
             return device.memory_info(ort.OrtDeviceMemoryType.HOST_ACCESSIBLE)
     return None
 
 
-def load_libraries() -> None:
-    """Find the CUDA and cuDNN libraries that pip installed, which the loader does not look for."""
-    ort.preload_dlls()
+CUDA = ExecutionProvider(
+    name=_NAME,
+    precision="float32",
+    choice="cuda",
+    tolerances={
+        "float32": Tolerance(parity=1e-4, golden=1e-3),
+        "float16": Tolerance(parity=1e-2, golden=0.01),
+        "int8": Tolerance(parity=None, golden=0.1),
+    },
+    why_missing=_why_missing,
+    configure=_configure,
+    # One batch is copied while the other is computed.
+    device=Device(lanes=2, host_memory=_host_memory),
+)

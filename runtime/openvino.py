@@ -1,23 +1,21 @@
-"""OpenVINO under ONNX Runtime: a plugin beside it, or a build that has it inside."""
+"""OpenVINO under ONNX Runtime: a plugin beside it, or a build that includes it."""
 
 import json
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
 
-from convd.artifact.precision import Precision
 from convd.installation import install_command
+from convd.runtime.provider import ExecutionProvider, Tolerance
 
-NAME = "OpenVINOExecutionProvider"
-
+_NAME = "OpenVINOExecutionProvider"
 _REGISTRATION_NAME = "openvino"
-_PRECISION_HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
-def why_missing() -> str | None:
-    """Why OpenVINO cannot be used here, and what would help; None where it can be."""
-    if NAME in ort.get_available_providers():
+def _why_missing() -> str | None:
+    if _NAME in ort.get_available_providers():
         return None
     if not _plugin_is_registered():
         return f"it is not installed: {install_command('openvino')}"
@@ -29,24 +27,28 @@ def why_missing() -> str | None:
     )
 
 
-def configure(options: ort.SessionOptions, precision: Precision) -> list[Any]:
-    """Choose OpenVINO's CPU device for a session.
+def _why_bfloat16_is_missing() -> str | None:
+    reason = _why_missing()
+    if reason is None and not _has_bfloat16():
+        return "this processor has no bfloat16 instructions (AMX or AVX512-BF16)"
+    return reason
 
-    Args:
-        options: The session's options, with `intra_op_num_threads` set.
-        precision: `float32` or `bfloat16`, what float32 operators are computed in. It is always
-            said, since OpenVINO's own choice depends on the processor.
+
+def _configure(options: ort.SessionOptions, precision_hint: str) -> list[Any]:
+    """Choose OpenVINO's CPU device.
+
+    The precision is always stated, since OpenVINO's own choice depends on the processor.
 
     Returns:
         The `providers` argument of the session; empty where the options name the device.
     """
     properties = {
-        "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[precision],
+        "INFERENCE_PRECISION_HINT": precision_hint,
         "INFERENCE_NUM_THREADS": str(options.intra_op_num_threads),
     }
     provider_options = {"load_config": json.dumps({"CPU": properties})}
-    if NAME in ort.get_available_providers():
-        return [(NAME, {"device_type": "CPU", **provider_options})]
+    if _NAME in ort.get_available_providers():
+        return [(_NAME, {"device_type": "CPU", **provider_options})]
     options.add_provider_for_devices(_plugin_devices()[:1], provider_options)
     return []
 
@@ -68,5 +70,42 @@ def _plugin_devices() -> list[Any]:
     return [
         device
         for device in ort.get_ep_devices()
-        if device.ep_name == NAME and device.ep_metadata.get("ov_device") == "CPU"
+        if device.ep_name == _NAME and device.ep_metadata.get("ov_device") == "CPU"
     ]
+
+
+@cache
+def _has_bfloat16() -> bool:
+    try:
+        words = set(Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split())
+    except OSError:
+        return False
+    return not words.isdisjoint({"amx_bf16", "avx512_bf16"})
+
+
+OPENVINO = ExecutionProvider(
+    name=_NAME,
+    precision="float32",
+    choice="openvino",
+    tolerances={
+        # Its kernels, such as Winograd's, round in other places.
+        "float32": Tolerance(parity=1e-4, golden=1e-4),
+        "float16": Tolerance(parity=1e-2, golden=0.01),
+        "int8": Tolerance(parity=None, golden=0.1),
+    },
+    why_missing=_why_missing,
+    configure=lambda options, _memory_limit_bytes: _configure(options, "f32"),
+)
+
+OPENVINO_BFLOAT16 = ExecutionProvider(
+    name=_NAME,
+    precision="bfloat16",
+    choice="openvino",
+    tolerances={
+        # 8 bits of mantissa: logits are off by up to half a percent.
+        "bfloat16": Tolerance(parity=0.1, golden=0.05),
+        "int8": Tolerance(parity=None, golden=0.1),
+    },
+    why_missing=_why_bfloat16_is_missing,
+    configure=lambda options, _memory_limit_bytes: _configure(options, "bf16"),
+)

@@ -2,7 +2,6 @@
 
 import time
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -16,12 +15,11 @@ from convd.artifact.graph_contract import (
     RowShape,
     outputs_of,
 )
-from convd.runtime import cuda, openvino
 from convd.runtime.buckets import batch_buckets
 from convd.runtime.cores import CoreBudget, CoreShare, available_cores
 from convd.runtime.errors import SessionError
 from convd.runtime.lanes import Lanes
-from convd.runtime.providers import CUDA_NAME, OPENVINO_NAME, ExecutionProvider, why_missing
+from convd.runtime.provider import ExecutionProvider
 from convd.runtime.threads import thread_name
 
 SMALL_INFERENCE_SECONDS = 1e-3
@@ -74,8 +72,9 @@ class Session:
         self.buckets = batch_buckets(max_batch_size)
         self.cores: CoreShare | None = None
         self._lanes: Lanes | None = None
-        if provider.name == CUDA_NAME:
-            self.max_concurrent_executions = max_concurrent_executions or cuda.LANES
+        device = provider.device
+        if device is not None:
+            self.max_concurrent_executions = max_concurrent_executions or device.lanes
             self.threads = 0
             self._session = open_session(
                 model,
@@ -89,7 +88,7 @@ class Session:
                 self.outputs,
                 max_batch_size=max_batch_size,
                 lanes=self.max_concurrent_executions,
-                host_memory=cuda.host_memory(),
+                host_memory=device.host_memory(),
             )
             return
         self.max_concurrent_executions = max_concurrent_executions or 1
@@ -159,7 +158,7 @@ def open_session(
     Raises:
         SessionError: The provider is not here, or cannot run this network.
     """
-    reason = why_missing(provider)
+    reason = provider.why_missing()
     if reason is not None:
         raise SessionError(f"{provider} cannot be used: {reason}")
     options = ort.SessionOptions()
@@ -170,7 +169,7 @@ def open_session(
     # A thread that spins between two operators takes a core from those who decode and answer.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        providers = _select(provider, options, gpu_memory_limit_bytes)
+        providers = provider.configure(options, gpu_memory_limit_bytes)
         with thread_name(ENGINE_THREAD):
             session = ort.InferenceSession(model, options, providers=providers)
     # ONNX Runtime raises one class per status code, and plugins raise their own.
@@ -191,17 +190,6 @@ def _outputs(session: ort.InferenceSession) -> dict[GraphTensor, RowShape]:
         return outputs_of(shapes)
     except ValueError as error:
         raise SessionError(str(error)) from error
-
-
-def _select(
-    provider: ExecutionProvider, options: ort.SessionOptions, gpu_memory_limit_bytes: int
-) -> list[Any]:
-    if provider.name == OPENVINO_NAME:
-        return openvino.configure(options, provider.precision)
-    if provider.name == CUDA_NAME:
-        cuda.load_libraries()
-        return [(CUDA_NAME, cuda.provider_options(gpu_memory_limit_bytes))]
-    return [provider.name]
 
 
 def _first_line(error: Exception) -> str:

@@ -23,7 +23,7 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
-from convd.runtime.choice import PrecisionPolicy, ProviderChoice
+from convd.runtime.choice import PROVIDER_CHOICES, PrecisionPolicy, ProviderChoice
 
 MEBIBYTE = 1024 * 1024
 ENVIRONMENT_PREFIX = "CONVD_"
@@ -76,8 +76,8 @@ class ServerSettings(BaseSettings):
     )
     provider: ProviderChoice = Field(
         "auto",
-        description="Execution provider: cuda, openvino, cpu, or auto for the first of them that "
-        "is installed, loads the model and gives its golden answers.",
+        description=f"Execution provider: {', '.join(PROVIDER_CHOICES[1:])}, or auto for the first "
+        "of them that is installed, loads the model and gives its golden answers.",
     )
     precision_policy: PrecisionPolicy = Field(
         "fastest",

@@ -17,17 +17,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from convd.artifact.evidence import Accuracy, Baseline
 from convd.artifact.preprocessing import Preprocessing, ResizeTo, prepare_image
+from convd.runtime.providers import golden_tolerances
 from tests.tiny_artifact import publish_network
 
 SIZE = 32
 DATA = "drawn digits"
 TRAINING_PICTURES = 600
 CONFIDENCE_BINS = 20
-GOLDEN_TOLERANCES = {
-    "CPUExecutionProvider": {"float32": 1e-4},
-    "CUDAExecutionProvider": {"float32": 1e-3},
-    "OpenVINOExecutionProvider": {"float32": 1e-4, "bfloat16": 0.05},
-}
 SHARPNESS = 8.0
 """What the fitted values, from 0 to 1, are multiplied by to be logits."""
 
@@ -91,7 +87,7 @@ def publish_digits(repository: Path, name: str = "digits") -> Path:
         Digits.labels,
         Digits.preprocessing,
         [(held_out.picture(index), probabilities[index]) for index in range(len(Digits.labels))],
-        golden_tolerances=GOLDEN_TOLERANCES,
+        golden_tolerances=golden_tolerances("float32"),
         accuracy=_accuracy(held_out, probabilities),
         baseline=_baseline(probabilities),
     )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from convd.artifact.preprocessing import ChannelOrder, Preprocessing, ResizeTo
 from convd.export.errors import ConversionError, SourceError
-from convd.runtime.providers import CPU
+from convd.runtime.cpu import CPU
 from convd.runtime.session import open_session
 
 _ELEMENT_TYPES = {TensorProto.FLOAT: torch.float32, TensorProto.UINT8: torch.uint8}

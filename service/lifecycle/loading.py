@@ -8,7 +8,7 @@ from convd.artifact.repository import ModelRepository
 from convd.artifact.signature import read_public_key
 from convd.runtime.choice import prove_session
 from convd.runtime.cores import CoreBudget
-from convd.runtime.providers import ExecutionProvider
+from convd.runtime.provider import ExecutionProvider
 from convd.runtime.session import Session
 from convd.service.batching.batcher import Batcher
 from convd.service.lifecycle.configuration import ModelConfiguration

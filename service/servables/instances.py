@@ -4,7 +4,6 @@ import logging
 from dataclasses import dataclass
 
 from convd.artifact.bundle import MODEL_FILE, Artifact
-from convd.runtime.providers import CPU_NAME
 from convd.runtime.selftest import run_self_test
 from convd.runtime.session import Session
 from convd.service.batching.engine import Engine
@@ -58,7 +57,7 @@ def faster_instances(
     if (
         chosen
         or settings.max_queue_delay_seconds
-        or session.provider.name != CPU_NAME
+        or not session.provider.single_core_batches
         or session.cores is None
         or session.threads == 1
     ):

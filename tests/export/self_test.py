@@ -8,7 +8,7 @@ import numpy as np
 from convd.artifact.bundle import MODEL_FILE, Artifact
 from convd.artifact.decoding import decode_image
 from convd.artifact.preprocessing import ImageArray, prepare_image
-from convd.runtime.providers import CPU
+from convd.runtime.cpu import CPU
 from convd.runtime.selftest import run_self_test
 from convd.runtime.session import Session
 

@@ -6,7 +6,8 @@ from onnx import numpy_helper
 from convd.export.conversion import Conversion, convert
 from convd.export.divergence import first_divergence
 from convd.export.graph import ServingGraph
-from convd.runtime.providers import ExecutionProvider, installed_providers
+from convd.runtime.provider import ExecutionProvider
+from convd.runtime.providers import installed_providers
 from tests.export.networks import HALF, SIZE, TinyCnn
 
 

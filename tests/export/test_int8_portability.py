@@ -27,7 +27,7 @@ from convd.export.publication import publish
 from convd.export.quantization import to_int8
 from convd.export.sources.evaluation_data import load_training_part
 from convd.models import create_model
-from convd.runtime.providers import CPU
+from convd.runtime.cpu import CPU
 from convd.runtime.session import Session
 from tests.export import self_test
 from tests.export.digits import SCALED, ClassMeans, trained_on_digits

@@ -13,7 +13,7 @@ from convd.export.errors import AccuracyDropError, SourceError
 from convd.export.options import ExportOptions, ExportPrecision
 from convd.export.publication import publish
 from convd.export.sources.evaluation_data import load_training_part
-from convd.runtime.providers import CPU, CPU_NAME
+from convd.runtime.cpu import CPU
 from convd.runtime.selftest import run_self_test
 from convd.runtime.session import Session
 from tests.export.digits import ClassMeans, SpoiledByRounding, trained_on_digits
@@ -42,7 +42,7 @@ def test_accuracy_before_and_after_is_written_down(
     assert manifest.accuracy.top1 >= manifest.quantization.top1_before - 0.01
     artifact = Artifact.open(published.path)
     session = Session(artifact.read(MODEL_FILE), CPU)
-    tolerance = manifest.golden_tolerance(CPU_NAME, precision)
+    tolerance = manifest.golden_tolerance(CPU.name, precision)
     assert tolerance is not None
     assert run_self_test(artifact, session) <= tolerance
     model = onnx.load(published.path / MODEL_FILE)

@@ -15,11 +15,11 @@ from convd.artifact.golden import GOLDEN_CASES
 from convd.artifact.manifest import Manifest
 from convd.artifact.repository import ModelRepository
 from convd.commands import export, verify
-from convd.export.golden_cases import TOLERANCES
 from convd.export.options import ExportOptions
 from convd.export.publication import Published, publish
 from convd.export.sources.evaluation_data import load_held_out
-from convd.runtime.providers import CPU_NAME, KNOWN_PROVIDERS, why_missing
+from convd.runtime.cpu import CPU
+from convd.runtime.providers import KNOWN_PROVIDERS
 from tests.artifact.test_signature import KEY, private_pem, public_pem
 from tests.export.digits import ClassMeans, trained_on_digits
 from tests.support import rewrite_manifest
@@ -37,7 +37,7 @@ def test_the_manifest_holds_the_evidence(calibrated: Published) -> None:
     manifest = Manifest.model_validate_json((calibrated.path / MANIFEST_FILE).read_bytes())
     assert manifest.accuracy is not None
     assert 0.85 < manifest.accuracy.top1 < 1
-    cpu = next(one for one in manifest.parity if one.provider == CPU_NAME)
+    cpu = next(one for one in manifest.parity if one.provider == CPU.name)
     assert cpu.batch_sizes == (1, 2, 7, 32)
     assert cpu.images == 3 * (1 + 2 + 7 + 32)
     assert cpu.max_probability_difference <= 1e-5
@@ -72,9 +72,9 @@ def test_golden_cases_are_files_of_both_formats_with_every_class(calibrated: Pub
     cases = artifact.golden_cases().cases
     assert {Path(case.image).suffix for case in cases} == {".png", ".jpeg"}
     assert len({int(np.argmax(case.probabilities)) for case in cases}) >= 8
-    for provider, tolerances in TOLERANCES["float32"].items():
-        for precision, tolerance in tolerances.items():
-            assert artifact.manifest.golden_tolerance(provider, precision) == tolerance
+    for provider in KNOWN_PROVIDERS:
+        promised = artifact.manifest.golden_tolerance(provider.name, provider.precision)
+        assert promised == provider.tolerances[provider.precision].golden
 
 
 def test_triton_would_load_the_tree_as_it_is(calibrated: Published) -> None:
@@ -117,7 +117,7 @@ def test_verify_has_a_row_for_every_provider(published: Path) -> None:
     assert result.exit_code == 0, result.output
     for provider in KNOWN_PROVIDERS:
         assert provider.name in result.output
-        if why_missing(provider) is not None:
+        if provider.why_missing() is not None:
             assert "absent" in result.output
     assert "of 1e-04 allowed" in result.output
 

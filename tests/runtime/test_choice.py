@@ -10,17 +10,12 @@ from convd.artifact.errors import ArtifactError
 from convd.artifact.graph_contract import OutputArrays
 from convd.artifact.precision import Precision
 from convd.runtime.choice import PrecisionPolicy, ProviderChoice, candidates, prove_session
+from convd.runtime.cpu import CPU
+from convd.runtime.cuda import CUDA
 from convd.runtime.errors import SessionError
-from convd.runtime.providers import (
-    CPU,
-    CUDA,
-    KNOWN_PROVIDERS,
-    OPENVINO,
-    OPENVINO_BFLOAT16,
-    ExecutionProvider,
-    installed_providers,
-    why_missing,
-)
+from convd.runtime.openvino import OPENVINO, OPENVINO_BFLOAT16
+from convd.runtime.provider import ExecutionProvider
+from convd.runtime.providers import KNOWN_PROVIDERS, installed_providers
 from convd.runtime.session import Session
 from tests.support import rewrite_manifest
 
@@ -46,7 +41,7 @@ def test_auto_takes_the_first_that_is_here_and_says_why_not_the_others(published
     tried = KNOWN_PROVIDERS[: KNOWN_PROVIDERS.index(proven.session.provider)]
     assert [refusal.provider for refusal in proven.refusals] == list(tried)
     for refusal in proven.refusals:
-        assert refusal.reason == f"cannot be used: {why_missing(refusal.provider)}"
+        assert refusal.reason == f"cannot be used: {refusal.provider.why_missing()}"
 
 
 @pytest.mark.parametrize(
@@ -144,7 +139,7 @@ def test_a_damaged_artifact_is_no_matter_of_providers(published: Path, tmp_path:
 def test_a_tolerance_below_the_difference_falls_back(
     provider: ExecutionProvider, published: Path, tmp_path: Path
 ) -> None:
-    reason = why_missing(provider)
+    reason = provider.why_missing()
     if reason is not None:
         pytest.skip(f"{provider} {reason}")
     none_but_the_cpu: dict[str, dict[Precision, float]] = {

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from convd.artifact.graph_contract import OUTPUTS
 from convd.runtime.buckets import batch_buckets, bucket_of
+from convd.runtime.cpu import CPU
 from convd.runtime.lanes import Lanes
-from convd.runtime.providers import CPU
 from convd.runtime.session import open_session
 from tests.runtime.test_session import tiny_model
 

@@ -10,7 +10,7 @@ import pytest
 from convd.artifact.bundle import MODEL_FILE
 from convd.artifact.preprocessing import prepare_image
 from convd.protos.convd.v1 import classification_pb2 as pb
-from convd.runtime.providers import CPU_NAME
+from convd.runtime.cpu import CPU
 from tests.digits import Digits
 from tests.support import Client, add_version, png, running_server, wait_until
 
@@ -34,7 +34,7 @@ def failure(client: Client, request: pb.ClassifyRequest) -> tuple[grpc.StatusCod
 def test_answers_equal_the_graphs_on_a_hundred_held_out_images(
     client: Client, published: Path, digits: Digits
 ) -> None:
-    graph = ort.InferenceSession(published / MODEL_FILE, providers=[CPU_NAME])
+    graph = ort.InferenceSession(published / MODEL_FILE, providers=[CPU.name])
     for start in range(0, 100, 10):
         pictures = [digits.picture(index) for index in range(start, start + 10)]
         response = client.classify(*map(png, pictures))

@@ -52,7 +52,7 @@ def model_config(servable: Servable, policy: VersionPolicy | None) -> pb_config.
         policy: Which versions of the model should be available; None if that is not known.
     """
     settings = servable.settings
-    on_gpu = servable.session.provider.name.startswith("CUDA")
+    on_gpu = servable.session.provider.device is not None
     group = pb_config.ModelInstanceGroup
     return pb_config.ModelConfig(
         name=servable.name,

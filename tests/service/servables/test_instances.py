@@ -15,7 +15,7 @@ from convd.artifact.bundle import Artifact
 from convd.artifact.graph_contract import OutputArrays
 from convd.artifact.repository import ModelRepository
 from convd.runtime.cores import CoreBudget
-from convd.runtime.providers import CPU
+from convd.runtime.cpu import CPU
 from convd.runtime.session import Session
 from convd.service.lifecycle.configuration import ModelConfiguration
 from convd.service.lifecycle.loading import ServableLoader

@@ -1,14 +1,21 @@
-"""Shares the cores of a process among its sessions, so that they are never oversubscribed."""
+"""Shares the cores of a process among its sessions, so that they are never oversubscribed.
+
+Every session has threads for as many cores as one batch can use. Two sessions that ran at the same
+time would want more cores than there are, and their threads would take turns in the middle of each
+other's operators. So a batch runs only once its cores have been granted.
+
+Cores are shared by time, not by turn: the next grant goes to the account that has had the least
+computing time, so a small network next to large ones is answered between two of their batches. This
+is stride scheduling (Waldspurger and Weihl, "Stride Scheduling: Deterministic Proportional-Share
+Resource Management", MIT/LCS/TM-528, 1995) with measured time in place of a quantum.
+"""
 
 import os
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-
-Granted = Callable[[], None]
-"""Told that cores have come."""
 
 
 def available_cores() -> int:
@@ -16,121 +23,182 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+class CoreAccount:
+    """The computing time of one model.
+
+    Attributes:
+        core_seconds: Cores times seconds so far, or more: an account that was idle does not save
+            up time, it begins where the others stand.
+        requests: Requests that wait or hold cores.
+    """
+
+    __slots__ = ("core_seconds", "requests")
+
+    def __init__(self) -> None:
+        self.core_seconds = 0.0
+        self.requests = 0
+
+
+class CoreRequest:
+    """A request for the cores of one batch.
+
+    Attributes:
+        account: Whose computing time it is.
+        cores: How many cores.
+        granted: Whether they have been granted.
+    """
+
+    __slots__ = ("_turn", "account", "cores", "granted")
+
+    def __init__(self, account: CoreAccount, cores: int) -> None:
+        self.account = account
+        self.cores = cores
+        self.granted = False
+        self._turn = threading.Lock()
+        self._turn.acquire()
+
+    def grant(self) -> None:
+        """Let whoever waits go on."""
+        self.granted = True
+        self._turn.release()
+
+    def wait(self) -> None:
+        """Block until the cores have been granted."""
+        self._turn.acquire()
+
+
+class CoreLine:
+    """Decides which request gets cores next: pure, without a lock or a clock.
+
+    The request of the account with the least computing time comes first; of equals, the first that
+    asked. A request that needs more cores than are free is not overtaken, or a batch that needs
+    every core would never run next to batches that need one.
+
+    Args:
+        cores: Cores to share.
+
+    Attributes:
+        free: Cores that nobody holds.
+        running: Requests that hold cores.
+        waiting: Requests that wait, in the order in which they asked.
+    """
+
+    def __init__(self, cores: int) -> None:
+        self.free = cores
+        self.running = 0
+        self.waiting: list[CoreRequest] = []
+        self._latest_core_seconds = 0.0
+
+    def ask(self, request: CoreRequest) -> None:
+        """Add a request, and grant it at once if it is the next and fits."""
+        account = request.account
+        if not account.requests:
+            account.core_seconds = max(account.core_seconds, self._latest_core_seconds)
+        account.requests += 1
+        self.waiting.append(request)
+        self._grant()
+
+    def give_back(self, request: CoreRequest, seconds: float) -> None:
+        """Take the cores of a granted request back, and grant those that are next."""
+        request.account.core_seconds += request.cores * seconds
+        request.account.requests -= 1
+        self.free += request.cores
+        self.running -= 1
+        self._grant()
+
+    def withdraw(self, request: CoreRequest) -> bool:
+        """Take a request out of the line; False if it has been granted."""
+        if request.granted:
+            return False
+        self.waiting.remove(request)
+        request.account.requests -= 1
+        # Those behind it may need fewer cores than it did.
+        self._grant()
+        return True
+
+    def _grant(self) -> None:
+        while self.waiting:
+            first = min(self.waiting, key=_core_seconds)
+            if first.cores > self.free:
+                return
+            self.waiting.remove(first)
+            self.free -= first.cores
+            self.running += 1
+            self._latest_core_seconds = max(
+                self._latest_core_seconds, first.account.core_seconds
+            )
+            first.grant()
+
+
+def _core_seconds(request: CoreRequest) -> float:
+    return request.account.core_seconds
+
+
 class CoreBudget:
-    """Gives cores to batches while there are some left, first come first served.
-
-    Every session has threads for as many cores as one batch can use. Two sessions that ran at the
-    same time would want more cores than there are, and their threads would take turns in the middle
-    of each other's operators: so a batch runs only when its cores have been granted.
-
-    Nobody has to block for that: who finds too few cores free gets a place in the line, and is
-    called when its turn has come. Its own lock is never held during such a call.
+    """The cores of a process; safe for threads.
 
     Args:
         cores: Cores to share.
 
     Attributes:
         cores: Cores to share.
-        running: Grants that have not been released.
     """
 
     def __init__(self, cores: int) -> None:
         self.cores = cores
-        self.running = 0
-        self._free = cores
+        self._line = CoreLine(cores)
         self._lock = threading.Lock()
-        self._line: deque[tuple[int, Granted]] = deque()
+        self._loading = CoreAccount()
 
     @property
     def busy(self) -> int:
-        """Cores that are given away now."""
-        return self.cores - self._free
+        """Cores that are held now."""
+        return self.cores - self._line.free
 
-    def request(self, threads: int, granted: Granted) -> bool:
-        """Ask for cores, which have to be released once they have been granted.
+    @property
+    def running(self) -> int:
+        """Requests that hold cores now."""
+        return self._line.running
+
+    def request(self, account: CoreAccount, threads: int) -> CoreRequest:
+        """Ask for cores. Wait for them if they are not granted at once, and release them.
 
         Args:
+            account: Whose computing time it is.
             threads: How many; more than there are count as all of them.
-            granted: Called when they have come, if they are not free now, in the thread that
-                releases others. It must not raise.
-
-        Returns:
-            Whether they are granted at once; then `granted` is not called.
         """
-        cores = min(threads, self.cores)
+        request = CoreRequest(account, min(threads, self.cores))
         with self._lock:
-            if self._line or cores > self._free:
-                self._line.append((cores, granted))
-                return False
-            self._free -= cores
-            self.running += 1
-            return True
+            self._line.ask(request)
+        return request
 
-    def renew(self, threads: int, granted: Granted) -> bool:
-        """Keep granted cores for one more batch, unless others wait: then line up behind them.
+    def release(self, request: CoreRequest, seconds: float) -> None:
+        """Give the cores of a granted request back.
 
-        Returns:
-            Whether they are kept. If not, they still have to be released, and `granted` is called
-            when they come again.
+        Args:
+            request: The request.
+            seconds: How long they computed.
         """
         with self._lock:
-            if self._line:
-                self._line.append((min(threads, self.cores), granted))
-                return False
-            return True
-
-    def release(self, threads: int) -> None:
-        """Give cores back, and call those whose turn has come.
-
-        Hold no lock that one of them may want.
-        """
-        with self._lock:
-            self._free += min(threads, self.cores)
-            self.running -= 1
-            turns = self._admit() if self._line else []
-        for granted in turns:
-            granted()
+            self._line.give_back(request, seconds)
 
     @contextmanager
     def take(self, threads: int) -> Iterator[None]:
-        """Wait for cores, and keep them for a while."""
-        turn = threading.Lock()
-        turn.acquire()
-        granted = turn.release
-        if not self.request(threads, granted):
-            try:
-                turn.acquire()
-            except BaseException:
-                self._withdraw(threads, granted)
-                raise
+        """Wait for cores, and keep them for a while: for a model that is being loaded."""
+        request = self.request(self._loading, threads)
+        try:
+            request.wait()
+        except BaseException:
+            with self._lock:
+                withdrawn = self._line.withdraw(request)
+            if not withdrawn:
+                self.release(request, 0.0)
+            raise
+        began = time.monotonic()
         try:
             yield
         finally:
-            self.release(threads)
-
-    def _admit(self) -> list[Granted]:
-        """Give free cores to those in line, in order. The lock is held."""
-        turns: list[Granted] = []
-        while self._line and self._line[0][0] <= self._free:
-            cores, granted = self._line.popleft()
-            self._free -= cores
-            self.running += 1
-            turns.append(granted)
-        return turns
-
-    def _withdraw(self, threads: int, granted: Granted) -> None:
-        """Undo the request of a thread that was interrupted while it waited."""
-        place = (min(threads, self.cores), granted)
-        with self._lock:
-            waits = place in self._line
-            if waits:
-                self._line.remove(place)
-            # Those behind it may want fewer cores than it did.
-            turns = self._admit()
-        for other in turns:
-            other()
-        if not waits:
-            self.release(threads)
+            self.release(request, time.monotonic() - began)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,15 +212,3 @@ class CoreShare:
 
     budget: CoreBudget
     threads: int
-
-    def request(self, granted: Granted) -> bool:
-        """Ask for the cores of a batch, as `CoreBudget.request`."""
-        return self.budget.request(self.threads, granted)
-
-    def renew(self, granted: Granted) -> bool:
-        """Keep them for one more, as `CoreBudget.renew`."""
-        return self.budget.renew(self.threads, granted)
-
-    def release(self) -> None:
-        """Give them back, as `CoreBudget.release`."""
-        self.budget.release(self.threads)

@@ -1,15 +1,31 @@
-"""The batcher: what the service asks to run rows, one request at a time."""
+"""The batcher: runs rows of concurrent requests together, one runner thread for each execution.
+
+It drives the schedule with real threads: callers wait for their entry to be settled, runners do the
+steps of their life. One lock guards the schedule, and is never held while anything waits or runs.
+"""
 
 import math
+import os
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
 
-from convd.service.batching.combiner import Combiner
-from convd.service.batching.engine import Engine, Rows
-from convd.service.batching.entry import GONE, LATE, BatchedResult, Entry, EntryState, Priority
-from convd.service.batching.observer import BatchObserver, EntryTrace
-from convd.service.batching.schedule import Schedule
+import numpy as np
+
+from convd.service.batching.engine import Engine, Outputs, Rows
+from convd.service.batching.entry import (
+    GONE,
+    LATE,
+    Batch,
+    BatchedResult,
+    Entry,
+    EntryState,
+    EntryTrace,
+    Priority,
+)
+from convd.service.batching.runners import Runner
+from convd.service.batching.schedule import GiveWay, Schedule, Sleep, StepOutcome
 from convd.service.cancellation import Cancellation
 from convd.service.errors import (
     CallerGoneError,
@@ -19,17 +35,40 @@ from convd.service.errors import (
 )
 
 
+class BatchObserver:
+    """Hears what a batcher does; this base ignores it all, so override what you count.
+
+    Every method is called without the batcher's lock. How many rows wait is a property of the
+    batcher, to be read when metrics are collected.
+    """
+
+    def batch_executed(self, rows: int, inference_seconds: float) -> None:
+        """A batch of `rows` rows ended well."""
+
+    def rejected(self, rows: int) -> None:
+        """An arriving entry was refused: the queue is full, or there is no time to answer."""
+
+    def expired(self, rows: int) -> None:
+        """An accepted entry's deadline passed before its answer."""
+
+    def cancelled(self, rows: int) -> None:
+        """An entry's caller went before its answer."""
+
+
 class Batcher:
     """Combines rows of concurrent requests into batches.
+
+    Its threads are started by the first request, and end with `close`.
 
     Args:
         engine: What runs the batches. Entries larger than one are split.
         instances: What runs them while requests are many, a core each; None for the same engine.
-        max_queue_size: Most rows that may wait.
+        max_queue_size: Maximum rows that wait while no runner is free.
         max_queue_delay_seconds: How long rows may wait for others to join them; 0 for not at all,
-            which it has to be where there are instances.
+            as it has to be where there are instances.
         clock: A monotonic clock, in seconds.
         observer: Hears what happens, for metrics.
+        name: What the names of its threads begin with.
     """
 
     def __init__(
@@ -41,35 +80,40 @@ class Batcher:
         max_queue_delay_seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         observer: BatchObserver | None = None,
+        name: str = "runner",
     ) -> None:
-        if min(max_queue_size, max_queue_delay_seconds) < 0:
-            raise ValueError("max_queue_size and max_queue_delay_seconds have to be 0 or more")
         self._max_entry_size = max(engine.max_batch_size, max_queue_size)
         self._clock = clock
         self._observer = observer or BatchObserver()
-        schedule = Schedule(
+        self._name = name
+        self._started = False
+        self._lock = threading.Lock()
+        self._quiet = threading.Event()
+        self._schedule = Schedule(
             engine,
             instances,
             max_queue_size=max_queue_size,
             max_queue_delay_seconds=max_queue_delay_seconds,
+            clock=clock,
+            on_quiet=self._quiet.set,
         )
-        self._queue = schedule.queue
-        self._combiner = Combiner(schedule, clock=clock, observer=self._observer)
 
     @property
     def waiting_rows(self) -> int:
-        """Rows that wait for the engine now."""
-        return self._queue.waiting_rows
+        """Rows that wait for a runner now."""
+        return self._schedule.queue.waiting_rows
 
     @property
     def max_queue_size(self) -> int:
-        """Most rows that may wait."""
-        return self._queue.max_rows
+        """Maximum rows that wait while no runner is free."""
+        return self._schedule.max_queue_size
 
     @property
     def oldest_wait_seconds(self) -> float:
         """How long the oldest row that waits now has waited; 0 where none waits."""
-        return max(0.0, self._clock() - self._combiner.oldest_arrival())
+        with self._lock:
+            oldest = self._schedule.queue.oldest_arrival()
+        return max(0.0, self._clock() - oldest)
 
     def check(
         self, size: int, *, deadline: float | None = None, priority: Priority = Priority.NORMAL
@@ -88,7 +132,8 @@ class Batcher:
         """
         until = math.inf if deadline is None else deadline
         try:
-            self._combiner.check(size, self._clock(), until, priority)
+            with self._lock:
+                self._schedule.check(size, self._clock(), until, priority)
         except (QueueFullError, DeadlineExceededError):
             self._observer.rejected(size)
             raise
@@ -101,16 +146,18 @@ class Batcher:
         priority: Priority = Priority.NORMAL,
         cancellation: Cancellation | None = None,
         trace: EntryTrace | None = None,
+        admitted: bool = False,
     ) -> BatchedResult:
         """Run rows, together with those of others, and wait for the answer.
 
         Args:
             rows: uint8 `[n, height, width, channels]`, n at least 1; all entries of a batcher have
-                the same row shape. A lone entry reaches the engine without a copy.
-            deadline: When the answer loses its use, on the batcher's clock; None for never.
+                the same row shape. Rows that run alone reach the engine without a copy.
+            deadline: When the answer becomes useless, on the batcher's clock; None for never.
             priority: Level of priority.
             cancellation: Tells when the caller has gone.
             trace: Follows the rows; None where they are not traced.
+            admitted: Whether `check` has admitted the request; it is not asked twice.
 
         Returns:
             The outputs of the rows, in order, with timings.
@@ -130,20 +177,42 @@ class Batcher:
             )
         now = self._clock()
         until = math.inf if deadline is None else deadline
-        self._check_ended(size, now, until, cancellation)
+        if cancellation is not None and cancellation.cancelled:
+            self._observer.cancelled(size)
+            raise CallerGoneError(GONE)
+        if until <= now:
+            self._observer.expired(size)
+            raise DeadlineExceededError(LATE)
+        entry = Entry(rows, now, until, priority, trace)
         try:
-            arrival = self._combiner.arrive(rows, now, until, priority, trace)
+            with self._lock:
+                self._schedule.arrive(entry, admitted=admitted)
         except (QueueFullError, DeadlineExceededError):
             self._observer.rejected(size)
             raise
-        if isinstance(arrival, Entry):
-            return self._wait(arrival, cancellation)
-        outputs, inference_seconds, now = self._combiner.run_alone(rows, arrival, trace)
-        self._check_ended(size, now, until, cancellation)
-        return BatchedResult(outputs, 0.0, inference_seconds, (size,))
+        if not self._started:
+            self._start()
+        if cancellation is not None:
+            cancellation.listen(partial(self._drop, entry, EntryState.CANCELLED))
+        try:
+            if until == math.inf:
+                entry.settled.acquire()
+            else:
+                self._wait(entry)
+        except BaseException:
+            self._drop(entry, EntryState.CANCELLED)
+            raise
+        finally:
+            if cancellation is not None:
+                cancellation.listen(None)
+        if entry.state is EntryState.EXPIRED:
+            self._observer.expired(size)
+        elif entry.state is EntryState.CANCELLED:
+            self._observer.cancelled(size)
+        return entry.result()
 
     def drain(self, timeout_seconds: float | None = None) -> bool:
-        """Refuse new entries, and wait until the engine has run those that were accepted.
+        """Refuse new entries, and wait until those that were accepted have ended.
 
         Args:
             timeout_seconds: How long to wait; None for as long as it takes.
@@ -151,34 +220,77 @@ class Batcher:
         Returns:
             Whether all have ended.
         """
-        return self._combiner.drain(timeout_seconds)
+        with self._lock:
+            self._schedule.drain()
+        return self._quiet.wait(timeout_seconds)
 
     def close(self) -> None:
         """Refuse new entries and those that wait; a batch that runs already ends by itself."""
-        self._combiner.close()
+        with self._lock:
+            self._schedule.close()
 
-    def _wait(self, entry: Entry, cancellation: Cancellation | None) -> BatchedResult:
-        if cancellation is None:
-            self._combiner.wait(entry)
+    def _wait(self, entry: Entry) -> None:
+        """Wait for an entry that has a deadline."""
+        seconds = entry.deadline - entry.arrived_at
+        while not entry.settled.acquire(timeout=min(seconds, threading.TIMEOUT_MAX)):
+            seconds = entry.deadline - self._clock()
+            if seconds <= 0:
+                self._drop(entry, EntryState.EXPIRED)
+
+    def _drop(self, entry: Entry, state: EntryState) -> None:
+        with self._lock:
+            self._schedule.drop(entry, state)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._started:
+                return
+            self._started = True
+        for index, runner in enumerate(self._schedule.runners.all):
+            threading.Thread(
+                target=self._run, args=(runner,), name=f"{self._name}-{index}", daemon=True
+            ).start()
+
+    def _run(self, runner: Runner) -> None:
+        """Do the steps of a runner's life."""
+        life = self._schedule.life(runner)
+        outcome: StepOutcome = None
+        batch: Batch | None = None
+        while True:
+            with self._lock:
+                try:
+                    step = life.send(outcome)
+                except StopIteration:
+                    return
+            if batch is not None:
+                if batch.outputs is not None:
+                    self._observer.batch_executed(batch.rows, batch.inference_seconds)
+                batch = None
+            outcome = None
+            if isinstance(step, Batch):
+                batch = step
+                outcome = _execute(runner.engine, batch)
+            elif isinstance(step, Sleep):
+                # A sleep without an end is answered by being woken.
+                outcome = runner.wake.acquire(timeout=min(step.seconds, threading.TIMEOUT_MAX))
+            elif isinstance(step, GiveWay):
+                os.sched_yield()
+            else:
+                step.wait()
+
+
+def _execute(engine: Engine, batch: Batch) -> Outputs | BaseException:
+    rows = batch.arrays[0] if len(batch.arrays) == 1 else np.concatenate(batch.arrays)
+    try:
+        if batch.traces:
+            with batch.traces[0].batch(batch.traces, batch.rows):
+                outputs = engine.run(rows)
         else:
-            cancellation.listen(partial(self._combiner.cancel, entry))
-            try:
-                self._combiner.wait(entry)
-            finally:
-                cancellation.listen(None)
-        if entry.state is EntryState.EXPIRED:
-            self._observer.expired(entry.size)
-        elif entry.state is EntryState.CANCELLED:
-            self._observer.cancelled(entry.size)
-        return entry.result()
-
-    def _check_ended(
-        self, size: int, now: float, deadline: float, cancellation: Cancellation | None
-    ) -> None:
-        """Raise if nobody waits for the answer any more."""
-        if cancellation is not None and cancellation.cancelled:
-            self._observer.cancelled(size)
-            raise CallerGoneError(GONE)
-        if deadline <= now:
-            self._observer.expired(size)
-            raise DeadlineExceededError(LATE)
+            outputs = engine.run(rows)
+        for output in outputs:
+            if len(output) != batch.rows:
+                raise ValueError(f"the engine answered {len(output)} rows to {batch.rows}")
+        return tuple(outputs)
+    # Whatever ended the engine, the entries of this batch must not wait for ever.
+    except BaseException as error:
+        return error

@@ -3,13 +3,13 @@
 import enum
 import math
 import threading
-from typing import NamedTuple
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from convd.service.batching.engine import Outputs, Rows
-from convd.service.batching.observer import EntryTrace
-from convd.service.batching.slots import Slot
 from convd.service.errors import (
     CallerGoneError,
     DeadlineExceededError,
@@ -23,7 +23,7 @@ FAILED = "the model failed on this request"
 
 
 class Priority(enum.IntEnum):
-    """Who is collected first. The lower level always keeps a share, so nobody starves."""
+    """Which entries are collected first. The lower level always keeps a share: none starves."""
 
     HIGH = 1
     NORMAL = 2
@@ -40,37 +40,41 @@ class EntryState(enum.Enum):
     REFUSED = "refused"
 
 
+class EntryTrace(Protocol):
+    """Follows one entry through the batches that hold its rows."""
+
+    def batch(self, traces: Sequence["EntryTrace"], rows: int) -> AbstractContextManager[None]:
+        """Surround one run of the engine, in the runner's thread.
+
+        Called on the first traced entry of the batch only, and left before any entry is answered.
+
+        Args:
+            traces: Of all traced entries of the batch, in order.
+            rows: Rows of the batch.
+        """
+
+
 class Batch:
     """Rows that run together.
 
     Attributes:
         arrays: Parts of entries in order, each uint8 `[rows, height, width, channels]`.
         owners: The entry of each array.
+        traces: Of the entries that are traced.
         rows: Number of rows of all arrays.
         outputs: What the engine answered, each array `[rows, ...]`; None before the end.
         inference_seconds: How long the engine took.
     """
 
-    __slots__ = ("arrays", "inference_seconds", "outputs", "owners", "rows")
+    __slots__ = ("arrays", "inference_seconds", "outputs", "owners", "rows", "traces")
 
     def __init__(self) -> None:
         self.arrays: list[Rows] = []
         self.owners: list[Entry] = []
+        self.traces: list[EntryTrace] = []
         self.rows = 0
         self.outputs: Outputs | None = None
         self.inference_seconds = 0.0
-
-    @property
-    def traces(self) -> list[EntryTrace]:
-        """Of those of its owners that are traced."""
-        return [owner.trace for owner in self.owners if owner.trace is not None]
-
-    def add(self, entry: "Entry", array: Rows) -> None:
-        """Append rows of an entry."""
-        entry.pieces.append((self, self.rows, len(array)))
-        self.arrays.append(array)
-        self.owners.append(entry)
-        self.rows += len(array)
 
 
 class BatchedResult(NamedTuple):
@@ -91,21 +95,18 @@ class BatchedResult(NamedTuple):
 
 
 class Entry:
-    """Rows of one request on their way through the queue.
-
-    Only the queue and the batcher change an entry, under the batcher's lock.
+    """Rows of one request on their way through the queue, guarded by the batcher's lock.
 
     Attributes:
         rows: uint8 `[size, height, width, channels]`; None once collected or dropped, so that
-            memory does not wait for the last waiter.
+            memory is not held until the caller wakes up.
         size: Number of rows.
         collected: Rows that batches have taken so far, from the first on.
         unanswered: Rows that no batch has answered yet.
         pieces: Batch, offset in the batch and number of rows of each collected part, in order.
         deadline: On the monotonic clock, in seconds; infinity for none.
         cause: The engine's exception, for a failed entry.
-        wake: Held until the waiting thread has something to do: a binary semaphore.
-        slot: The slot that the entry's thread has been told to run batches in; None while it waits.
+        settled: A lock that is held until the entry is settled: its caller waits for it.
         trace: Follows the entry; None where it is not traced.
     """
 
@@ -118,12 +119,11 @@ class Entry:
         "pieces",
         "priority",
         "rows",
+        "settled",
         "size",
-        "slot",
         "state",
         "trace",
         "unanswered",
-        "wake",
     )
 
     def __init__(
@@ -145,15 +145,15 @@ class Entry:
         self.trace = trace
         self.state = EntryState.WAITING
         self.cause: BaseException | None = None
-        self.slot: Slot | None = None
-        self.wake = threading.Lock()
-        self.wake.acquire()
+        self.settled = threading.Lock()
+        self.settled.acquire()
 
     def settle(self, state: EntryState, now: float) -> None:
-        """Put an entry into its final state."""
+        """Put the entry into its final state, and let its caller go on."""
         self.state = state
         self.ended_at = now
         self.rows = None
+        self.settled.release()
 
     def result(self) -> BatchedResult:
         """Return what a settled entry ended in.
@@ -165,7 +165,17 @@ class Entry:
             UnavailableError: The batcher was closed before it ran.
         """
         if self.state is EntryState.ANSWERED:
-            return self._answer()
+            if len(self.pieces) > 1:
+                return self._joined()
+            batch, offset, count = self.pieces[0]
+            outputs = batch.outputs
+            assert outputs is not None, "an answered entry's batches have all ended"  # noqa: S101
+            if count != batch.rows:
+                outputs = tuple([output[offset : offset + count] for output in outputs])
+            waited_seconds = self.ended_at - self.arrived_at - batch.inference_seconds
+            return BatchedResult(
+                outputs, max(0.0, waited_seconds), batch.inference_seconds, (batch.rows,)
+            )
         if self.state is EntryState.EXPIRED:
             raise DeadlineExceededError(LATE)
         if self.state is EntryState.CANCELLED:
@@ -174,23 +184,16 @@ class Entry:
             raise InferenceFailedError(FAILED) from self.cause
         raise UnavailableError("the model was unloaded before the request ran: try again")
 
-    def _answer(self) -> BatchedResult:
-        """Put the answer together from the batches that held the rows."""
+    def _joined(self) -> BatchedResult:
+        """Put the answer together from several batches."""
         parts: list[Outputs] = []
         inference_seconds = 0.0
         for batch, offset, count in self.pieces:
-            outputs = batch.outputs
-            assert outputs is not None, "an answered entry's batches have all ended"  # noqa: S101
-            if count != batch.rows:
-                outputs = tuple([output[offset : offset + count] for output in outputs])
-            parts.append(outputs)
+            assert batch.outputs is not None, "an answered entry's batches have all ended"  # noqa: S101
+            parts.append(tuple([output[offset : offset + count] for output in batch.outputs]))
             inference_seconds += batch.inference_seconds
-        if len(parts) == 1:
-            answer = parts[0]
-        else:
-            answer = tuple([np.concatenate(pieces) for pieces in zip(*parts, strict=True)])
         return BatchedResult(
-            answer,
+            tuple([np.concatenate(pieces) for pieces in zip(*parts, strict=True)]),
             max(0.0, self.ended_at - self.arrived_at - inference_seconds),
             inference_seconds,
             tuple([batch.rows for batch, _, _ in self.pieces]),

@@ -1,8 +1,21 @@
-"""How the rows that wait are cut into batches, so that as many deadlines as possible are kept."""
+"""How waiting rows are cut into batches, and whether an arriving request can still be answered.
+
+Both follow from one plan, at the measured cost of batches. A batch grows only as far as every
+deadline in it is kept, so an entry that is admitted does not make those before it late.
+
+A request that cannot be answered in time is refused on arrival with DeadlineExceededError, the
+error that waiting would have ended in, only sooner. QueueFullError would say something else: that
+the queue has reached its bound and that the same request may do better after a pause. Clients retry
+that, and would add load to a server that has too much, for a deadline that stays too short.
+"""
 
 import heapq
 import math
 from collections.abc import Callable, Sequence
+
+from convd.service.batching.entry import Priority
+from convd.service.batching.waiting_queue import WaitingQueue
+from convd.service.errors import DeadlineExceededError
 
 Waiting = tuple[float, int]  # deadline and number of rows of an entry
 ExpectedSeconds = Callable[[int], float]  # of the engine, by number of rows
@@ -13,11 +26,9 @@ LEAST_EFFICIENCY = 0.9
 class BatchPlan:
     """The batches of entries that are added in the order of collection.
 
-    A batch grows only as far as every deadline in it is kept.
-
     Args:
-        ready_times: When each of those that run batches can start its first; at least one.
-        max_rows: Most rows of a batch.
+        ready_times: When each runner can start its first batch; at least one.
+        max_rows: Maximum rows of a batch.
         expected_seconds: How long the engine is expected to take.
 
     Attributes:
@@ -27,10 +38,7 @@ class BatchPlan:
     """
 
     def __init__(
-        self,
-        ready_times: Sequence[float],
-        max_rows: int,
-        expected_seconds: ExpectedSeconds,
+        self, ready_times: Sequence[float], max_rows: int, expected_seconds: ExpectedSeconds
     ) -> None:
         self._ready = sorted(ready_times)
         self._first_rows = 0
@@ -77,6 +85,39 @@ def efficient_rows(max_rows: int, expected_seconds: ExpectedSeconds) -> int:
     return max(1, math.ceil(rows))
 
 
+def plan_next_batch(
+    queue: WaitingQueue,
+    now: float,
+    max_rows: int,
+    expected_seconds: ExpectedSeconds,
+    others_ready: Sequence[float] = (),
+) -> tuple[int, float]:
+    """Choose the size of the next batch, and which entries are too late for it.
+
+    Args:
+        queue: The rows that wait.
+        now: The time, in seconds of the monotonic clock.
+        max_rows: Maximum rows of the batch.
+        expected_seconds: How long the engine is expected to take.
+        others_ready: When other runners can start a batch.
+
+    Returns:
+        As `next_batch`.
+    """
+    rows = min(queue.waiting_rows, max_rows)
+    if now + expected_seconds(rows) <= queue.earliest_deadline:
+        return rows, -math.inf
+    waiting = [
+        (entry.deadline, entry.size - entry.collected)
+        for entry in queue.in_order()
+        if entry.deadline > now
+    ]
+    if not waiting:
+        # All have expired: whoever asks for a row finds that out.
+        return 1, -math.inf
+    return next_batch(waiting, now, max_rows, expected_seconds, others_ready)
+
+
 def next_batch(
     waiting: Sequence[Waiting],
     now: float,
@@ -84,19 +125,19 @@ def next_batch(
     expected_seconds: ExpectedSeconds,
     others_ready: Sequence[float] = (),
 ) -> tuple[int, float]:
-    """Choose the size of the next batch, and who is too late for it.
+    """Choose the size of the next batch, and which entries are too late for it.
 
-    Where someone has to be late, it had better be those whose deadline is closest: to serve them in
+    Where some have to be late, it had better be those whose deadline is closest: serving them in
     small batches would make everyone behind them late as well, and keep the engine inefficient for
-    as long as the load lasts. Where others will run batches as well, those behind are theirs, and
-    the batch need not be larger than is efficient.
+    as long as the load lasts. Where other runners will take the rows behind, the batch need not be
+    larger than is efficient.
 
     Args:
         waiting: The entries, in the order of collection, with deadlines after `now`.
         now: The time, in seconds of the monotonic clock.
-        max_rows: Most rows of a batch.
+        max_rows: Maximum rows of the batch.
         expected_seconds: How long the engine is expected to take.
-        others_ready: When others can start a batch.
+        others_ready: When other runners can start a batch.
 
     Returns:
         The number of rows, and the time before which no deadline of a row may be.
@@ -129,3 +170,53 @@ def next_batch(
         return kept, now + expected_seconds(kept)
     # No deadline can be kept, unless the expectation is wrong: one row will tell.
     return 1, -math.inf
+
+
+def check_deadline(
+    queue: WaitingQueue,
+    arriving: Waiting,
+    priority: Priority,
+    now: float,
+    ready_times: Sequence[float],
+    max_rows: int,
+    expected_seconds: ExpectedSeconds,
+) -> None:
+    """Refuse an arriving entry that cannot be answered before its deadline.
+
+    Args:
+        queue: The rows that wait.
+        arriving: Deadline and number of rows of the new entry.
+        priority: Its level of priority.
+        now: The time, in seconds of the monotonic clock.
+        ready_times: When each runner can start its next batch, in order.
+        max_rows: Maximum rows of a batch.
+        expected_seconds: How long a batch is expected to take, with the wait for its cores.
+
+    Raises:
+        DeadlineExceededError: It would be answered after its deadline.
+    """
+    deadline, size = arriving
+    rows = queue.rows_ahead(priority) + size
+    batches = -(-rows // max_rows)
+    ends_at = ready_times[0] + batches * expected_seconds(min(rows, max_rows))
+    if ends_at <= min(deadline, queue.earliest_deadline):
+        return
+    plan = BatchPlan(ready_times, max_rows, expected_seconds)
+    first_ends_at = plan.last_starts_at + expected_seconds(1)
+    for entry in queue.ahead(priority):
+        # An entry that is too late for the first batch will have left before it.
+        if entry.deadline >= first_ends_at:
+            plan.add(entry.deadline, entry.size - entry.collected)
+    last_starts_at = plan.last_starts_at
+    plan.add(deadline, size)
+    rows = plan.last_rows
+    if plan.last_starts_at > last_starts_at:
+        # A new batch behind others has to have room to grow, or a long queue would be one of small
+        # batches, each held small by the deadline that opened it.
+        rows = max(rows, efficient_rows(max_rows, expected_seconds))
+    seconds = plan.last_starts_at + expected_seconds(rows) - now
+    if now + seconds > deadline:
+        raise DeadlineExceededError(
+            f"an answer would take about {seconds * 1e3:.0f} ms and the deadline is "
+            f"{(deadline - now) * 1e3:.0f} ms away: refused on arrival. Allow more time"
+        )

@@ -1,43 +1,75 @@
-"""The schedule: who runs a batch, who waits, and who is woken when.
+"""The schedule: what happens to a request from its arrival to its answer, and what runners do.
 
-It is as pure as the queue: it has no thread, no lock and no clock, and it never blocks. All that it
-does to the threads outside is to release the `wake` of an entry, and to ask for cores.
+All transitions are here, and nothing else: no thread, no lock, no engine is run. `Batcher` drives it
+with threads under one lock; tests drive the same code in simulated time, in any interleaving.
+
+A request arrives, waits in the queue, is collected into batches, and is settled: answered, failed,
+cancelled, expired or refused. There is one path for every request. A runner takes all that waits, up
+to `max_batch_size`, as soon as it is free, so batches grow by themselves as load grows, and nothing
+sleeps on a timer unless `max_queue_delay_seconds` asks for it.
 """
 
 import math
-from itertools import islice
+import traceback
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 
-from convd.service.batching.admission import Admission
-from convd.service.batching.engine import Engine, Outputs, Rows
+from convd.runtime.cores import CoreAccount, CoreRequest
+from convd.service.batching.engine import Engine, Outputs
 from convd.service.batching.entry import Batch, Entry, EntryState, Priority
-from convd.service.batching.gathering import Gathering
-from convd.service.batching.observer import EntryTrace
-from convd.service.batching.slots import Slot, Slots
+from convd.service.batching.planning import check_deadline, plan_next_batch
+from convd.service.batching.runners import Phase, Runner, Runners
 from convd.service.batching.waiting_queue import WaitingQueue
-from convd.service.errors import UnavailableError
+from convd.service.errors import QueueFullError, UnavailableError
+
+SMALL_BATCH_SECONDS = 2e-3
+"""A batch that takes less than this on one core runs without asking for the core: to wait for its
+turn behind a batch of a large network would cost it many times its own length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Sleep on `wake` until woken, or for some time; the answer says whether it was woken."""
+
+    seconds: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class GiveWay:
+    """Let other threads run once."""
+
+
+Step = Sleep | GiveWay | CoreRequest | Batch
+"""What a runner does without the lock; a `CoreRequest` is waited for, a `Batch` is run."""
+
+StepOutcome = bool | Outputs | BaseException | None
+"""What came of it: of a `Sleep` whether it was woken, of a `Batch` its outputs or its failure."""
+
+_SLEEP = Sleep()
+_GIVE_WAY = GiveWay()
 
 
 class Schedule:
-    """Gives slots to entries.
+    """Admits requests, and says what runners do.
 
-    While rows wait, every slot that may be used is busy, or one is in line for cores, or each
-    waiting entry has a slot: so someone always comes to collect them. An entry's `wake` is released
-    once for each slot that it is given, and once when it is settled while it has none.
+    While rows wait, a runner of the chosen engine is on its way to them, or every one of them runs
+    a batch and will look again when it ends.
 
     Args:
         engine: What runs the batches.
         instances: What runs them while requests are many, a core each; None for the same engine.
-            Rows do not gather then.
-        max_queue_size: Most rows that may wait.
-        max_queue_delay_seconds: How long rows may wait for others to join them.
+        max_queue_size: Maximum rows that wait while no runner is free.
+        max_queue_delay_seconds: How long rows may wait for others to join them; 0 for not at all,
+            as it has to be where there are instances.
+        clock: A monotonic clock, in seconds.
+        on_quiet: Called when nothing waits or runs, and nothing will.
 
     Attributes:
         queue: The rows that wait.
-        slots: Who runs, and on what.
-        gathering: Who lets rows join those that wait.
-        accepting: Whether arrivals are let in.
-        company: Whether the last batch had rows of several requests, or left some waiting. Then
-            others are likely to be on their way, and a batch does well to let them come.
+        runners: What runs them.
+        accepting: Whether arrivals are admitted.
+        company: Whether the last batch had rows of several requests, or left some waiting. More
+            requests are then likely to follow, so it pays to give way before a batch is formed.
     """
 
     def __init__(
@@ -47,228 +79,272 @@ class Schedule:
         *,
         max_queue_size: int,
         max_queue_delay_seconds: float = 0.0,
+        clock: Callable[[], float],
+        on_quiet: Callable[[], object] = lambda: None,
     ) -> None:
+        if min(max_queue_size, max_queue_delay_seconds) < 0:
+            raise ValueError("max_queue_size and max_queue_delay_seconds have to be 0 or more")
         if instances is not None and max_queue_delay_seconds:
             raise ValueError("instances and max_queue_delay_seconds exclude each other")
-        self.queue = WaitingQueue(max_queue_size)
-        self.slots = Slots(engine, instances)
-        self.gathering = Gathering(self.queue, engine.max_batch_size, max_queue_delay_seconds)
+        self.queue = WaitingQueue()
+        self.runners = Runners(engine, instances)
         self.accepting = True
         self.company = False
-        self._admission = Admission(self.queue, self.slots)
+        self.max_queue_size = max_queue_size
+        self._max_queue_delay_seconds = max_queue_delay_seconds
+        self._clock = clock
+        self._on_quiet = on_quiet
+        self._closed = False
+        self._account = CoreAccount()
 
     @property
     def quiet(self) -> bool:
         """Whether nothing waits or runs, and nothing will."""
-        return not (self.accepting or self.slots.busy or self.queue.waiting_rows)
+        return not (self.accepting or self.queue.waiting_rows or self.runners.running())
 
-    def check(self, size: int, now: float, deadline: float, priority: Priority) -> Engine:
-        """Refuse a request whose rows would be refused if they arrived now.
+    def check(self, size: int, now: float, deadline: float, priority: Priority) -> None:
+        """Refuse a request that could not be answered if it arrived now.
 
-        Returns:
-            What a batch that begins with the arrival runs on.
+        Estimates never shut an idle model: a request that need not wait behind others is admitted
+        whatever its cost is expected to be, and so measures the engine again.
 
         Raises:
             UnavailableError: Draining or closed.
             QueueFullError: The rows do not fit.
             DeadlineExceededError: There is no time left to answer.
         """
+        self._check_room(size)
+        if deadline == math.inf:
+            return
+        runners = self.runners
+        engine = runners.choose(self.queue.waiting_requests + 1)
+        if not self.queue.waiting_rows and runners.can_start(engine):
+            return
+        check_deadline(
+            self.queue,
+            (deadline, size),
+            priority,
+            now,
+            runners.ready_times(engine, now),
+            engine.max_batch_size,
+            lambda rows: runners.wait_seconds + engine.costs.expected_seconds(rows),
+        )
+
+    def arrive(self, entry: Entry, *, admitted: bool = False) -> None:
+        """Let an entry wait, and wake a runner for it.
+
+        Args:
+            entry: The entry.
+            admitted: Whether `check` has admitted it already; then only its room is checked.
+
+        Raises:
+            UnavailableError: Draining or closed.
+            QueueFullError: The rows do not fit.
+            DeadlineExceededError: There is no time left to answer.
+        """
+        if admitted:
+            self._check_room(entry.size)
+        else:
+            self.check(entry.size, entry.arrived_at, entry.deadline, entry.priority)
+        self.queue.push(entry)
+        self._call_runners()
+
+    def drop(self, entry: Entry, state: EntryState) -> None:
+        """Settle an entry that ends before its answer; does nothing once it is settled.
+
+        Args:
+            entry: An entry that has arrived.
+            state: CANCELLED or EXPIRED.
+        """
+        self.queue.drop(entry, state, self._clock())
+        self._check_quiet()
+
+    def drain(self) -> None:
+        """Refuse arrivals from now on; those that wait are answered."""
+        self.accepting = False
+        # While draining, do not wait for requests that will never arrive.
+        gathering = self.runners.gathering()
+        if gathering is not None:
+            self._wake(gathering)
+        self._check_quiet()
+
+    def close(self) -> None:
+        """Refuse arrivals and those that wait; runners end, each after the batch that it runs."""
+        self.drain()
+        self._closed = True
+        now = self._clock()
+        for entry in list(self.queue.in_order()):
+            self.queue.drop(entry, EntryState.REFUSED, now)
+        for runner in self.runners.all:
+            if runner.phase is Phase.ASLEEP:
+                self._wake(runner)
+        self._check_quiet()
+
+    def life(self, runner: Runner) -> Generator[Step, StepOutcome, None]:
+        """What a runner does, step by step, until the schedule is closed.
+
+        Between two steps the lock is held; during a step it is not.
+        """
+        while not self._closed:
+            runner.phase = Phase.ASLEEP
+            self._check_quiet()
+            yield _SLEEP
+            while self._has_work(runner):
+                if self._max_queue_delay_seconds:
+                    yield from self._gather(runner)
+                if self._needs_cores(runner):
+                    yield from self._ask_for_cores(runner)
+                if self.company:
+                    # Threads that are about to bring rows often wait for the core, or for the
+                    # interpreter's lock, that this one holds: one turn of theirs makes a batch of
+                    # many.
+                    yield _GIVE_WAY
+                batch = self._collect(runner)
+                if batch is not None:
+                    self._finish(runner, batch, (yield batch))
+                    # Or its outputs would stay until the next batch.
+                    batch = None
+                elif runner.cores is not None:
+                    self._release_cores(runner, 0.0)
+
+    def _check_room(self, size: int) -> None:
         if not self.accepting:
             raise UnavailableError("the model is about to be unloaded: try again")
-        engine = self.slots.engine_for(self.queue.waiting_requests + 1)
-        free = self.slots.free_for(engine)
-        # Somebody has to be there when the cores come, or a wrong estimate would stand for ever.
-        nobody_there = self.slots.in_line and not self.queue.waiting_rows
-        if not free and not nobody_there and deadline != math.inf:
-            self._admission.check(size, now, deadline, priority, engine)
-        # A slot that is free goes to those who wait already.
-        if not free or self.queue.waiting_rows:
-            self.queue.check_room(size)
-        return engine
-
-    def arrive(
-        self,
-        rows: Rows,
-        now: float,
-        deadline: float,
-        priority: Priority,
-        trace: EntryTrace | None = None,
-    ) -> Slot | Entry:
-        """Give an arriving request the engine, if it is idle, or a place in the queue.
-
-        Returns:
-            A slot to run the rows in, or an entry to wait for.
-
-        Raises:
-            UnavailableError: Draining or closed.
-            QueueFullError: The rows do not fit.
-            DeadlineExceededError: There is no time left to answer.
-        """
-        size = len(rows)
-        slots = self.slots
-        slots.engine = self.check(size, now, deadline, priority)
-        if (
-            slots.available > 0
-            and not self.queue.waiting_rows
-            and not self.gathering.wanted
-            and size <= slots.engine.max_batch_size
-        ):
-            slot = slots.take()
-            if slots.ask(slot, now):
-                if not self.company or size > self.queue.max_rows:
-                    slots.begin(slot, size, now)
-                    return slot
-                entry = Entry(rows, now, deadline, priority, trace)
-                self.queue.push(entry)
-                self._give(slot)
-                return entry
-        entry = Entry(rows, now, deadline, priority, trace)
-        self.queue.push(entry)
-        if self.gathering.goes_on:
-            self.gathering.note_arrival()
-        else:
-            self._call_slots(now)
-        return entry
-
-    def start(self, entry: Entry, slot: Slot, now: float) -> Batch | None:
-        """Form the batch that an entry's thread runs in its slot.
-
-        Returns:
-            The batch; None if the slot has been handed over, because there is nothing to run or the
-            entry ended while its thread woke up, or if the slot has to wait for its cores.
-        """
-        if entry.deadline <= now:
-            self.queue.drop(entry, EntryState.EXPIRED, now)
-        if entry.state is EntryState.WAITING:
-            if not slot.has_cores and not self.slots.ask(slot, now):
-                entry.slot = None
-                return None
-            batch, expired = self.queue.collect(
-                self.slots.most_rows(slot, self.queue.waiting_rows),
-                now,
-                slot.engine.costs.expected_seconds,
-                self.slots.others_ready(slot, now),
+        waiting_rows = self.queue.waiting_rows
+        if waiting_rows + size <= self.max_queue_size:
+            return
+        free_rows = self.runners.free_rows(self.runners.choose(self.queue.waiting_requests + 1))
+        # A lone request of any size is taken by a free runner, part by part.
+        if not waiting_rows and free_rows:
+            return
+        if waiting_rows + size > self.max_queue_size + free_rows:
+            raise QueueFullError(
+                f"{waiting_rows} rows wait and at most {self.max_queue_size} may: no room for "
+                f"{size} more. Try again after a pause, or raise max_queue_size"
             )
-            for late in expired:
-                self._wake(late)
-            if batch.rows:
-                self.slots.begin(slot, batch.rows, now)
-                return batch
-        entry.slot = None
-        # A turn that was not used is not lost.
-        self._give(slot)
-        return None
 
-    def finish(
-        self,
-        entry: Entry,
-        slot: Slot,
-        batch: Batch,
-        outcome: Outputs | BaseException,
-        now: float,
-    ) -> bool:
-        """Hand the slot over, then give everyone in the batch their answer or its failure.
+    def _call_runners(self) -> None:
+        """Wake runners until there is one on its way for each request, or all are awake."""
+        runners = self.runners
+        if runners.alone:
+            runner = runners.all[0]
+            if runner.phase is Phase.ASLEEP:
+                self._wake(runner)
+            elif runner.phase is Phase.GATHERING and self._batch_is_full(runner):
+                self._wake(runner)
+            return
+        requests = self.queue.waiting_requests
+        runners.engine = runners.choose(requests)
+        gathering = runners.gathering()
+        if gathering is not None and self._batch_is_full(gathering):
+            self._wake(gathering)
+        while (sleeping := runners.next_to_wake(requests)) is not None:
+            self._wake(sleeping)
 
-        Returns:
-            Whether the slot stays with the entry's thread, for the next batch.
-        """
-        if isinstance(outcome, BaseException):
-            settled = self.queue.fail(batch, outcome, now)
-        else:
-            seconds = now - slot.started_at
-            slot.engine.costs.observe(batch.rows, seconds)
-            settled = self.queue.deliver(batch, outcome, seconds, now)
-        entry.slot = None
-        self.company = len(batch.owners) > 1 or self.queue.waiting_rows > 0
-        # The entries keep the batch, for its outputs: a cycle would be left to the collector.
-        batch.owners.clear()
-        stays = self._hand_over(slot, now, entry)
-        for other in settled:
-            if other is not entry:
-                self._wake(other)
-        return stays
+    def _wake(self, runner: Runner) -> None:
+        """Wake a runner that is asleep or gathers."""
+        runner.phase = Phase.AWAKE
+        runner.wake.release()
 
-    def finish_alone(self, slot: Slot, outcome: Outputs | BaseException, now: float) -> None:
-        """Hand over the slot of a request that ran without waiting."""
-        self.company = self.queue.waiting_rows > 0
-        if not isinstance(outcome, BaseException):
-            slot.engine.costs.observe(slot.rows, now - slot.started_at)
-        self._hand_over(slot, now)
-
-    def grant(self, now: float) -> None:
-        """Let the slot run whose cores have come."""
-        self._give(self.slots.grant(now))
-
-    def drop(self, entry: Entry, state: EntryState, now: float) -> None:
-        """Take an entry out and wake its thread; does nothing once it is settled."""
-        if self.queue.drop(entry, state, now):
-            self._wake(entry)
-
-    def abandon(self, entry: Entry, now: float) -> None:
-        """Take an entry out whose thread will not come back, and hand its slot over."""
-        self.queue.drop(entry, EntryState.CANCELLED, now)
-        if entry.slot is not None:
-            slot, entry.slot = entry.slot, None
-            self._give(slot)
-
-    def _hand_over(self, slot: Slot, now: float, leader: Entry | None = None) -> bool:
-        """Pass a slot on after a batch; return whether to `leader`.
-
-        Others who wait for cores have their turn first: the slot gets in line behind them.
-        """
-        slots = self.slots
-        slots.end(slot)
-        heir = self._heir()
-        if self.gathering.wanted:
-            slots.surrender(slot)
-        # While nobody waits, the next arrival tells how many there are.
-        elif heir is not None:
-            slots.engine = slots.engine_for(self.queue.waiting_requests)
-            if slots.available < 0:
-                # The instances that still run will see to those who wait.
-                heir = None
-            elif not slots.renew(slot, now):
-                return False
-        return self._give_to(heir, slot, leader)
-
-    def _call_slots(self, now: float) -> None:
-        """Take slots for those who wait and have none, unless enough are on their way."""
-        slots = self.slots
-        while slots.available > 0:
-            heirs = (entry for entry in self.queue.in_order() if entry.slot is None)
-            # Those in line will see to the first of them.
-            if next(islice(heirs, len(slots.in_line), None), None) is None:
-                return
-            slot = slots.take()
-            # Nobody computes while rows gather: their thread asks for the cores when it starts.
-            if self.gathering.wanted or slots.ask(slot, now):
-                self._give(slot)
-
-    def _give(self, slot: Slot) -> None:
-        """Give a slot to the first who needs one."""
-        self._give_to(self._heir(), slot)
-
-    def _give_to(self, heir: Entry | None, slot: Slot, leader: Entry | None = None) -> bool:
-        """Give a slot to its heir; return whether that is `leader`, who need not be woken."""
-        if heir is None:
-            self.slots.free(slot)
+    def _has_work(self, runner: Runner) -> bool:
+        runner.phase = Phase.AWAKE
+        if not self.queue.waiting_rows:
             return False
-        heir.slot = slot
-        if heir is leader:
+        runners = self.runners
+        if runners.alone:
             return True
-        heir.wake.release()
-        return False
+        runners.engine = runners.choose(self.queue.waiting_requests)
+        if runner.engine is not runners.engine:
+            runner.phase = Phase.ASLEEP
+            self._call_runners()
+            return False
+        # The one that gathers takes what waits, and calls the others for the rest.
+        return runners.gathering() is None
 
-    def _heir(self) -> Entry | None:
-        """Return the first waiting entry without a slot."""
-        for entry in self.queue.in_order():
-            if entry.slot is None:
-                return entry
-        return None
+    def _batch_is_full(self, runner: Runner) -> bool:
+        return self.queue.waiting_rows >= runner.engine.max_batch_size
 
-    def _wake(self, entry: Entry) -> None:
-        """Wake the thread of an entry that has just been settled, unless it is running a batch."""
-        if entry.slot is None:
-            entry.wake.release()
-        elif self.gathering.is_by(entry):
-            self.gathering.stop()
+    def _gather(self, runner: Runner) -> Generator[Step, StepOutcome, None]:
+        """Let more rows arrive for as long as the oldest may wait."""
+        if not self.accepting or self._batch_is_full(runner):
+            return
+        ends_at = self.queue.oldest_arrival() + self._max_queue_delay_seconds
+        seconds = min(ends_at, self.queue.earliest_deadline) - self._clock()
+        if seconds <= 0:
+            return
+        runner.phase = Phase.GATHERING
+        woken = yield Sleep(seconds)
+        if not woken and runner.phase is Phase.AWAKE:
+            # Woken just as the time was up.
+            runner.wake.acquire()
+        runner.phase = Phase.AWAKE
+
+    def _needs_cores(self, runner: Runner) -> bool:
+        engine = runner.engine
+        if engine.cores is None:
+            return False
+        if engine.cores.threads > 1:
+            return True
+        rows = min(self.queue.waiting_rows, engine.max_batch_size)
+        return engine.costs.expected_seconds(rows) >= SMALL_BATCH_SECONDS
+
+    def _ask_for_cores(self, runner: Runner) -> Generator[Step, StepOutcome, None]:
+        share = runner.engine.cores
+        assert share is not None, "an engine that needs cores has a share of them"  # noqa: S101
+        runner.cores = share.budget.request(self._account, share.threads)
+        if runner.cores.granted:
+            self.runners.note_wait(0.0)
+            return
+        runner.since = self._clock()
+        runner.phase = Phase.IN_LINE
+        yield runner.cores
+        runner.phase = Phase.AWAKE
+        self.runners.note_wait(self._clock() - runner.since)
+
+    def _release_cores(self, runner: Runner, seconds: float) -> None:
+        request, runner.cores = runner.cores, None
+        if request is not None and runner.engine.cores is not None:
+            runner.engine.cores.budget.release(request, seconds)
+
+    def _collect(self, runner: Runner) -> Batch | None:
+        """Form the batch that a runner runs now; None if there is nothing for it any more."""
+        # It may have waited for its cores: what waits now may be for the other engine.
+        if not self._has_work(runner):
+            return None
+        queue, runners, engine = self.queue, self.runners, runner.engine
+        now = self._clock()
+        rows, ends_at = plan_next_batch(
+            queue,
+            now,
+            runners.most_rows(runner, queue.waiting_rows),
+            engine.costs.expected_seconds,
+            runners.others_ready(runner, now),
+        )
+        batch = queue.collect(rows, ends_at, now)
+        if not batch.rows:
+            return None
+        runner.phase = Phase.RUNNING
+        runner.rows = batch.rows
+        runner.since = now
+        if queue.waiting_rows and not runners.alone:
+            self._call_runners()
+        return batch
+
+    def _finish(self, runner: Runner, batch: Batch, outcome: StepOutcome) -> None:
+        """Give everyone in a batch their answer or its failure."""
+        now = self._clock()
+        seconds = now - runner.since
+        runner.phase = Phase.AWAKE
+        self._release_cores(runner, seconds)
+        self.company = len(batch.owners) > 1 or self.queue.waiting_rows > 0
+        if isinstance(outcome, tuple):
+            runner.engine.costs.observe(batch.rows, seconds)
+            self.queue.deliver(batch, outcome, seconds, now)
+        elif isinstance(outcome, BaseException):
+            # The frames of the failure hold the rows, and whoever keeps the failure would keep them.
+            traceback.clear_frames(outcome.__traceback__)
+            self.queue.fail(batch, outcome, now)
+
+    def _check_quiet(self) -> None:
+        if not self.accepting and self.quiet:
+            self._on_quiet()

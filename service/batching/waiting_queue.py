@@ -1,45 +1,27 @@
-"""The queue of waiting rows: a pure data structure.
-
-It has no thread, no lock and no clock. The batcher holds its own lock around every call and passes
-the time in, so that tests can walk through any interleaving.
-"""
+"""The queue of waiting rows: a pure data structure, without a thread, a lock or a clock."""
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 
 from convd.service.batching.engine import Outputs
 from convd.service.batching.entry import Batch, Entry, EntryState, Priority
-from convd.service.batching.planning import next_batch
-from convd.service.errors import QueueFullError
 
 # While both levels wait, one row of normal priority is collected for this many of high priority.
 HIGH_ROWS_PER_NORMAL_ROW = 8
 
 
-def _at_no_cost(_rows: int) -> float:
-    return 0.0
-
-
 class WaitingQueue:
-    """Entries in order of arrival within two levels of priority, bounded in rows.
+    """Entries in order of arrival within two levels of priority.
 
     Attributes:
-        max_rows: Rows that may wait.
         waiting_rows: Rows that wait for collection now.
-        earliest_deadline: No waiting entry has an earlier one; it is exact while nobody leaves.
-        cancelled_rows: Rows dropped so far because their caller had gone.
-        expired_rows: Rows dropped so far because their deadline had passed.
-        wasted_rows: Rows among these two that had been collected before.
+        earliest_deadline: No waiting entry has an earlier one; it is exact while no entry leaves.
     """
 
-    def __init__(self, max_rows: int) -> None:
-        self.max_rows = max_rows
+    def __init__(self) -> None:
         self.waiting_rows = 0
-        self.cancelled_rows = 0
         self.earliest_deadline = math.inf
-        self.expired_rows = 0
-        self.wasted_rows = 0
         # OrderedDict as a set: a cancelled entry leaves from the middle in constant time.
         self._high: OrderedDict[Entry, None] = OrderedDict()
         self._normal: OrderedDict[Entry, None] = OrderedDict()
@@ -55,33 +37,25 @@ class WaitingQueue:
         """Return how many rows would be collected before those of a new entry."""
         return self._high_rows if priority is Priority.HIGH else self.waiting_rows
 
-    def waiting_before(self, priority: Priority) -> Iterator[tuple[float, int]]:
-        """Iterate over deadline and waiting rows of the entries ahead of a new one."""
-        for entry in self._high if priority is Priority.HIGH else self.in_order():
-            yield entry.deadline, entry.size - entry.collected
+    def ahead(self, priority: Priority) -> Iterator[Entry]:
+        """Iterate over the entries that would be collected before a new one."""
+        yield from self._high
+        if priority is Priority.NORMAL:
+            yield from self._normal
 
-    def check_room(self, size: int) -> None:
-        """Refuse rows that do not fit.
+    def in_order(self) -> Iterator[Entry]:
+        """Iterate over all entries with rows to collect, high priority first."""
+        return self.ahead(Priority.NORMAL)
 
-        Raises:
-            QueueFullError: They do not.
-        """
-        if self.waiting_rows + size > self.max_rows:
-            raise QueueFullError(
-                f"{self.waiting_rows} rows wait and at most {self.max_rows} may: no room for "
-                f"{size} more. Try again after a pause, or raise max_queue_size"
-            )
+    def oldest_arrival(self) -> float:
+        """Return when the entry that waits longest arrived; infinity if none waits."""
+        heads = [next(iter(level)) for level in (self._high, self._normal) if level]
+        return min((entry.arrived_at for entry in heads), default=math.inf)
 
     def push(self, entry: Entry) -> None:
-        """Let an entry wait.
-
-        Raises:
-            QueueFullError: Its rows do not fit; nothing has changed.
-        """
-        self.check_room(entry.size)
-        if not self.waiting_rows:
-            self.earliest_deadline = math.inf
-        self.earliest_deadline = min(self.earliest_deadline, entry.deadline)
+        """Let an entry wait."""
+        if not self.waiting_rows or entry.deadline < self.earliest_deadline:
+            self.earliest_deadline = entry.deadline
         self.waiting_rows += entry.size
         if entry.priority is Priority.HIGH:
             self._high_rows += entry.size
@@ -89,65 +63,40 @@ class WaitingQueue:
         else:
             self._normal[entry] = None
 
-    def in_order(self) -> Iterator[Entry]:
-        """Iterate over the entries with rows to collect, high priority first."""
-        yield from self._high
-        yield from self._normal
+    def collect(self, rows: int, ends_at: float, now: float) -> Batch:
+        """Form a batch of the rows that come first.
 
-    def oldest_arrival(self) -> float:
-        """Return when the entry that waits longest arrived; infinity if none waits."""
-        return min((entry.arrived_at for entry in self._heads()), default=math.inf)
-
-    def collect(
-        self,
-        max_rows: int,
-        now: float,
-        expected_seconds: Callable[[int], float] = _at_no_cost,
-        others_ready: Sequence[float] = (),
-    ) -> tuple[Batch, list[Entry]]:
-        """Form the next batch, and drop what has expired on the way.
-
-        An entry that does not fit is split: the batch takes its first rows and the next one goes on
-        from there. A batch grows only as far as every deadline in it can still be kept.
+        An entry that does not fit is split: the batch takes its first rows and the next batch goes
+        on from there. Entries that are too late for the batch are settled as expired on the way.
 
         Args:
-            max_rows: Most rows of the batch.
+            rows: Rows of the batch, if as many wait.
+            ends_at: When the batch will end: entries with an earlier deadline expire.
             now: The time, in seconds of the monotonic clock.
-            expected_seconds: How long the engine is expected to take for a number of rows.
-            others_ready: When others can start a batch, after this one.
 
         Returns:
-            The batch, which is empty if nothing waits, and the entries that have expired.
+            The batch; it is empty if no rows are left.
         """
         batch = Batch()
-        expired: list[Entry] = []
-        size, ends_at = self._plan(max_rows, now, expected_seconds, others_ready)
-        while batch.rows < size and self.waiting_rows:
+        while batch.rows < rows and self.waiting_rows:
             entry = self._head()
             if entry.deadline <= now or entry.deadline < ends_at:
                 self.drop(entry, EntryState.EXPIRED, now)
-                expired.append(entry)
             else:
-                self._take(entry, min(size - batch.rows, entry.size - entry.collected), batch)
-        return batch, expired
+                self._take(entry, min(rows - batch.rows, entry.size - entry.collected), batch)
+        return batch
 
-    def deliver(
-        self, batch: Batch, outputs: Outputs, inference_seconds: float, now: float
-    ) -> list[Entry]:
-        """Record the answer to a batch.
+    def deliver(self, batch: Batch, outputs: Outputs, inference_seconds: float, now: float) -> None:
+        """Record the answer to a batch, and settle every entry that it completes.
 
         Args:
             batch: A batch that `collect` formed.
             outputs: Arrays of as many rows as the batch has.
             inference_seconds: How long the engine took.
             now: The time, in seconds of the monotonic clock.
-
-        Returns:
-            The entries that this settles: answered in full, or expired meanwhile.
         """
         batch.outputs = outputs
         batch.inference_seconds = inference_seconds
-        settled: list[Entry] = []
         for entry, array in zip(batch.owners, batch.arrays, strict=True):
             if entry.state is not EntryState.WAITING:
                 continue
@@ -156,99 +105,62 @@ class WaitingQueue:
                 self.drop(entry, EntryState.EXPIRED, now)
             elif not entry.unanswered:
                 entry.settle(EntryState.ANSWERED, now)
-            else:
-                continue
-            settled.append(entry)
-        batch.arrays.clear()
-        return settled
+        _forget_entries(batch)
 
-    def fail(self, batch: Batch, cause: BaseException, now: float) -> list[Entry]:
-        """Record that a batch failed; rows of its entries that still wait leave the queue.
-
-        Returns:
-            The entries that this settles.
-        """
-        settled: list[Entry] = []
+    def fail(self, batch: Batch, cause: BaseException, now: float) -> None:
+        """Record that a batch failed; rows of its entries that still wait leave the queue."""
         for entry in batch.owners:
             if entry.state is EntryState.WAITING:
                 entry.cause = cause
                 self._remove(entry)
                 entry.settle(EntryState.FAILED, now)
-                settled.append(entry)
-        batch.arrays.clear()
-        return settled
+        _forget_entries(batch)
 
-    def drop(self, entry: Entry, state: EntryState, now: float) -> bool:
-        """Take an entry out, wherever it stands.
+    def drop(self, entry: Entry, state: EntryState, now: float) -> None:
+        """Take an entry out, wherever it stands; does nothing once it is settled.
 
         Args:
             entry: An entry that was pushed.
             state: CANCELLED, EXPIRED or REFUSED.
             now: The time, in seconds of the monotonic clock.
-
-        Returns:
-            False if the entry had been settled before, and nothing has changed.
         """
-        if entry.state is not EntryState.WAITING:
-            return False
-        self._remove(entry)
-        if state is EntryState.CANCELLED:
-            self.cancelled_rows += entry.size
-        elif state is EntryState.EXPIRED:
-            self.expired_rows += entry.size
-        self.wasted_rows += entry.collected
-        entry.settle(state, now)
-        return True
-
-    def _plan(
-        self,
-        max_rows: int,
-        now: float,
-        expected_seconds: Callable[[int], float],
-        others_ready: Sequence[float],
-    ) -> tuple[int, float]:
-        rows = min(self.waiting_rows, max_rows)
-        if now + expected_seconds(rows) <= self.earliest_deadline:
-            return rows, -math.inf
-        waiting = [
-            (entry.deadline, entry.size - entry.collected)
-            for entry in self.in_order()
-            if entry.deadline > now
-        ]
-        return next_batch(waiting, now, max_rows, expected_seconds, others_ready)
+        if entry.state is EntryState.WAITING:
+            self._remove(entry)
+            entry.settle(state, now)
 
     def _head(self) -> Entry:
         """Choose whose rows come next; at least one entry waits."""
-        if not self._high:
-            return next(iter(self._normal))
-        if self._normal and self._high_lead >= HIGH_ROWS_PER_NORMAL_ROW:
+        if not self._high or (self._normal and self._high_lead >= HIGH_ROWS_PER_NORMAL_ROW):
             return next(iter(self._normal))
         return next(iter(self._high))
 
-    def _heads(self) -> Iterator[Entry]:
-        for level in (self._high, self._normal):
-            if level:
-                yield next(iter(level))
-
     def _take(self, entry: Entry, count: int, batch: Batch) -> None:
-        if self._high and self._normal:
-            if entry.priority is Priority.HIGH:
-                self._high_lead += count
-            else:
-                self._high_lead -= count * HIGH_ROWS_PER_NORMAL_ROW
-        else:
-            self._high_lead = 0
+        if self._high:
+            self._note_lead(entry, count)
         rows = entry.rows
         assert rows is not None, "an entry with rows to collect has them"  # noqa: S101
         if count != entry.size:
             rows = rows[entry.collected : entry.collected + count]
-        batch.add(entry, rows)
+        entry.pieces.append((batch, batch.rows, count))
+        batch.arrays.append(rows)
+        batch.owners.append(entry)
+        batch.rows += count
+        if entry.trace is not None:
+            batch.traces.append(entry.trace)
         if entry.collected + count == entry.size:
             self._remove(entry)
             entry.rows = None
         else:
             self._count_out(entry, count)
         entry.collected += count
+
+    def _note_lead(self, entry: Entry, count: int) -> None:
+        if not self._normal:
+            self._high_lead = 0
+        elif entry.priority is Priority.HIGH:
+            self._high_lead += count
+        else:
+            self._high_lead -= count * HIGH_ROWS_PER_NORMAL_ROW
 
     def _remove(self, entry: Entry) -> None:
         """Take the rows that are not collected yet out of the queue."""
@@ -261,3 +173,10 @@ class WaitingQueue:
         self.waiting_rows -= rows
         if entry.priority is Priority.HIGH:
             self._high_rows -= rows
+
+
+def _forget_entries(batch: Batch) -> None:
+    """Entries keep the batch for its outputs: a cycle would be left to the garbage collector."""
+    batch.arrays.clear()
+    batch.owners.clear()
+    batch.traces.clear()

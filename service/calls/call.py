@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from convd.service.batching.observer import EntryTrace
+from convd.service.batching.entry import EntryTrace
 from convd.service.cancellation import Cancellation
 from convd.service.errors import CallerGoneError, DeadlineExceededError
 

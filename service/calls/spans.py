@@ -30,7 +30,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from convd.service.batching.observer import EntryTrace
+from convd.service.batching.entry import EntryTrace
 from convd.service.calls.call import Call
 from convd.service.calls.recorder import Metadata
 

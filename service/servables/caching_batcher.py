@@ -7,8 +7,7 @@ import numpy as np
 
 from convd.service.batching.batcher import Batcher
 from convd.service.batching.engine import Rows
-from convd.service.batching.entry import BatchedResult, Priority
-from convd.service.batching.observer import EntryTrace
+from convd.service.batching.entry import BatchedResult, EntryTrace, Priority
 from convd.service.cancellation import Cancellation
 from convd.service.servables.response_cache import ResponseCache, content_key
 
@@ -47,6 +46,7 @@ class CachingBatcher(Batcher):
         priority: Priority = Priority.NORMAL,
         cancellation: Cancellation | None = None,
         trace: EntryTrace | None = None,
+        admitted: bool = False,  # noqa: ARG002
     ) -> BatchedResult:
         """As `Batcher.submit`; rows that were known ran in a batch of 0."""
         keys = [content_key(row) for row in rows]

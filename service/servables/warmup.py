@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convd.runtime.session import Session
-from convd.service.batching.costs import BatchCosts
-from convd.service.batching.engine import Engine
+from convd.service.batching.engine import BatchCosts, Engine
 
 _RUNS = 5
 _LONGEST_MEASUREMENT_SECONDS = 0.1

@@ -3,8 +3,7 @@
 from collections.abc import Callable
 
 from convd.runtime.cores import CoreBudget, CoreShare
-from convd.service.batching.costs import BatchCosts
-from convd.service.batching.engine import Engine
+from convd.service.batching.engine import BatchCosts, Engine
 from tests.service.batching.simulation import engine
 
 

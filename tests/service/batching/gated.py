@@ -8,10 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from convd.service.batching.batcher import Batcher
+from convd.service.batching.batcher import Batcher, BatchObserver
 from convd.service.batching.engine import Outputs, Rows
 from convd.service.batching.entry import BatchedResult, Priority
-from convd.service.batching.observer import BatchObserver
 from convd.service.cancellation import Cancellation
 from tests.service.batching.simulation import engine, ids_of, rows_of
 

@@ -1,15 +1,18 @@
-"""Threads, clock and engine of a batcher, all simulated, so that any interleaving can be walked."""
+"""Threads, clock and engine of a batcher, all simulated, so that any interleaving can be walked.
 
-import enum
-from collections.abc import Callable, Sequence
+What runs is the schedule of production, with the runners' own life: only the steps that wait or
+compute are simulated.
+"""
+
+from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 
-from convd.runtime.cores import CoreShare
+from convd.runtime.cores import CoreRequest
 from convd.service.batching.engine import Engine, Outputs, Rows
 from convd.service.batching.entry import Batch, Entry, EntryState, Priority
-from convd.service.batching.schedule import Schedule
-from convd.service.batching.slots import Slot
+from convd.service.batching.runners import Runner
+from convd.service.batching.schedule import GiveWay, Schedule, Sleep, Step, StepOutcome
 
 
 def rows_of(ids: Sequence[int]) -> Rows:
@@ -27,190 +30,168 @@ def engine(rows: Rows) -> Outputs:
     return ids, 2 * ids
 
 
-class Phase(enum.Enum):
-    RUNNING_ALONE = "running alone"
-    WAITING = "waiting"
-    WOKEN = "woken, with a slot"
-    RUNNING = "running a batch"
-    DONE = "done"
-
-
 class Request:
-    """A request and its simulated thread."""
+    """A request and its simulated caller."""
 
-    def __init__(self, ids: list[int], deadline: float, arrived_at: float) -> None:
+    def __init__(self, ids: list[int], entry: Entry) -> None:
         self.ids = ids
-        self.deadline = deadline
-        self.arrived_at = arrived_at
-        self.phase = Phase.WAITING
-        self.started_at = 0.0
-        self.ended_at = 0.0
-        self.entry: Entry | None = None
-        self.slot: Slot | None = None
-        self.batch: Batch | None = None
-        self.answered = False
+        self.entry = entry
+        self.done = False
 
     @property
-    def running_rows(self) -> int:
-        return self.batch.rows if self.batch else len(self.ids)
+    def answered(self) -> bool:
+        return self.entry.state is EntryState.ANSWERED
+
+    @property
+    def deadline(self) -> float:
+        return self.entry.deadline
+
+    @property
+    def arrived_at(self) -> float:
+        return self.entry.arrived_at
+
+
+class SimulatedRunner:
+    """A runner whose thread is simulated."""
+
+    def __init__(self, runner: Runner, life: Generator[Step, StepOutcome, None]) -> None:
+        self.runner = runner
+        self.life = life
+        self.step: Step | None = next(life)
+        self.sleeps_until = float("inf")
+
+    @property
+    def batch(self) -> Batch | None:
+        """The batch that it runs."""
+        return self.step if isinstance(self.step, Batch) else None
+
+    @property
+    def rows(self) -> int:
+        assert self.batch is not None
+        return self.batch.rows
 
     @property
     def engine(self) -> Engine:
-        assert self.slot is not None
-        return self.slot.engine
+        return self.runner.engine
+
+    @property
+    def threads(self) -> int:
+        return self.engine.cores.threads if self.engine.cores else 0
+
+    @property
+    def started_at(self) -> float:
+        return self.runner.since
+
+    @property
+    def ended(self) -> bool:
+        return self.step is None
 
 
 class Simulation:
-    """Does with a schedule what the combiner does, one step of one thread at a time."""
+    """Drives a schedule as the batcher does, one step of one thread at a time."""
 
-    def __init__(self, schedule: Schedule) -> None:
-        self.schedule = schedule
+    def __init__(self, *engines: Engine, **settings: int | float) -> None:
         self.now = 0.0
+        self.quiet = 0
+        self.schedule = Schedule(
+            *engines,
+            max_queue_size=int(settings.pop("max_queue_size", 1000)),
+            clock=lambda: self.now,
+            on_quiet=self._note_quiet,
+            **settings,
+        )
         self.requests: list[Request] = []
+        self.runners = [
+            SimulatedRunner(runner, self.schedule.life(runner))
+            for runner in self.schedule.runners.all
+        ]
         self.rows_run = 0
-        # What the threads do without the combiner's lock comes when the test says so.
-        self.grants = 0
-        self.surplus: list[CoreShare] = []
-        schedule.slots.connect(self._granted)
 
     def arrive(
         self, ids: list[int], deadline: float, priority: Priority = Priority.NORMAL
     ) -> Request:
         """Raises what the schedule raises."""
-        request = Request(ids, deadline, self.now)
-        arrival = self.schedule.arrive(rows_of(ids), self.now, deadline, priority)
-        assert self.schedule.slots.surplus is None
-        if isinstance(arrival, Entry):
-            request.entry = arrival
-        else:
-            request.slot = arrival
-            request.phase = Phase.RUNNING_ALONE
-            request.started_at = self.now
-            self.rows_run += len(ids)
+        request = Request(ids, Entry(rows_of(ids), self.now, deadline, priority))
+        self.schedule.arrive(request.entry)
         self.requests.append(request)
         return request
 
-    def take_grant(self) -> None:
-        """Let a slot have the cores that have come for it."""
-        self.grants -= 1
-        self.schedule.grant(self.now)
-        self._conclude()
+    def running(self) -> list[SimulatedRunner]:
+        return [runner for runner in self.runners if runner.batch is not None]
 
-    def release_surplus(self) -> None:
-        """Release cores that no slot has any more."""
-        self.surplus.pop().release()
+    def can_step(self, thread: Request | SimulatedRunner) -> bool:
+        """Whether a thread can go on without the end of a batch."""
+        if isinstance(thread, Request):
+            settled = not thread.entry.settled.locked()
+            return not thread.done and (settled or thread.deadline <= self.now)
+        step = thread.step
+        if isinstance(step, Sleep):
+            return not thread.runner.wake.locked() or thread.sleeps_until <= self.now
+        if isinstance(step, CoreRequest):
+            return step.granted
+        return isinstance(step, GiveWay)
 
-    def running(self) -> list[Request]:
-        return [r for r in self.requests if r.phase in (Phase.RUNNING, Phase.RUNNING_ALONE)]
-
-    def can_step(self, request: Request) -> bool:
-        if request.phase is Phase.WAITING:
-            assert request.entry is not None
-            return not request.entry.wake.locked() or request.deadline <= self.now
-        return request.phase is Phase.WOKEN
-
-    def step(self, request: Request) -> None:
-        """Let a waiting or woken thread do what it does next, without the engine."""
-        entry = request.entry
-        assert entry is not None
-        if request.phase is Phase.WAITING:
-            self._wake(request, entry)
-        else:
-            assert request.slot is not None
-            batch = self.schedule.start(entry, request.slot, self.now)
-            self._conclude()
-            if batch is None:
-                self._after_leading(request, entry)
-            else:
-                for owner in batch.owners:
-                    assert owner.state is EntryState.WAITING, "nobody runs after the end"
-                    assert owner.deadline > self.now, "nobody runs after the deadline"
-                request.batch = batch
-                request.phase = Phase.RUNNING
-                request.started_at = self.now
-                self.rows_run += batch.rows
-
-    def finish(self, request: Request, failure: Exception | None = None) -> None:
-        """Let the engine answer the batch that a request's thread runs."""
-        assert request.slot is not None
-        if request.phase is Phase.RUNNING_ALONE:
-            self.schedule.finish_alone(
-                request.slot, failure or engine(rows_of(request.ids)), self.now
-            )
-            self._conclude()
-            self._end(request, answered=failure is None and self.now < request.deadline)
+    def take_step(self, thread: Request | SimulatedRunner) -> None:
+        """Let a thread that can do what it does next."""
+        if isinstance(thread, Request):
+            self._end_wait(thread)
             return
-        assert request.entry is not None
-        assert request.batch is not None
-        batch, request.batch = request.batch, None
-        outcome = failure or engine(np.concatenate(batch.arrays))
-        stays = self.schedule.finish(request.entry, request.slot, batch, outcome, self.now)
-        self._conclude()
-        if stays:
-            request.phase = Phase.WOKEN
-        else:
-            self._after_leading(request, request.entry)
+        outcome: StepOutcome = None
+        if isinstance(thread.step, Sleep):
+            outcome = thread.runner.wake.acquire(blocking=False)
+        elif isinstance(thread.step, CoreRequest):
+            thread.step.wait()
+        self._go_on(thread, outcome)
+
+    def finish(self, runner: SimulatedRunner, failure: Exception | None = None) -> None:
+        """Let the engine answer the batch that a runner runs."""
+        batch = runner.batch
+        assert batch is not None
+        self._go_on(runner, failure or engine(np.concatenate(batch.arrays)))
 
     def settle_threads(self) -> None:
-        """Step every thread that can, until none can."""
-        while True:
-            ready = [request for request in self.requests if self.can_step(request)]
-            if self.surplus:
-                self.release_surplus()
-            elif self.grants:
-                self.take_grant()
-            elif ready:
-                self.step(ready[0])
-            else:
-                return
+        """Let every thread step that can, until none can."""
+        while ready := [one for one in (*self.runners, *self.requests) if self.can_step(one)]:
+            self.take_step(ready[0])
 
     def forget_done(self) -> None:
-        self.requests = [r for r in self.requests if r.phase is not Phase.DONE]
+        self.requests = [request for request in self.requests if not request.done]
 
-    def _granted(self) -> None:
-        self.grants += 1
+    def _go_on(self, runner: SimulatedRunner, outcome: StepOutcome) -> None:
+        runner.step = None
+        try:
+            step = runner.life.send(outcome)
+        except StopIteration:
+            return
+        runner.step = step
+        if isinstance(step, Sleep):
+            runner.sleeps_until = self.now + step.seconds
+        elif isinstance(step, Batch):
+            for owner in step.owners:
+                assert owner.state is EntryState.WAITING, "none runs after its end"
+                assert owner.deadline > self.now, "none runs after its deadline"
+            self.rows_run += step.rows
 
-    def _conclude(self) -> None:
-        slots = self.schedule.slots
-        surplus, slots.surplus = slots.surplus, None
-        if surplus is not None:
-            self.surplus.append(surplus)
+    def _end_wait(self, request: Request) -> None:
+        entry = request.entry
+        if not entry.settled.acquire(blocking=False):
+            self.schedule.drop(entry, EntryState.EXPIRED)
+            assert entry.settled.acquire(blocking=False)
+        request.done = True
+        assert entry.state is not EntryState.WAITING
+        if not request.answered:
+            return
+        result = entry.result()
+        ids = np.array(request.ids, np.float32)[:, None]
+        np.testing.assert_array_equal(result.outputs[0], ids)
+        np.testing.assert_array_equal(result.outputs[1], 2 * ids)
+        assert sum(result.batch_sizes) >= len(ids)
+        assert result.queue_seconds >= 0
+        assert entry.ended_at < request.deadline, "none is answered after its deadline"
 
-    def _wake(self, request: Request, entry: Entry) -> None:
-        if not entry.wake.acquire(blocking=False):
-            if request.deadline > self.now:
-                return
-            self.schedule.queue.drop(entry, EntryState.EXPIRED, self.now)
-        request.slot = entry.slot
-        if request.slot is not None:
-            request.phase = Phase.WOKEN
-        else:
-            assert entry.state is not EntryState.WAITING, "nobody is woken for nothing"
-            self._check_answer(request, entry)
-
-    def _after_leading(self, request: Request, entry: Entry) -> None:
-        request.slot = None
-        request.phase = Phase.WAITING
-        if entry.state is not EntryState.WAITING:
-            self._check_answer(request, entry)
-
-    def _check_answer(self, request: Request, entry: Entry) -> None:
-        answered = entry.state is EntryState.ANSWERED
-        if answered:
-            result = entry.result()
-            ids = np.array(request.ids, np.float32)[:, None]
-            np.testing.assert_array_equal(result.outputs[0], ids)
-            np.testing.assert_array_equal(result.outputs[1], 2 * ids)
-            assert sum(result.batch_sizes) >= len(ids)
-            assert result.queue_seconds >= 0
-            assert entry.ended_at < request.deadline, "nobody is answered after the deadline"
-        self._end(request, answered=answered)
-
-    def _end(self, request: Request, *, answered: bool) -> None:
-        assert request.phase is not Phase.DONE, "everybody is answered once"
-        request.phase = Phase.DONE
-        request.answered = answered
-        request.ended_at = self.now
+    def _note_quiet(self) -> None:
+        assert self.schedule.quiet
+        self.quiet += 1
 
 
 def run_open_loop(
@@ -218,7 +199,7 @@ def run_open_loop(
     arrivals: Sequence[float],
     *,
     timeout_seconds: float,
-    cost_seconds: Callable[[Request], float],
+    cost_seconds: Callable[[SimulatedRunner], float],
     refusals: tuple[type[Exception], ...],
 ) -> list[Request]:
     """Let requests of one row arrive at given times, until all are done.
@@ -227,7 +208,7 @@ def run_open_loop(
         simulation: Where they arrive.
         arrivals: When, in ascending order.
         timeout_seconds: How long each allows for its answer.
-        cost_seconds: How long the engine takes for the batch that a request's thread runs.
+        cost_seconds: How long the engine takes for the batch that a runner runs.
         refusals: Errors that an arrival may meet.
 
     Returns:

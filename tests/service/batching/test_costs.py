@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convd.service.batching.costs import BatchCosts
+from convd.service.batching.engine import BatchCosts
 
 
 def test_nothing_is_expected_before_the_first_measurement() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from convd.service.batching.batcher import Batcher
 from convd.service.batching.engine import Engine, Outputs, Rows
-from convd.service.batching.observer import EntryTrace
+from convd.service.batching.entry import EntryTrace
 from convd.service.errors import InferenceFailedError
 
 

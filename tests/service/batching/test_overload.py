@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from convd.service.batching.engine import Engine
-from convd.service.batching.schedule import Schedule
 from convd.service.errors import DeadlineExceededError, QueueFullError
-from tests.service.batching.simulation import Request, Simulation, engine, run_open_loop
+from tests.service.batching.simulation import SimulatedRunner, Simulation, engine, run_open_loop
 
 REFUSALS = (QueueFullError, DeadlineExceededError)
 REQUESTS = 4000
@@ -28,7 +27,7 @@ def nearly_fixed(rows: int) -> float:
 
 
 def new_simulation(max_batch_size: int) -> Simulation:
-    return Simulation(Schedule(Engine(engine, max_batch_size=max_batch_size), max_queue_size=1000))
+    return Simulation(Engine(engine, max_batch_size=max_batch_size))
 
 
 def poisson(rate: float, seed: int) -> list[float]:
@@ -50,9 +49,9 @@ def test_nine_tenths_of_the_capacity_are_answered_in_time(
     generator = np.random.default_rng(2)
     drawn: dict[float, float] = {}
 
-    def noisy_cost(run: Request) -> float:
+    def noisy_cost(run: SimulatedRunner) -> float:
         factor = drawn.setdefault(run.started_at, math.exp(generator.normal(0, deviation)))
-        return cost(run.running_rows) * factor
+        return cost(run.rows) * factor
 
     accepted = run_open_loop(
         simulation, arrivals, timeout_seconds=0.2, cost_seconds=noisy_cost, refusals=REFUSALS
@@ -72,7 +71,7 @@ def test_nobody_is_refused_while_there_is_time_for_all(cost: Callable[[int], flo
         simulation,
         arrivals,
         timeout_seconds=60.0,
-        cost_seconds=lambda run: cost(run.running_rows),
+        cost_seconds=lambda run: cost(run.rows),
         refusals=REFUSALS,
     )
     assert len(accepted) == len(arrivals)
@@ -84,8 +83,8 @@ def test_an_engine_that_becomes_faster_is_used_again() -> None:
     simulation = new_simulation(16)
     slow_until = 3.0
 
-    def cost(run: Request) -> float:
-        return (0.5 if run.started_at < slow_until else 0.005) + 0.0005 * run.running_rows
+    def cost(run: SimulatedRunner) -> float:
+        return (0.5 if run.started_at < slow_until else 0.005) + 0.0005 * run.rows
 
     arrivals = poisson(400, seed=4)
     accepted = run_open_loop(

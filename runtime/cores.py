@@ -106,6 +106,18 @@ class CoreLine:
         self.running -= 1
         self._grant()
 
+    def renew(self, request: CoreRequest, seconds: float) -> CoreRequest:
+        """Give cores back and ask for as many again, before anyone else is granted them.
+
+        Otherwise models would take turns by batch, however long their batches are: whenever one
+        ends, another is all that waits.
+        """
+        again = CoreRequest(request.account, request.cores)
+        again.account.requests += 1
+        self.waiting.append(again)
+        self.give_back(request, seconds)
+        return again
+
     def withdraw(self, request: CoreRequest) -> bool:
         """Take a request out of the line; False if it has been granted."""
         if request.granted:
@@ -124,9 +136,7 @@ class CoreLine:
             self.waiting.remove(first)
             self.free -= first.cores
             self.running += 1
-            self._latest_core_seconds = max(
-                self._latest_core_seconds, first.account.core_seconds
-            )
+            self._latest_core_seconds = max(self._latest_core_seconds, first.account.core_seconds)
             first.grant()
 
 
@@ -181,6 +191,11 @@ class CoreBudget:
         """
         with self._lock:
             self._line.give_back(request, seconds)
+
+    def renew(self, request: CoreRequest, seconds: float) -> CoreRequest:
+        """Give cores back and ask for as many again, as for the next batch of the same model."""
+        with self._lock:
+            return self._line.renew(request, seconds)
 
     @contextmanager
     def take(self, threads: int) -> Iterator[None]:

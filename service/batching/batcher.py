@@ -236,6 +236,7 @@ class Batcher:
             seconds = entry.deadline - self._clock()
             if seconds <= 0:
                 self._drop(entry, EntryState.EXPIRED)
+                return
 
     def _drop(self, entry: Entry, state: EntryState) -> None:
         with self._lock:

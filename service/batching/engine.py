@@ -20,10 +20,10 @@ LEAST_VARIANCE = 0.01
 class BatchCosts:
     """Measured cost of an engine by batch size: a fixed part and a part for each row.
 
-    The model of the cost is that of Nexus (Shen et al., "Nexus: A GPU Cluster Engine for Accelerating
-    DNN-Based Video Analysis", SOSP 2019). The two parts are fitted by exponentially weighted least
-    squares; the margin is four mean deviations, as in TCP's timeout (Jacobson, "Congestion Avoidance
-    and Control", SIGCOMM 1988; RFC 6298).
+    The model of the cost is that of Nexus (Shen et al., "Nexus: A GPU Cluster Engine for
+    Accelerating DNN-Based Video Analysis", SOSP 2019). The two parts are fitted by exponentially
+    weighted least squares; the margin is four mean deviations, as in TCP's timeout (Jacobson,
+    "Congestion Avoidance and Control", SIGCOMM 1988; RFC 6298).
 
     It is not safe for threads: the batcher holds its lock around every call.
     """

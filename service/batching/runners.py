@@ -35,11 +35,12 @@ class Runner:
         phase: What it does now.
         since: When it got in line or began its batch, in seconds of the monotonic clock.
         rows: Rows of its batch.
-        cores: Its request for cores; None between two batches, and where it needs none.
+        cores: Its request for cores; None while it sleeps, and where it needs none.
+        computed_seconds: How long its cores have computed since they were granted.
         wake: A lock that is held while the runner sleeps; released to wake it.
     """
 
-    __slots__ = ("cores", "engine", "phase", "rows", "since", "wake")
+    __slots__ = ("computed_seconds", "cores", "engine", "phase", "rows", "since", "wake")
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -47,6 +48,7 @@ class Runner:
         self.since = -math.inf
         self.rows = 0
         self.cores: CoreRequest | None = None
+        self.computed_seconds = 0.0
         self.wake = threading.Lock()
         self.wake.acquire()
 

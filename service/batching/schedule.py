@@ -1,12 +1,12 @@
 """The schedule: what happens to a request from its arrival to its answer, and what runners do.
 
-All transitions are here, and nothing else: no thread, no lock, no engine is run. `Batcher` drives it
-with threads under one lock; tests drive the same code in simulated time, in any interleaving.
+All transitions are here, and nothing else: no thread, no lock, and no engine runs. `Batcher` drives
+it with threads under one lock; tests drive the same code in simulated time, in any interleaving.
 
 A request arrives, waits in the queue, is collected into batches, and is settled: answered, failed,
-cancelled, expired or refused. There is one path for every request. A runner takes all that waits, up
-to `max_batch_size`, as soon as it is free, so batches grow by themselves as load grows, and nothing
-sleeps on a timer unless `max_queue_delay_seconds` asks for it.
+cancelled, expired or refused. There is one path for every request. A runner takes all that waits,
+up to `max_batch_size`, as soon as it is free, so batches grow by themselves as load grows, and
+nothing sleeps on a timer unless `max_queue_delay_seconds` asks for it.
 """
 
 import math
@@ -186,6 +186,7 @@ class Schedule:
         Between two steps the lock is held; during a step it is not.
         """
         while not self._closed:
+            self._release_cores(runner)
             runner.phase = Phase.ASLEEP
             self._check_quiet()
             yield _SLEEP
@@ -204,8 +205,6 @@ class Schedule:
                     self._finish(runner, batch, (yield batch))
                     # Or its outputs would stay until the next batch.
                     batch = None
-                elif runner.cores is not None:
-                    self._release_cores(runner, 0.0)
 
     def _check_room(self, size: int) -> None:
         if not self.accepting:
@@ -228,17 +227,20 @@ class Schedule:
         runners = self.runners
         if runners.alone:
             runner = runners.all[0]
-            if runner.phase is Phase.ASLEEP:
-                self._wake(runner)
-            elif runner.phase is Phase.GATHERING and self._batch_is_full(runner):
+            if runner.phase is Phase.ASLEEP or (
+                runner.phase is Phase.GATHERING and self._batch_is_full(runner)
+            ):
                 self._wake(runner)
             return
-        requests = self.queue.waiting_requests
-        runners.engine = runners.choose(requests)
+        runners.engine = runners.choose(self.queue.waiting_requests)
         gathering = runners.gathering()
         if gathering is not None and self._batch_is_full(gathering):
             self._wake(gathering)
-        while (sleeping := runners.next_to_wake(requests)) is not None:
+        self._wake_sleeping()
+
+    def _wake_sleeping(self) -> None:
+        requests = self.queue.waiting_requests
+        while (sleeping := self.runners.next_to_wake(requests)) is not None:
             self._wake(sleeping)
 
     def _wake(self, runner: Runner) -> None:
@@ -266,6 +268,7 @@ class Schedule:
 
     def _gather(self, runner: Runner) -> Generator[Step, StepOutcome, None]:
         """Let more rows arrive for as long as the oldest may wait."""
+        self._release_cores(runner)
         if not self.accepting or self._batch_is_full(runner):
             return
         ends_at = self.queue.oldest_arrival() + self._max_queue_delay_seconds
@@ -286,12 +289,18 @@ class Schedule:
         if engine.cores.threads > 1:
             return True
         rows = min(self.queue.waiting_rows, engine.max_batch_size)
-        return engine.costs.expected_seconds(rows) >= SMALL_BATCH_SECONDS
+        # A cost that nobody has measured is not small.
+        return not 0 < engine.costs.expected_seconds(rows) < SMALL_BATCH_SECONDS
 
     def _ask_for_cores(self, runner: Runner) -> Generator[Step, StepOutcome, None]:
+        """Wait for the cores of the next batch; those of the last one are given up for them."""
         share = runner.engine.cores
         assert share is not None, "an engine that needs cores has a share of them"  # noqa: S101
-        runner.cores = share.budget.request(self._account, share.threads)
+        if runner.cores is None:
+            runner.cores = share.budget.request(self._account, share.threads)
+        else:
+            runner.cores = share.budget.renew(runner.cores, runner.computed_seconds)
+        runner.computed_seconds = 0.0
         if runner.cores.granted:
             self.runners.note_wait(0.0)
             return
@@ -301,17 +310,18 @@ class Schedule:
         runner.phase = Phase.AWAKE
         self.runners.note_wait(self._clock() - runner.since)
 
-    def _release_cores(self, runner: Runner, seconds: float) -> None:
+    def _release_cores(self, runner: Runner) -> None:
         request, runner.cores = runner.cores, None
         if request is not None and runner.engine.cores is not None:
-            runner.engine.cores.budget.release(request, seconds)
+            runner.engine.cores.budget.release(request, runner.computed_seconds)
+            runner.computed_seconds = 0.0
 
     def _collect(self, runner: Runner) -> Batch | None:
         """Form the batch that a runner runs now; None if there is nothing for it any more."""
-        # It may have waited for its cores: what waits now may be for the other engine.
-        if not self._has_work(runner):
-            return None
         queue, runners, engine = self.queue, self.runners, runner.engine
+        if not queue.waiting_rows:
+            # While it waited for its cores, all others have left or have been served.
+            return None
         now = self._clock()
         rows, ends_at = plan_next_batch(
             queue,
@@ -327,7 +337,8 @@ class Schedule:
         runner.rows = batch.rows
         runner.since = now
         if queue.waiting_rows and not runners.alone:
-            self._call_runners()
+            # The rest is for others of the same engine, which were told of fewer requests.
+            self._wake_sleeping()
         return batch
 
     def _finish(self, runner: Runner, batch: Batch, outcome: StepOutcome) -> None:
@@ -335,13 +346,13 @@ class Schedule:
         now = self._clock()
         seconds = now - runner.since
         runner.phase = Phase.AWAKE
-        self._release_cores(runner, seconds)
+        runner.computed_seconds += seconds
         self.company = len(batch.owners) > 1 or self.queue.waiting_rows > 0
         if isinstance(outcome, tuple):
             runner.engine.costs.observe(batch.rows, seconds)
             self.queue.deliver(batch, outcome, seconds, now)
         elif isinstance(outcome, BaseException):
-            # The frames of the failure hold the rows, and whoever keeps the failure would keep them.
+            # Its frames hold the rows: they would live as long as the failure.
             traceback.clear_frames(outcome.__traceback__)
             self.queue.fail(batch, outcome, now)
 

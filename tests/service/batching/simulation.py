@@ -90,15 +90,23 @@ class SimulatedRunner:
 class Simulation:
     """Drives a schedule as the batcher does, one step of one thread at a time."""
 
-    def __init__(self, *engines: Engine, **settings: int | float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        instances: Engine | None = None,
+        *,
+        max_queue_size: int = 1000,
+        max_queue_delay_seconds: float = 0.0,
+    ) -> None:
         self.now = 0.0
         self.quiet = 0
         self.schedule = Schedule(
-            *engines,
-            max_queue_size=int(settings.pop("max_queue_size", 1000)),
+            engine,
+            instances,
+            max_queue_size=max_queue_size,
+            max_queue_delay_seconds=max_queue_delay_seconds,
             clock=lambda: self.now,
             on_quiet=self._note_quiet,
-            **settings,
         )
         self.requests: list[Request] = []
         self.runners = [
@@ -115,6 +123,10 @@ class Simulation:
         self.schedule.arrive(request.entry)
         self.requests.append(request)
         return request
+
+    def threads(self) -> "list[Request | SimulatedRunner]":
+        """Runners and callers."""
+        return [*self.runners, *self.requests]
 
     def running(self) -> list[SimulatedRunner]:
         return [runner for runner in self.runners if runner.batch is not None]
@@ -151,7 +163,7 @@ class Simulation:
 
     def settle_threads(self) -> None:
         """Let every thread step that can, until none can."""
-        while ready := [one for one in (*self.runners, *self.requests) if self.can_step(one)]:
+        while ready := [one for one in self.threads() if self.can_step(one)]:
             self.take_step(ready[0])
 
     def forget_done(self) -> None:

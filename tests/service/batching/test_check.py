@@ -1,29 +1,31 @@
-"""Who would be refused on arrival is refused before anything is done for the request."""
+"""A request that would be refused on arrival is refused before anything is done for it."""
 
 import math
 
-import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from convd.runtime.cores import CoreBudget
-from convd.service.batching.entry import Priority
-from convd.service.batching.schedule import Schedule
+from convd.service.batching.entry import Entry, Priority
 from convd.service.errors import DeadlineExceededError, QueueFullError, UnavailableError
 from tests.service.batching.engines import engine_on
+from tests.service.batching.simulation import Simulation, rows_of
 
 REQUESTS = st.tuples(
     st.integers(1, 6), st.floats(0.1, 60.0) | st.just(math.inf), st.sampled_from(Priority)
 )
 
 
-def refusal_of(schedule: Schedule, request: tuple[int, float, Priority], *, arrives: bool) -> str:
+def refusal_of(
+    simulation: Simulation, request: tuple[int, float, Priority], *, arrives: bool
+) -> str:
     size, deadline, priority = request
     try:
         if arrives:
-            schedule.arrive(np.zeros((size, 1, 1, 1), np.uint8), 0.0, deadline, priority)
+            simulation.arrive([0] * size, deadline, priority)
         else:
-            schedule.check(size, 0.0, deadline, priority)
+            simulation.schedule.check(size, 0.0, deadline, priority)
     except (DeadlineExceededError, QueueFullError, UnavailableError) as error:
         return str(error)
     return ""
@@ -40,16 +42,34 @@ def test_the_check_and_the_arrival_refuse_the_same(
     def seconds(rows: int, threads: int) -> float:
         return 1.0 + rows * budget.cores / threads
 
-    schedule = Schedule(
-        engine_on(budget.cores, budget, 4, seconds),
-        engine_on(1, budget, 4, seconds) if instances else None,
-        max_queue_size=12,
-    )
+    engines = [engine_on(budget.cores, budget, 4, seconds)]
+    if instances:
+        engines.append(engine_on(1, budget, 4, seconds))
+    simulation = Simulation(*engines, max_queue_size=12)
     # The engine is busy from now on.
-    schedule.arrive(np.zeros((1, 1, 1, 1), np.uint8), 0.0, math.inf, Priority.NORMAL)
-    schedule.accepting = accepting
+    simulation.arrive([0], math.inf)
+    simulation.settle_threads()
+    queue = simulation.schedule.queue
+    if not accepting:
+        simulation.schedule.drain()
     for request in requests:
-        waiting_rows = schedule.queue.waiting_rows
-        refusal = refusal_of(schedule, request, arrives=False)
-        assert schedule.queue.waiting_rows == waiting_rows
-        assert refusal_of(schedule, request, arrives=True) == refusal
+        waiting_rows = queue.waiting_rows
+        refusal = refusal_of(simulation, request, arrives=False)
+        assert queue.waiting_rows == waiting_rows
+        assert refusal_of(simulation, request, arrives=True) == refusal
+
+
+def test_an_admitted_request_is_not_asked_again_but_needs_room() -> None:
+    """Its images were decoded meanwhile: what waits now does not make that work useless."""
+    budget = CoreBudget(1)
+    simulation = Simulation(engine_on(1, budget, 4, lambda rows, _: float(rows)), max_queue_size=5)
+    simulation.arrive([0], math.inf)
+    simulation.settle_threads()
+    schedule = simulation.schedule
+    schedule.check(1, 0.0, 3.0, Priority.NORMAL)
+    simulation.arrive([1, 2, 3], math.inf)
+    with pytest.raises(DeadlineExceededError):
+        schedule.check(1, 0.0, 3.0, Priority.NORMAL)
+    schedule.arrive(Entry(rows_of([4]), 0.0, 3.0), admitted=True)
+    with pytest.raises(QueueFullError):
+        schedule.arrive(Entry(rows_of([5, 6]), 0.0, 3.0), admitted=True)

@@ -1,4 +1,4 @@
-"""Those who leave before their answer, and batchers that come to their end."""
+"""Callers that leave before their answer, and batchers that come to their end."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -7,10 +7,12 @@ import pytest
 
 from convd.service.batching.batcher import Batcher
 from convd.service.batching.engine import Engine
+from convd.service.batching.entry import Entry, EntryState
 from convd.service.cancellation import Cancellation
 from convd.service.errors import (
     CallerGoneError,
     DeadlineExceededError,
+    InferenceFailedError,
     UnavailableError,
 )
 from tests.service.batching.gated import (
@@ -53,7 +55,7 @@ def test_cancelled_before_submission_means_never_run() -> None:
     assert not gated.batches
 
 
-def test_one_whose_caller_goes_while_it_runs_alone_is_not_answered(
+def test_a_caller_that_goes_while_its_rows_run_is_released_at_once(
     pool: ThreadPoolExecutor,
 ) -> None:
     gated, counts, cancellation = GatedEngine(), Counts(), Cancellation()
@@ -61,10 +63,25 @@ def test_one_whose_caller_goes_while_it_runs_alone_is_not_answered(
     first = pool.submit(batcher.submit, rows_of([0]), cancellation=cancellation)
     gated.await_start()
     cancellation.cancel()
-    gated.let_go()
     with pytest.raises(CallerGoneError):
         first.result(PATIENCE_SECONDS)
     assert counts.rows == {"cancelled": 1}
+    gated.let_go()
+    assert batcher.drain(PATIENCE_SECONDS)
+
+
+def test_a_deadline_that_passes_while_the_rows_run_releases_the_caller(
+    pool: ThreadPoolExecutor,
+) -> None:
+    gated, counts = GatedEngine(), Counts()
+    batcher = Batcher(Engine(gated, max_batch_size=8), max_queue_size=20, observer=counts)
+    late = pool.submit(batcher.submit, rows_of([0]), deadline=time.monotonic() + 0.02)
+    gated.await_start()
+    with pytest.raises(DeadlineExceededError):
+        late.result(PATIENCE_SECONDS)
+    assert counts.rows == {"expired": 1}
+    gated.let_go()
+    assert batcher.drain(PATIENCE_SECONDS)
 
 
 def test_a_waiter_leaves_at_its_deadline_and_never_runs(pool: ThreadPoolExecutor) -> None:
@@ -105,7 +122,7 @@ def test_no_deadline_and_one_far_away_wait_for_the_answer(
     assert_answers(second.result(PATIENCE_SECONDS), [1])
 
 
-def test_an_interrupted_leader_leaves_nobody_behind(pool: ThreadPoolExecutor) -> None:
+def test_whatever_the_engine_raises_the_runner_goes_on(pool: ThreadPoolExecutor) -> None:
     gated = GatedEngine()
     batcher = Batcher(Engine(gated, max_batch_size=1), max_queue_size=20)
     first = pool.submit(batcher.submit, rows_of([0]))
@@ -113,19 +130,38 @@ def test_an_interrupted_leader_leaves_nobody_behind(pool: ThreadPoolExecutor) ->
     second = submit_and_await(pool, batcher, [1])
     gated.failure = SystemExit()
     gated.let_go()
-    gated.await_start()
-    third = submit_and_await(pool, batcher, [2])
-    gated.let_go()
-    for future in (first, second):
-        with pytest.raises(SystemExit):
-            future.result(PATIENCE_SECONDS)
+    with pytest.raises(InferenceFailedError) as caught:
+        first.result(PATIENCE_SECONDS)
+    assert isinstance(caught.value.__cause__, SystemExit)
     gated.await_start()
     gated.failure = None
     gated.let_go()
-    assert_answers(third.result(PATIENCE_SECONDS), [2])
+    assert_answers(second.result(PATIENCE_SECONDS), [1])
 
 
-def test_one_that_gathers_others_can_be_cancelled(pool: ThreadPoolExecutor) -> None:
+def test_a_caller_that_is_interrupted_takes_its_rows_along(
+    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gated = GatedEngine()
+    batcher = Batcher(Engine(gated, max_batch_size=1), max_queue_size=20)
+    first = pool.submit(batcher.submit, rows_of([0]))
+    gated.await_start()
+
+    def interrupted(_: Batcher, entry: Entry) -> None:
+        assert entry.state is EntryState.WAITING
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Batcher, "_wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            batcher.submit(rows_of([1]), deadline=time.monotonic() + PATIENCE_SECONDS)
+    assert batcher.waiting_rows == 0
+    gated.let_go()
+    assert_answers(first.result(PATIENCE_SECONDS), [0])
+    assert gated.batches == [[0]]
+
+
+def test_the_first_of_a_gathering_batch_can_be_cancelled(pool: ThreadPoolExecutor) -> None:
     batcher = Batcher(
         Engine(engine, max_batch_size=3),
         max_queue_size=9,

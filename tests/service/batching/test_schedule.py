@@ -1,7 +1,6 @@
 """Any interleaving of threads, deadlines, cancellations and failures, with a fake clock."""
 
 import math
-from functools import partial
 from itertools import count
 
 import pytest
@@ -9,14 +8,19 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from convd.runtime.cores import CoreBudget, CoreShare
-from convd.service.batching.costs import BatchCosts
-from convd.service.batching.engine import Engine
-from convd.service.batching.entry import Entry, EntryState, Priority
-from convd.service.batching.schedule import Schedule
-from convd.service.batching.slots import Slot
+from convd.runtime.cores import CoreAccount, CoreBudget, CoreRequest, CoreShare
+from convd.service.batching.engine import BatchCosts, Engine
+from convd.service.batching.entry import EntryState, Priority
+from convd.service.batching.runners import Phase
 from convd.service.errors import DeadlineExceededError, QueueFullError
-from tests.service.batching.simulation import Phase, Request, Simulation, engine, rows_of
+from tests.service.batching.simulation import (
+    Request,
+    SimulatedRunner,
+    Simulation,
+    engine,
+    ids_of,
+    rows_of,
+)
 
 MAX_BATCH_SIZE = 4
 MAX_QUEUE_SIZE = 12
@@ -29,12 +33,12 @@ class EngineFailedError(Exception):
 class Interleavings(RuleBasedStateMachine):
     """Every thread takes its steps in any order; nothing may be lost, doubled or stuck.
 
-    Two engines share a few cores with others, and cores are released and granted late.
+    Two models share a few cores with others.
     """
 
     @initialize(
         cores=st.integers(1, 3),
-        slots=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+        executions=st.tuples(st.integers(1, 3), st.integers(1, 3)),
         threads=st.tuples(st.integers(0, 3), st.integers(1, 4)),
         gathers=st.booleans(),
         instances=st.booleans(),
@@ -42,27 +46,22 @@ class Interleavings(RuleBasedStateMachine):
     def start(
         self,
         cores: int,
-        slots: tuple[int, int],
+        executions: tuple[int, int],
         threads: tuple[int, int],
         gathers: bool,
         instances: bool,
     ) -> None:
         self.budget = CoreBudget(cores)
-        self.others: list[int] = []
-        self.others_granted: list[int] = []
-        self.slots = slots
-        # Whoever gathers has no cores yet. The simulated threads do so for no time.
-        first = Schedule(
-            self.engine(slots[0], threads[0]),
-            max_queue_size=MAX_QUEUE_SIZE,
-            max_queue_delay_seconds=float(gathers),
-        )
-        second = Schedule(
-            self.engine(1, cores) if instances else self.engine(slots[1], threads[1]),
-            self.engine(slots[1], 1) if instances else None,
-            max_queue_size=MAX_QUEUE_SIZE,
-        )
-        self.simulations = [Simulation(first), Simulation(second)]
+        self.others = CoreAccount()
+        self.others_requests: list[CoreRequest] = []
+        first = [self.engine(executions[0], threads[0])]
+        second = [self.engine(executions[1], threads[1])]
+        if instances:
+            second = [self.engine(1, cores), self.engine(executions[1], 1)]
+        self.simulations = [
+            Simulation(*first, max_queue_size=MAX_QUEUE_SIZE, max_queue_delay_seconds=gathers * 3),
+            Simulation(*second, max_queue_size=MAX_QUEUE_SIZE),
+        ]
         self.ids = count()
 
     def engine(self, executions: int, threads: int) -> Engine:
@@ -82,22 +81,19 @@ class Interleavings(RuleBasedStateMachine):
     )
     def arrive(self, index: int, size: int, timeout: float, priority: Priority) -> None:
         simulation = self.simulations[index]
-        schedule = simulation.schedule
+        schedule, runners = simulation.schedule, simulation.schedule.runners
         before = schedule.queue.waiting_rows
-        engine_before = schedule.slots.engine
-        need_not_wait = schedule.slots.free_for(
-            schedule.slots.engine_for(schedule.queue.waiting_requests + 1)
-        )
-        was_in_line = bool(schedule.slots.in_line)
+        engine_before = runners.engine
+        phases = [runner.phase for runner in runners.all]
+        can_start = runners.can_start(runners.choose(schedule.queue.waiting_requests + 1))
         deadline = simulation.now + timeout
+        refused: type[Exception] | None = None
         try:
             schedule.check(size, simulation.now, deadline, priority)
-            refused: type[Exception] | None = None
         except (QueueFullError, DeadlineExceededError) as error:
             refused = type(error)
-        ids = [next(self.ids) for _ in range(size)]
         try:
-            simulation.arrive(ids, deadline, priority)
+            simulation.arrive([next(self.ids) for _ in range(size)], deadline, priority)
             assert refused is None
         except (QueueFullError, DeadlineExceededError) as error:
             assert type(error) is refused
@@ -105,66 +101,49 @@ class Interleavings(RuleBasedStateMachine):
                 assert before + size > MAX_QUEUE_SIZE
             else:
                 assert timeout < math.inf
-                assert not need_not_wait
-                assert before or not was_in_line
-            # Or others would wait for slots that nobody takes.
+                assert before or not can_start
+            # A refused arrival changes nothing, not even what runs the batches.
             assert schedule.queue.waiting_rows == before
-            assert schedule.slots.engine is engine_before
+            assert runners.engine is engine_before
+            assert [runner.phase for runner in runners.all] == phases
 
-    def can_step(self) -> list[tuple[Simulation, Request]]:
-        return [(s, r) for s in self.simulations for r in s.requests if s.can_step(r)]
+    def can_step(self) -> list[tuple[Simulation, Request | SimulatedRunner]]:
+        return [(s, one) for s in self.simulations for one in s.threads() if s.can_step(one)]
 
     @precondition(lambda self: self.can_step())
     @rule(data=st.data())
     def step(self, data: st.DataObject) -> None:
         steps = self.can_step()
-        simulation, request = steps[data.draw(st.integers(0, len(steps) - 1))]
-        simulation.step(request)
+        simulation, thread = steps[data.draw(st.integers(0, len(steps) - 1))]
+        simulation.take_step(thread)
 
-    def running(self) -> list[tuple[Simulation, Request]]:
+    def running(self) -> list[tuple[Simulation, SimulatedRunner]]:
         return [(s, r) for s in self.simulations for r in s.running()]
 
     @precondition(lambda self: self.running())
     @rule(data=st.data(), fails=st.sampled_from([False, False, False, True]))
     def end_batch(self, data: st.DataObject, fails: bool) -> None:
         running = self.running()
-        simulation, request = running[data.draw(st.integers(0, len(running) - 1))]
-        simulation.finish(request, EngineFailedError() if fails else None)
+        simulation, runner = running[data.draw(st.integers(0, len(running) - 1))]
+        simulation.finish(runner, EngineFailedError() if fails else None)
 
-    def waiting(self) -> list[tuple[Simulation, Entry]]:
-        return [(s, r.entry) for s in self.simulations for r in s.requests if r.entry is not None]
-
-    @precondition(lambda self: self.waiting())
-    @rule(data=st.data(), state=st.sampled_from([EntryState.CANCELLED, EntryState.REFUSED]))
-    def drop(self, data: st.DataObject, state: EntryState) -> None:
-        waiting = self.waiting()
-        simulation, entry = waiting[data.draw(st.integers(0, len(waiting) - 1))]
-        simulation.schedule.drop(entry, state, simulation.now)
-
-    @precondition(lambda self: any(simulation.surplus for simulation in self.simulations))
-    @rule(last=st.booleans())
-    def release_surplus(self, last: bool) -> None:
-        simulations = [simulation for simulation in self.simulations if simulation.surplus]
-        simulations[-last].release_surplus()
-
-    @precondition(lambda self: any(simulation.grants for simulation in self.simulations))
-    @rule(last=st.booleans())
-    def take_grant(self, last: bool) -> None:
-        simulations = [simulation for simulation in self.simulations if simulation.grants]
-        simulations[-last].take_grant()
+    @precondition(lambda self: any(s.requests for s in self.simulations))
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        requests = [(s, r) for s in self.simulations for r in s.requests]
+        simulation, request = requests[data.draw(st.integers(0, len(requests) - 1))]
+        simulation.schedule.drop(request.entry, EntryState.CANCELLED)
 
     @rule(threads=st.integers(1, 3))
     def others_request(self, threads: int) -> None:
-        self.others.append(threads)
-        if self.budget.request(threads, partial(self.others_granted.append, threads)):
-            self.others_granted.append(threads)
+        self.others_requests.append(self.budget.request(self.others, threads))
 
-    @precondition(lambda self: self.others_granted)
-    @rule()
-    def others_release(self) -> None:
-        threads = self.others_granted.pop()
-        self.others.remove(threads)
-        self.budget.release(threads)
+    @precondition(lambda self: any(request.granted for request in self.others_requests))
+    @rule(seconds=st.integers(0, 5))
+    def others_release(self, seconds: int) -> None:
+        request = next(request for request in self.others_requests if request.granted)
+        self.others_requests.remove(request)
+        self.budget.release(request, seconds)
 
     @rule(seconds=st.integers(1, 5))
     def pass_time(self, seconds: int) -> None:
@@ -172,68 +151,76 @@ class Interleavings(RuleBasedStateMachine):
             simulation.now += seconds
 
     @invariant()
-    def someone_comes_for_every_row(self) -> None:
-        for simulation, count_of_slots in zip(self.simulations, self.slots, strict=True):
-            queue, slots = simulation.schedule.queue, simulation.schedule.slots
-            entries = list(queue.in_order())
-            assert len(slots.idle) + len(slots.in_line) + len(slots.busy) == count_of_slots
-            assert sum(e.size - e.collected for e in entries) == queue.waiting_rows
-            assert queue.waiting_rows <= MAX_QUEUE_SIZE
+    def some_runner_comes_for_every_row(self) -> None:
+        for simulation in self.simulations:
+            schedule, runners = simulation.schedule, simulation.schedule.runners
+            entries = list(schedule.queue.in_order())
+            assert sum(e.size - e.collected for e in entries) == schedule.queue.waiting_rows
+            free_rows = len(runners.all) * MAX_BATCH_SIZE
+            assert schedule.queue.waiting_rows <= MAX_QUEUE_SIZE + free_rows
             assert all(e.state is EntryState.WAITING for e in entries)
-            assert slots.available <= 0 or slots.in_line or all(e.slot is not None for e in entries)
-            assert slots.running == len(simulation.running())
-            at_work = (Phase.RUNNING, Phase.RUNNING_ALONE, Phase.WOKEN)
-            given = [
-                r
-                for r in simulation.requests
-                if r.phase in at_work or (r.entry is not None and r.entry.slot is not None)
-            ]
-            assert len(given) == len(slots.busy)
+            awake = [r for r in runners.all if r.phase is not Phase.ASLEEP]
+            assert awake or not entries
+            asleep = [r for r in runners.all if r.phase is Phase.ASLEEP]
+            coming = [r for r in awake if r.phase is not Phase.RUNNING]
+            gathers = any(r.phase is Phase.GATHERING for r in coming)
+            if any(r.engine is runners.engine for r in asleep) and not gathers:
+                assert len(coming) >= min(len(entries), 1)
+
+    @invariant()
+    def phases_are_what_the_threads_do(self) -> None:
+        for simulation in self.simulations:
+            for runner in simulation.runners:
+                assert (runner.runner.phase is Phase.RUNNING) == (runner.batch is not None)
+                waits = isinstance(runner.step, CoreRequest)
+                assert (runner.runner.phase is Phase.IN_LINE) == waits
+                asleep = runner.runner.phase in (Phase.ASLEEP, Phase.GATHERING)
+                assert not asleep or runner.runner.wake.locked()
 
     @invariant()
     def every_core_is_accounted_for(self) -> None:
-        held = sum(min(threads, self.budget.cores) for threads in self.others_granted)
-        computing = held
-        in_line = len(self.others) - len(self.others_granted)
+        held = sum(request.cores for request in self.others_requests if request.granted)
         for simulation in self.simulations:
-            slots = simulation.schedule.slots
-            assert not any(slot.has_cores for slot in [*slots.idle, *slots.in_line])
-            assert all(r.slot is not None and r.slot.has_cores for r in simulation.running())
-            having = [slot for slot in slots.busy if slot.has_cores]
-            granted = list(slots.in_line)[: simulation.grants]
-            held += sum(self.taken(slot.engine.cores) for slot in having + granted)
-            held += sum(self.taken(share) for share in simulation.surplus)
-            computing += sum(self.taken(r.engine.cores) for r in simulation.running())
-            in_line += len(slots.in_line) - simulation.grants
-        assert computing <= held == self.budget.busy <= self.budget.cores
-        assert in_line == len(self.budget._line)
-
-    def taken(self, share: CoreShare | None) -> int:
-        return min(share.threads, self.budget.cores) if share else 0
+            for runner in simulation.runners:
+                request = runner.runner.cores
+                if request is not None and request.granted:
+                    held += request.cores
+                if runner.batch is not None and runner.threads > 1:
+                    assert request is not None
+                    assert request.granted
+                asleep = runner.runner.phase in (Phase.ASLEEP, Phase.GATHERING)
+                assert not asleep or request is None
+        assert held == self.budget.busy <= self.budget.cores
 
     def teardown(self) -> None:
-        """Whatever happened, once the engines go on everybody is answered, and all cores free."""
+        """Whatever happened, once the engines go on every request is settled, all cores free."""
         if not hasattr(self, "simulations"):
             return
         while True:
-            for simulation in self.simulations:
-                simulation.settle_threads()
+            # What one model does may give cores to the other.
+            while self.can_step():
+                for simulation in self.simulations:
+                    simulation.settle_threads()
             if running := self.running():
-                simulation, request = running[0]
-                simulation.finish(request)
-            elif self.others_granted:
-                self.others_release()
-            elif not any(simulation.grants for simulation in self.simulations):
+                simulation, runner = running[0]
+                simulation.finish(runner)
+            elif any(request.granted for request in self.others_requests):
+                self.others_release(seconds=0)
+            elif any(s.schedule.runners.gathering() for s in self.simulations):
+                self.pass_time(seconds=3)
+            else:
                 break
-        assert not self.others
         for simulation in self.simulations:
             schedule = simulation.schedule
-            assert all(r.phase is Phase.DONE for r in simulation.requests)
+            assert all(request.done for request in simulation.requests)
             assert not schedule.queue.waiting_rows
-            assert not schedule.slots.busy
-            assert not schedule.slots.in_line
-            schedule.accepting = False
-            assert schedule.quiet
+            assert all(runner.phase is Phase.ASLEEP for runner in schedule.runners.all)
+            assert simulation.quiet == 0
+            schedule.drain()
+            assert simulation.quiet > 0
+            schedule.close()
+            simulation.settle_threads()
+            assert all(runner.ended for runner in simulation.runners)
         assert self.budget.busy == self.budget.running == 0
 
 
@@ -241,27 +228,76 @@ TestInterleavings = Interleavings.TestCase
 TestInterleavings.settings = settings(max_examples=800, stateful_step_count=50, deadline=None)
 
 
-def test_an_entry_whose_thread_never_comes_back_passes_its_slot_on() -> None:
-    schedule = Schedule(Engine(engine, max_batch_size=4), max_queue_size=8)
-    slot = schedule.arrive(rows_of([0]), 0.0, math.inf, Priority.NORMAL)
-    assert isinstance(slot, Slot)
-    entries = [schedule.arrive(rows_of([i]), 0.0, math.inf, Priority.NORMAL) for i in (1, 2)]
-    first, second = (entry for entry in entries if isinstance(entry, Entry))
-    schedule.finish_alone(slot, engine(rows_of([0])), 1.0)
-    assert not first.wake.locked()
-    schedule.abandon(first, 1.0)
-    assert first.slot is None
-    assert second.slot is slot
-    assert not second.wake.locked()
-
-
 def test_a_cost_known_from_warm_up_refuses_from_the_first_request_on() -> None:
     costs = BatchCosts()
     for rows in (1, 2, 4):
         costs.observe(rows, 0.1 * rows)
-    schedule = Schedule(Engine(engine, max_batch_size=4, costs=costs), max_queue_size=8)
-    # Whoever finds the engine idle is let in, however short the time.
-    assert isinstance(schedule.arrive(rows_of([0]), 0.0, 0.01, Priority.NORMAL), Slot)
+    simulation = Simulation(Engine(engine, max_batch_size=4, costs=costs))
+    # A request that finds the engine idle is admitted, however short its time is.
+    simulation.arrive([0], 0.01)
+    simulation.settle_threads()
     with pytest.raises(DeadlineExceededError, match="refused on arrival"):
-        schedule.arrive(rows_of([1]), 0.0, 0.15, Priority.NORMAL)
-    assert isinstance(schedule.arrive(rows_of([2]), 0.0, 0.5, Priority.NORMAL), Entry)
+        simulation.arrive([1], 0.15)
+    simulation.arrive([2], 0.5)
+
+
+def test_a_small_batch_runs_without_asking_for_its_core() -> None:
+    budget = CoreBudget(1)
+    busy = budget.request(CoreAccount(), 1)
+    costs = BatchCosts()
+    for rows in (1, 2, 16):
+        costs.observe(rows, 0.0004 * rows)
+    simulation = Simulation(
+        Engine(engine, max_batch_size=16, costs=costs, cores=CoreShare(budget, 1))
+    )
+    simulation.arrive([0], math.inf)
+    simulation.settle_threads()
+    assert [runner.rows for runner in simulation.running()] == [1]
+    for index in range(1, 12):
+        simulation.arrive([index], math.inf)
+    simulation.finish(simulation.running()[0])
+    simulation.settle_threads()
+    # Eleven rows take more than two milliseconds, and wait for the core.
+    assert simulation.running() == []
+    budget.release(busy, 1.0)
+    simulation.settle_threads()
+    assert [runner.rows for runner in simulation.running()] == [11]
+
+
+def test_a_model_that_computed_little_is_next() -> None:
+    """Two models wait for the core; the one with the short batches has it more often."""
+    budget = CoreBudget(1)
+    models = [
+        Simulation(Engine(engine, max_batch_size=1, cores=CoreShare(budget, 1))) for _ in range(2)
+    ]
+    for index in range(40):
+        for model in models:
+            model.arrive([index], math.inf)
+    seconds = (0.3, 0.1)
+    batches = [0, 0]
+    for _ in range(40):
+        for model in models:
+            model.settle_threads()
+        [(which, runner)] = [(i, r) for i, model in enumerate(models) for r in model.running()]
+        batches[which] += 1
+        for model in models:
+            model.now += seconds[which]
+        models[which].finish(runner)
+    assert batches[1] == pytest.approx(3 * batches[0], abs=3)
+
+
+def test_the_runner_takes_rows_in_order_of_arrival() -> None:
+    simulation = Simulation(Engine(engine, max_batch_size=3))
+    simulation.arrive([0], math.inf)
+    simulation.settle_threads()
+    for ids in ([1, 2], [3], [4, 5, 6, 7]):
+        simulation.arrive(ids, math.inf)
+    taken = []
+    while running := simulation.running():
+        batch = running[0].batch
+        assert batch is not None
+        taken.append([id_ for array in batch.arrays for id_ in ids_of(array)])
+        simulation.finish(running[0])
+        simulation.settle_threads()
+    assert taken == [[0], [1, 2, 3], [4, 5, 6], [7]]
+    assert rows_of([1]).shape == (1, 2, 2, 1)

@@ -21,7 +21,11 @@ PATIENCE_SECONDS = 30.0
 
 
 @pytest.mark.parametrize("cached", [False, True])
-def test_a_servable_computes_on_cores_of_the_shared_budget(repository: Path, cached: bool) -> None:
+def test_a_servable_computes_on_cores_of_the_shared_budget(
+    repository: Path, cached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # LeNet's batches are so small that they would not ask for their core.
+    monkeypatch.setattr("convd.service.batching.schedule.SMALL_BATCH_SECONDS", 0.0)
     settings = load_settings({"repository": repository, "provider": "cpu", "max_batch_size": 4})
     budget = CoreBudget(1)
     cache = ResponseCache(10**6) if cached else None
@@ -30,7 +34,7 @@ def test_a_servable_computes_on_cores_of_the_shared_budget(repository: Path, cac
     with ThreadPoolExecutor() as pool:
         with budget.take(1):
             loading = pool.submit(load, "digits", 1, ModelConfiguration())
-            wait_until(lambda: len(budget._line) == 1)
+            wait_until(lambda: len(budget._line.waiting) == 1)
         servable = loading.result(PATIENCE_SECONDS)
         assert budget.busy == 0
         images = np.zeros((2, *servable.image_shape), np.uint8)

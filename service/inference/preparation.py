@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,20 @@ ImageSource = bytes | PixelImage | NDArray[np.uint8] | None
 row-major order of any shape. None stands for an image that the caller announced and left out."""
 
 
+class Prepared(NamedTuple):
+    """What the images of a request became.
+
+    Attributes:
+        rows: The usable images in order, uint8 `[rows, height, width, channels]`.
+        refusals: For each other image its index with the reason.
+        admitted: Whether the batcher has admitted the request.
+    """
+
+    rows: NDArray[np.uint8]
+    refusals: dict[int, str]
+    admitted: bool
+
+
 def prepare_images(
     servable: Servable,
     sources: Sequence[ImageSource],
@@ -40,7 +55,7 @@ def prepare_images(
     *,
     priority: Priority,
     max_image_pixels: int,
-) -> tuple[NDArray[np.uint8], dict[int, str]]:
+) -> Prepared:
     """Decode and preprocess images in the calling thread.
 
     The batcher is asked before anything is decoded: an overloaded server has no time to decode
@@ -52,10 +67,6 @@ def prepare_images(
         call: The call; its deadline and cancellation are checked before each image is decoded.
         priority: The priority that the rows will have.
         max_image_pixels: Largest picture that is decoded, height x width.
-
-    Returns:
-        The rows of the usable images in order, uint8 `[rows, height, width, channels]`, and for
-        each other image its index with the reason.
 
     Raises:
         QueueFullError: Too many rows are waiting already.
@@ -85,7 +96,8 @@ def prepare_images(
     if not images:
         raise InvalidRequestError(_no_usable_image(refusals))
     # A view of one image costs less than a copy.
-    return images[0][np.newaxis] if len(images) == 1 else np.stack(images), refusals
+    rows = images[0][np.newaxis] if len(images) == 1 else np.stack(images)
+    return Prepared(rows, refusals, admitted)
 
 
 def _decode(

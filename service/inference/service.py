@@ -113,12 +113,13 @@ class InferenceService:
         call.model, call.version = servable.name, servable.version_text
         record = RequestRecord()
         refusals: dict[int, str] = {}
+        admitted = False
         try:
             if isinstance(sources, np.ndarray):
                 _check_shape(servable, sources)
                 images = sources
             else:
-                images, refusals = prepare_images(
+                images, refusals, admitted = prepare_images(
                     servable,
                     sources,
                     call,
@@ -141,6 +142,7 @@ class InferenceService:
                         priority=priority,
                         cancellation=call.cancellation,
                         trace=call.trace,
+                        admitted=admitted,
                     )
                 )
             finally:

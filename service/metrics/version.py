@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convd.artifact.manifest import Manifest
-from convd.service.batching.observer import BatchObserver
+from convd.service.batching.batcher import BatchObserver
 from convd.service.errors import CallerGoneError
 from convd.service.metrics.predictions import PredictionRecorder
 from convd.service.metrics.servables import DROP_REASONS, STAGES, ServableMetrics

@@ -141,7 +141,7 @@ def test_many_callers_get_the_answers_of_one(
     for result, probabilities in zip(results, expected, strict=True):
         np.testing.assert_allclose(result.outputs[0], probabilities, atol=1e-6)
     servable.close()
-    assert budget.busy == budget.running == 0
+    wait_until(lambda: budget.busy == budget.running == 0)
 
 
 def test_nothing_is_left_of_instances_whose_servable_is_gone(repository: Path) -> None:

@@ -46,4 +46,4 @@ def test_a_servable_computes_on_cores_of_the_shared_budget(
         assert len(waiting.result(PATIENCE_SECONDS).outputs[0]) == 2
         assert len(servable.batcher.submit(images).outputs[0]) == 2
     servable.close()
-    assert budget.busy == budget.running == 0
+    wait_until(lambda: budget.busy == budget.running == 0)

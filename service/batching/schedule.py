@@ -186,7 +186,6 @@ class Schedule:
         Between two steps the lock is held; during a step it is not.
         """
         while not self._closed:
-            self._release_cores(runner)
             runner.phase = Phase.ASLEEP
             self._check_quiet()
             yield _SLEEP
@@ -205,6 +204,7 @@ class Schedule:
                     self._finish(runner, batch, (yield batch))
                     # Or its outputs would stay until the next batch.
                     batch = None
+            self._release_cores(runner)
 
     def _check_room(self, size: int) -> None:
         if not self.accepting:

@@ -42,6 +42,7 @@ class Interleavings(RuleBasedStateMachine):
         threads=st.tuples(st.integers(0, 3), st.integers(1, 4)),
         gathers=st.booleans(),
         instances=st.booleans(),
+        closes=st.booleans(),
     )
     def start(
         self,
@@ -50,7 +51,9 @@ class Interleavings(RuleBasedStateMachine):
         threads: tuple[int, int],
         gathers: bool,
         instances: bool,
+        closes: bool,
     ) -> None:
+        self.closes = closes
         self.budget = CoreBudget(cores)
         self.others = CoreAccount()
         self.others_requests: list[CoreRequest] = []
@@ -196,6 +199,9 @@ class Interleavings(RuleBasedStateMachine):
         """Whatever happened, once the engines go on every request is settled, all cores free."""
         if not hasattr(self, "simulations"):
             return
+        if self.closes:
+            for simulation in self.simulations:
+                simulation.schedule.close()
         while True:
             # What one model does may give cores to the other.
             while self.can_step():
@@ -214,8 +220,9 @@ class Interleavings(RuleBasedStateMachine):
             schedule = simulation.schedule
             assert all(request.done for request in simulation.requests)
             assert not schedule.queue.waiting_rows
-            assert all(runner.phase is Phase.ASLEEP for runner in schedule.runners.all)
-            assert simulation.quiet == 0
+            if not self.closes:
+                assert all(runner.phase is Phase.ASLEEP for runner in schedule.runners.all)
+                assert simulation.quiet == 0
             schedule.drain()
             assert simulation.quiet > 0
             schedule.close()

@@ -42,7 +42,7 @@ class Outputs(NamedTuple, Generic[T]):
     splits and joins batches need not know the names.
 
     Attributes:
-        probabilities: Softmax of the logits, after temperature.
+        probabilities: Softmax or sigmoid of the logits, after temperature.
         logits: The network's own output, before temperature.
     """
 

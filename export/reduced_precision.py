@@ -10,7 +10,7 @@ from convd.artifact.evidence import QuantizationReport
 from convd.artifact.preprocessing import Preprocessing, prepare_image
 from convd.export.errors import AccuracyDropError
 from convd.export.evaluation import Evaluation
-from convd.export.half_precision import to_float16
+from convd.export.float16 import to_float16
 from convd.export.options import ExportOptions
 from convd.export.progress import ExportProgress
 from convd.export.quantization import MAX_EXAMPLES, to_int8

@@ -83,7 +83,7 @@ def test_wrong_answers_are_refused_and_the_next_provider_is_taken(
 
     proven = prove_session(artifact, load)
     assert proven.session.provider == CPU
-    assert [refusal.provider for refusal in proven.refusals] == [CUDA, OPENVINO_BFLOAT16, OPENVINO]
+    assert [refusal.provider for refusal in proven.refusals] == list(KNOWN_PROVIDERS[:-1])
     for refusal in proven.refusals:
         assert "golden probabilities differ by" in refusal.reason
         assert "more than the tolerance of" in refusal.reason
@@ -99,9 +99,9 @@ def test_a_provider_whose_runs_fail_is_refused(published: Path) -> None:
         return kind(model, CPU, intra_op_threads=1)
 
     proven = prove_session(Artifact.open(published), load)
-    assert [refusal.reason for refusal in proven.refusals] == [
+    assert {refusal.reason for refusal in proven.refusals} == {
         "cannot run the network: out of memory"
-    ] * 3
+    }
 
 
 def test_where_nothing_is_left_every_reason_is_told(published: Path, tmp_path: Path) -> None:

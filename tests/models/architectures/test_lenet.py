@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from convd.models import create_model
+from convd.models.architectures.lenet import LeNet5, ScaledTanh, SumPool2d
 from convd.models.errors import ArchitectureOptionError
-from convd.models.lenet import LeNet5, ScaledTanh, SumPool2d
 
 
 def test_it_has_the_published_number_of_parameters() -> None:

@@ -8,7 +8,7 @@ from convd.artifact.graph_contract import IMAGE, OUTPUTS
 from convd.export.errors import ConversionError
 
 _NORMALIZING = {"Cast", "Div", "Identity", "Mul", "Sub", "Transpose"}
-_HALF = "/float16"
+_FLOAT16 = "/float16"
 
 
 def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -29,7 +29,7 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     normalizing, start = _normalization(graph)
     given = [value.name for value in graph.output if value.name != OUTPUTS.probabilities.name]
     network = _network_nodes(graph, normalizing, given)
-    names = {name: name + _HALF for name in (start, *given)}
+    names = {name: name + _FLOAT16 for name in (start, *given)}
     _convert_constants(graph, network, names)
     for node in network:
         _convert_node(node, names)
@@ -90,8 +90,8 @@ def _convert_constants(
         if constant.name not in read or constant.data_type != TensorProto.FLOAT:
             constants.append(constant)
             continue
-        names[constant.name] = constant.name + _HALF
-        constants.append(_half(constant, names[constant.name]))
+        names[constant.name] = constant.name + _FLOAT16
+        constants.append(_rounded(constant, names[constant.name]))
         if constant.name in elsewhere:
             constants.append(constant)
     kept = [TensorProto.FromString(constant.SerializeToString()) for constant in constants]
@@ -106,8 +106,8 @@ def _convert_node(node: NodeProto, names: dict[str, str]) -> None:
         if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
             attribute.i = TensorProto.FLOAT16
         if attribute.type == AttributeProto.TENSOR and attribute.t.data_type == TensorProto.FLOAT:
-            attribute.t.CopyFrom(_half(attribute.t, attribute.t.name))
+            attribute.t.CopyFrom(_rounded(attribute.t, attribute.t.name))
 
 
-def _half(constant: TensorProto, name: str) -> TensorProto:
+def _rounded(constant: TensorProto, name: str) -> TensorProto:
     return numpy_helper.from_array(numpy_helper.to_array(constant).astype(np.float16), name)

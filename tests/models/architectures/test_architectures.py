@@ -1,8 +1,11 @@
+import functools
+import pkgutil
+
 import pytest
 import torch
 from torch import nn
 
-from convd.models import create_model, list_models
+from convd.models import architectures, create_model, list_models
 from convd.models.losses import HasAuxiliaryClassifiers
 from convd.models.registry import find_architecture
 from tests.models.torchvision_oracle import NAMES, torchvision_model
@@ -10,6 +13,32 @@ from tests.models.torchvision_oracle import NAMES, torchvision_model
 
 def test_every_architecture_is_there() -> None:
     assert list_models() == sorted(["lenet5", "zfnet", *NAMES])
+
+
+def test_a_file_is_all_that_an_architecture_needs() -> None:
+    files = {module.name for module in pkgutil.iter_modules(architectures.__path__)}
+    registered = set()
+    for name in list_models():
+        build = find_architecture(name).build
+        kind = build.func if isinstance(build, functools.partial) else build
+        registered.add(kind.__module__.rpartition(".")[2])
+    assert files == registered
+
+
+def test_names_in_checkpoints_find_their_architecture() -> None:
+    """Names that saved checkpoints hold: renaming a file or a class must not change them."""
+    for name, kind in (
+        ("lenet5", "LeNet5"),
+        ("lenet", "LeNet5"),
+        ("alexnet", "AlexNet"),
+        ("zfnet", "ZFNet"),
+        ("googlenet", "GoogLeNet"),
+        ("vgg16_bn", "VGG"),
+        ("resnet50", "ResNet"),
+        ("densenet121", "DenseNet"),
+    ):
+        with torch.device("meta"):
+            assert type(create_model(name)).__name__ == kind
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -25,6 +25,12 @@ class Accuracy(FrozenModel):
     examples: PositiveInt
     data: str
 
+    @property
+    def quality(self) -> float:
+        """The figure that counts for the task: mean average precision, or top-1 accuracy."""
+        precision = self.mean_average_precision
+        return self.top1 if precision is None else precision
+
 
 class ParityReport(FrozenModel):
     """How far ONNX Runtime's answers were from the source network's, before publication.
@@ -57,6 +63,21 @@ class ParityReport(FrozenModel):
         """Whether the answers are near enough to be served."""
         limit = self.probability_limit
         return limit is None or self.max_probability_difference <= limit
+
+
+class Agreement(FrozenModel):
+    """How the source network and the artifact predicted the same pictures, each by its own path.
+
+    Attributes:
+        examples: Number of pictures; every prediction was the same, or a tie.
+        differing_by_rounding: Pictures whose two best classes were too close for rounding.
+        share_right: Share of them that the source network itself got right, 0 to 1; multilabel: in
+            every label.
+    """
+
+    examples: PositiveInt
+    differing_by_rounding: NonNegativeInt = 0
+    share_right: float = Field(ge=0, le=1)
 
 
 class CalibrationScores(FrozenModel):

@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 
 from convd.artifact.evidence import (
     Accuracy,
+    Agreement,
     Baseline,
     CalibrationReport,
     ParityReport,
@@ -17,11 +18,44 @@ from convd.artifact.frozen import FrozenModel
 from convd.artifact.precision import Precision
 from convd.artifact.preprocessing import Preprocessing
 
-__all__ = ["Accuracy", "Manifest", "Normalization", "Provenance", "Task"]
+__all__ = [
+    "Accuracy",
+    "Fact",
+    "Manifest",
+    "NetworkOutput",
+    "Normalization",
+    "Provenance",
+    "Task",
+]
 
 Task = Literal["multiclass", "multilabel"]
 """`multiclass`: classes exclude each other, and probabilities are a softmax that sums to 1.
 `multilabel`: labels are independent, and each probability is the sigmoid of its own logit."""
+
+NetworkOutput = Literal[
+    "logits",
+    "probabilities",
+    "log_probabilities",
+    "one_logit",
+    "one_probability",
+    "independent_logits",
+    "independent_probabilities",
+]
+"""What the source network itself gives, before the graph makes logits and probabilities of it."""
+
+
+class Fact(FrozenModel):
+    """Something that the export took for granted.
+
+    Attributes:
+        subject: What it is about, such as `mean`.
+        value: What was taken.
+        origin: Where it was taken from: a flag, the file, the weights' metadata, a default.
+    """
+
+    subject: str
+    value: str
+    origin: str
 
 
 class Normalization(FrozenModel):
@@ -42,6 +76,7 @@ class Provenance(FrozenModel):
         architecture: The registered name of the network, where it has one.
         parameters: Number of trained parameters.
         training: Free facts from training, such as data, seed and epochs.
+        facts: What was taken for granted, and from where.
         tools: Versions of convd and the libraries that made the artifact.
     """
 
@@ -49,6 +84,7 @@ class Provenance(FrozenModel):
     architecture: str | None = None
     parameters: NonNegativeInt | None = None
     training: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    facts: tuple[Fact, ...] = ()
     tools: dict[str, str] = Field(default_factory=dict)
 
 
@@ -59,6 +95,7 @@ class Manifest(FrozenModel):
         schema_version: Version of this schema.
         created_at: When the artifact was made, UTC.
         task: Whether the labels exclude each other or are independent.
+        network_output: What the source network itself gives.
         labels: Class names in the order of the network's outputs.
         preprocessing: From a decoded picture to the graph's input.
         normalization: What the graph does to the pixels; None where that is not known.
@@ -67,6 +104,9 @@ class Manifest(FrozenModel):
         opset: ONNX operator set.
         provenance: Where the network comes from.
         accuracy: How good it is; None where that was not measured.
+        agreement: How the source network predicted the evaluation data; None where there were none.
+        probability_change: Largest change of a probability between black, white, random and real
+            pictures: how much the network looks at them. None where that was not measured.
         parity: How well the conversion was proved, for each provider of the machine that did it.
         calibration: What the temperature did; None where none was fitted.
         quantization: What a smaller precision cost; None for float32.
@@ -79,6 +119,7 @@ class Manifest(FrozenModel):
     schema_version: Literal[1] = 1
     created_at: datetime
     task: Task = "multiclass"
+    network_output: NetworkOutput = "logits"
     labels: tuple[str, ...] = Field(min_length=1)
     preprocessing: Preprocessing
     normalization: Normalization | None = None
@@ -87,6 +128,8 @@ class Manifest(FrozenModel):
     opset: PositiveInt
     provenance: Provenance
     accuracy: Accuracy | None = None
+    agreement: Agreement | None = None
+    probability_change: float | None = Field(default=None, ge=0, le=1)
     parity: tuple[ParityReport, ...] = Field(min_length=1)
     calibration: CalibrationReport | None = None
     quantization: QuantizationReport | None = None

@@ -22,10 +22,9 @@ from convd.artifact.bundle import MODEL_FILE, Artifact
 from convd.artifact.manifest import Normalization, Provenance
 from convd.artifact.preprocessing import ImageArray, Preprocessing, ResizeTo, prepare_image
 from convd.artifact.repository import ModelRepository
-from convd.export.graph import ServingGraph
-from convd.export.parity import run_reference
+from convd.export.proof.reference import Reference, network_input, probabilities_of
+from convd.export.proof.sample_pictures import SamplePictures
 from convd.export.publication import publish
-from convd.export.sample_pictures import SamplePictures
 from convd.export.source import TrainedNetwork
 from convd.export.sources.loading import SourceRequest, load_source
 from convd.models import create_model
@@ -106,9 +105,9 @@ def sweep(network: str) -> list[Row]:
     _settle(source, pictures)
     published = publish(source, REPOSITORY, network.replace(":", "-"))
     model = Artifact.open(published.path).read(MODEL_FILE)
-    graph = ServingGraph(source.network, source.normalization).eval()
+    reference = Reference(source.network, source.normalization)
     batches = [_batch(pictures, size) for size in BATCH_SIZES]
-    expected = [run_reference(graph, batch)[0] for batch in batches]
+    expected = [probabilities_of("logits", reference.outputs(batch)) for batch in batches]
     return [
         _compare(network, source, provider, Session(model, provider), batches, expected)
         for provider in installed_providers()
@@ -148,7 +147,6 @@ def _own_network(name: str) -> TrainedNetwork:
         normalization=Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
         provenance=Provenance(source=name, architecture=name),
         examples=SamplePictures(),
-        examples_name=SamplePictures.name,
     )
 
 
@@ -168,15 +166,14 @@ def _settle(source: TrainedNetwork, pictures: Sequence[ImageArray]) -> None:
             module.momentum = None
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    graph = ServingGraph(network, source.normalization).train()
+    network.train()
     # Kinds of pictures that were not among them would be amplified beyond float32's digits.
     shape = pictures[0].shape
     constant = [np.full(shape, level, np.uint8) for level in (0, 64, 128, 192, 255)]
     mixed = np.concatenate([_batch(pictures, 2 * len(pictures)), np.stack(constant)])
     with torch.no_grad():
-        network(graph.normalize(torch.from_numpy(mixed)))
-    network.eval()
-    _, logits = run_reference(graph, mixed)
+        network(torch.from_numpy(network_input(mixed, source.normalization)))
+    logits = Reference(network.eval(), source.normalization).outputs(mixed)
     last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
     with torch.no_grad():
         last.weight.mul_(_LARGEST_LOGIT / float(np.abs(logits).max()))

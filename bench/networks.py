@@ -19,6 +19,7 @@ from convd.artifact.preprocessing import (
 from convd.artifact.repository import ModelRepository
 from convd.export.publication import publish
 from convd.export.source import TrainedNetwork
+from convd.export.sources.labelled_pictures import from_classes
 from convd.models import create_model
 
 _EXAMPLES = 16
@@ -82,8 +83,8 @@ def publish_network(repository: Path, architecture: str) -> None:
         preprocessing=recipe,
         normalization=normalization,
         provenance=Provenance(source=f"random weights, seed {_SEED}", architecture=architecture),
-        examples=pictures,
-        examples_name="noise",
+        examples=from_classes(pictures, pictures.labels, "noise"),
+        is_untrained=True,
     )
     publish(source, ModelRepository(repository), architecture)
 

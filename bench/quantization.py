@@ -16,7 +16,7 @@ from convd.export.options import ExportOptions
 from convd.export.progress import TerminalProgress
 from convd.export.publication import publish
 from convd.export.sources.checkpoint import network_from_checkpoint
-from convd.export.sources.evaluation_data import load_training_part
+from convd.export.sources.labelled_pictures import load_training_part
 from convd.models.checkpoint import is_checkpoint
 from convd.models.settings import TrainingSettings
 from convd.models.training import train

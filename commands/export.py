@@ -1,21 +1,32 @@
 """`convd export`: from a trained network to a verified artifact."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 from rich.console import Console
 
 from convd.artifact.errors import ArtifactError
-from convd.artifact.manifest import Manifest
+from convd.artifact.manifest import Fact, Manifest
 from convd.artifact.repository import ModelRepository, check_model_name
 from convd.artifact.signature import read_private_key
-from convd.commands.option_types import Labels, Numbers, Size, crop_of, resize_of
+from convd.commands.option_types import (
+    Labels,
+    NetworkOption,
+    Numbers,
+    OptionValue,
+    Size,
+    crop_of,
+    resize_of,
+)
 from convd.export.errors import ExportError
+from convd.export.graph.network_output import describe_output
 from convd.export.options import ExportOptions, ExportPrecision
 from convd.export.progress import TerminalProgress
 from convd.export.publication import plan, publish
+from convd.export.report.model_card import describe_accuracy
 from convd.export.sources.description import GivenDescription
-from convd.export.sources.evaluation_data import load_held_out, load_training_part
+from convd.export.sources.labelled_pictures import load_held_out, load_training_part
 from convd.export.sources.loading import SourceRequest, load_source
 from convd.models.errors import ModelsError
 
@@ -68,6 +79,33 @@ def _renamed(ctx: click.Context, param: click.Parameter, value: str | None) -> N
 @click.option("--mean", type=Numbers(), help="Per channel, of pixels scaled to 0..1.")
 @click.option("--std", type=Numbers(), help="Per channel, of pixels scaled to 0..1.")
 @click.option(
+    "--activation",
+    type=click.Choice(["auto", "softmax", "sigmoid", "none"]),
+    default="auto",
+    show_default=True,
+    help="What has still to be applied to the outputs: softmax where classes exclude each other, "
+    "sigmoid where labels are independent or there is one output, none to probabilities.",
+)
+@click.option(
+    "--weights-key",
+    metavar="NAME",
+    help="Which of several sets of weights in the file [default: averaged ones (EMA)].",
+)
+@click.option(
+    "--recipe", metavar="WEIGHTS", help="Whose preprocessing torchvision or timm is to give."
+)
+@click.option(
+    "--option",
+    "options",
+    type=NetworkOption(),
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What weights do not carry, such as transform_input=true or pooling=max.",
+)
+@click.option(
+    "--trust-code", is_flag=True, help="Read a file that can run code when it is read (.pt2)."
+)
+@click.option(
     "--precision",
     type=PrecisionName(["float32", "float16", "int8"]),
     default="float32",
@@ -99,6 +137,10 @@ def command(
     arch: str | None,
     weights: Path | None,
     data: str | None,
+    weights_key: str | None,
+    recipe: str | None,
+    options: tuple[tuple[str, OptionValue], ...],
+    trust_code: bool,
     precision: ExportPrecision,
     quantization_data: str | None,
     max_accuracy_drop: float,
@@ -123,14 +165,24 @@ def command(
         --name pets --repository repository
     """
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    request = SourceRequest(source, arch, weights, data, _given(**description))
+    request = SourceRequest(
+        source,
+        arch,
+        weights,
+        data,
+        weights_key,
+        recipe,
+        dict(options),
+        trust_code,
+        _given(**description),
+    )
     models = ModelRepository(repository)
     try:
         check_model_name(name)
         with TerminalProgress(Console(stderr=True)) as progress:
             with progress.stage("reading the network"):
                 trained = load_source(request)
-                options = ExportOptions(
+                wanted = ExportOptions(
                     precision=precision,
                     quantization_data=load_training_part(quantization_data)
                     if quantization_data
@@ -142,13 +194,16 @@ def command(
                     signing_key=read_private_key(sign) if sign else None,
                 )
             if dry_run:
-                rows = plan(trained, models, name, options)
+                rows = plan(trained, models, name, wanted, progress)
             else:
-                published = publish(trained, models, name, options, progress)
+                _show_facts(console, trained.facts)
+                published = publish(trained, models, name, wanted, progress)
     except (ExportError, ArtifactError, ModelsError) as error:
         raise click.ClickException(str(error)) from error
     if dry_run:
         _show_plan(console, rows)
+        _show_facts(console, trained.facts)
+        console.print("nothing was done: this was a dry run")
         return
     console.print(f"published {name} version {published.version}: {published.path}")
     _show_evidence(console, published.manifest)
@@ -163,15 +218,29 @@ def _given(**description: object) -> GivenDescription:
 
 def _show_plan(console: Console, rows: dict[str, str]) -> None:
     for subject, what in rows.items():
-        console.print(f"{subject:14} {what}")
-    console.print("nothing was done: this was a dry run")
+        console.print(f"{subject:16} {what}")
+
+
+def _show_facts(console: Console, facts: Sequence[Fact]) -> None:
+    """Each thing that is taken for granted, and where it was taken from."""
+    for fact in facts:
+        console.print(f"{fact.subject:16} {fact.value}  [{fact.origin}]")
 
 
 def _show_evidence(console: Console, manifest: Manifest) -> None:
-    accuracy = manifest.accuracy
-    if accuracy is not None:
+    console.print(f"outputs: {describe_output(manifest.network_output)}")
+    accuracy, agreement = manifest.accuracy, manifest.agreement
+    if accuracy is None or agreement is None:
         console.print(
-            f"accuracy {accuracy.top1:.2%} on {accuracy.examples} pictures ({accuracy.data})"
+            "the recipe is unproved: without --data SPEC nothing shows that labels, size, mean and "
+            "std are those of training"
+        )
+    else:
+        ties = agreement.differing_by_rounding
+        console.print(f"{describe_accuracy(accuracy)} ({accuracy.data})")
+        console.print(
+            f"the network itself gives the same predictions on all {agreement.examples} pictures"
+            + (f", but for {ties} ties" if ties else "")
         )
     quantization = manifest.quantization
     if quantization is not None and quantization.top1_before is not None:

@@ -67,6 +67,32 @@ class Labels(click.ParamType[tuple[str, ...]]):
             )
 
 
+OptionValue = str | int | float | bool
+"""A value of an architecture's option."""
+
+
+class NetworkOption(click.ParamType[tuple[str, OptionValue]]):
+    """`NAME=VALUE`, where the value is true, false, a number or a word."""
+
+    name = "option"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, OptionValue]:
+        """Take the name and the value apart."""
+        name, equals, text = str(value).partition("=")
+        if not (name and equals and text):
+            self.fail(f"{value!r}: write NAME=VALUE, such as transform_input=true", param, ctx)
+        if text.lower() in ("true", "false"):
+            return name, text.lower() == "true"
+        for number in (int, float):
+            try:
+                return name, number(text)
+            except ValueError:
+                continue
+        return name, text
+
+
 def resize_of(size: Sequence[int] | None) -> ResizeShorterSide | ResizeTo | None:
     """How pictures are scaled to a size: one number is the shorter side's."""
     if size is None:

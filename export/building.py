@@ -4,43 +4,44 @@ import importlib.metadata
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-import numpy as np
+import onnx
 import onnxruntime as ort
 import torch
 
-from convd import __version__
+import convd
 from convd.artifact.bundle import MODEL_FILE, Artifact, checksums, write_manifest
-from convd.artifact.evidence import ParityReport
+from convd.artifact.evidence import Agreement, ParityReport, QuantizationReport
 from convd.artifact.manifest import Manifest
 from convd.artifact.precision import Precision
-from convd.artifact.preprocessing import ImageArray, prepare_image
-from convd.export.calibration import Calibration, calibrate
-from convd.export.conversion import Conversion, convert
-from convd.export.evaluation import Evaluation, Run, evaluate
-from convd.export.golden_cases import write_golden_cases
-from convd.export.graph import ServingGraph
-from convd.export.model_card import CONFUSION_PLOT, MODEL_CARD_FILE, RELIABILITY_PLOT, model_card
-from convd.export.network_checks import check_network
-from convd.export.onnx_wrapping import wrap_onnx
+from convd.export.examination import Examination, examine, serving_model
+from convd.export.graph.serving_model import check_serving_model
 from convd.export.options import ExportOptions
-from convd.export.parity import run_reference
-from convd.export.plots import plot_confusion, plot_reliability
 from convd.export.progress import ExportProgress
+from convd.export.proof.agreement import check_agreement, reference_outputs, served_answers
+from convd.export.proof.divergence import Conversion
+from convd.export.proof.end_to_end import check_golden, check_recipe
+from convd.export.proof.parity import ExpectedAnswers, served_output
+from convd.export.proof.reference import probabilities_of
+from convd.export.proof.sample_pictures import SamplePictures
+from convd.export.proof.verification import verify
 from convd.export.reduced_precision import check_accuracy_drop, reduce_precision
-from convd.export.sample_pictures import SamplePictures
-from convd.export.serving_model import check_serving_model
+from convd.export.report.calibration import Calibration, calibrate
+from convd.export.report.evaluation import Evaluation
+from convd.export.report.golden_cases import GoldenPictures, choose_golden
+from convd.export.report.model_card import (
+    CONFUSION_PLOT,
+    MODEL_CARD_FILE,
+    RELIABILITY_PLOT,
+    model_card,
+)
+from convd.export.report.plots import plot_confusion, plot_reliability
 from convd.export.source import TrainedNetwork
-from convd.export.sources.evaluation_data import NamedDataset
-from convd.export.sources.onnx_file import OnnxNetwork
-from convd.export.verification import verify
-from convd.models.data.prepared import PreparedDataset
+from convd.export.sources.labelled_pictures import LabelledPictures
 from convd.runtime.cpu import CPU
 from convd.runtime.providers import golden_tolerances, installed_providers
 from convd.runtime.selftest import run_self_test
 from convd.runtime.session import Session
 
-_BATCH_SIZE = 32
-_PARITY_PICTURES = 64
 _TOOLS = ("onnx", "onnxscript")
 
 
@@ -64,40 +65,43 @@ def build_artifact(
         ExportError: The network cannot be converted, or gives other answers once it is.
     """
     options.check(source)
-    graph = ServingGraph(source.network, source.normalization)
-    check_network(graph, source.preprocessing, len(source.labels))
-    calibration = _calibrate(graph, source, options, progress)
-    if calibration is not None:
-        graph = ServingGraph(source.network, source.normalization, calibration.temperature)
-    with progress.stage("converting to ONNX"):
-        conversion = convert_to_serving(graph.eval(), source)
-    model = reduce_precision(conversion.model, source.preprocessing, options, progress)
+    found = examine(source, progress)
+    options.check_task(source, found.reading.task)
+    calibration = _calibrate(source, found, options, progress)
+    temperature = calibration.temperature if calibration else 1.0
+    float32 = serving_model(source, found, temperature)
+    model = reduce_precision(float32, source.preprocessing, options, progress)
     check_serving_model(model, source.preprocessing, len(source.labels))
-    pictures = _prepare_some(source)
-    parity = verify(graph, conversion, model, pictures, options.precision, progress)
+    expected = ExpectedAnswers(
+        found.pool, found.outputs, found.reading.output, temperature, found.reference.name
+    )
+    conversion = Conversion(float32, found.graph, source.normalization)
+    parity = verify(expected, conversion, model, options.precision, progress)
 
-    model_bytes = model.SerializeToString()
-    (folder / MODEL_FILE).write_bytes(model_bytes)
-    session = Session(model_bytes, CPU)
-    evaluation = _evaluate(session.run, source, "measuring accuracy", progress)
-    quantization = None
-    if evaluation is not None and options.precision != "float32":
-        float32 = Session(conversion.model.SerializeToString(), CPU)
-        before = _evaluate(float32.run, source, "measuring accuracy in float32", progress)
-        assert before is not None  # noqa: S101
-        quantization = check_accuracy_drop(before, evaluation, options)
-    write_golden_cases(folder, source, _expected(graph, session, options))
+    (folder / MODEL_FILE).write_bytes(model.SerializeToString())
+    session = Session((folder / MODEL_FILE).read_bytes(), CPU)
+    evaluation = _evaluate(session, source, "measuring accuracy", progress)
+    quantization, agreement = _compare_predictions(
+        source, found, float32, evaluation, options, progress
+    )
+    _write_golden_cases(folder, source, found, session, evaluation, options.precision)
     plots = _draw(folder, source.labels, evaluation, calibration)
     manifest = Manifest(
         created_at=datetime.now(UTC),
+        task=found.reading.task,
+        network_output=found.reading.output,
         labels=source.labels,
         preprocessing=source.preprocessing,
         normalization=source.normalization,
         precision=options.precision,
-        temperature=graph.temperature,
+        temperature=temperature,
         opset=next(one.version for one in model.opset_import if one.domain in ("", "ai.onnx")),
-        provenance=source.provenance.model_copy(update={"tools": _tool_versions()}),
+        provenance=source.provenance.model_copy(
+            update={"tools": _tool_versions(), "facts": source.facts}
+        ),
         accuracy=evaluation.accuracy() if evaluation else None,
+        agreement=agreement,
+        probability_change=min(found.look.change, 1.0),
         parity=parity,
         calibration=calibration.report if calibration else None,
         quantization=quantization,
@@ -114,70 +118,88 @@ def build_artifact(
     return manifest
 
 
-def convert_to_serving(graph: ServingGraph, source: TrainedNetwork) -> Conversion:
-    """Convert a network, or wrap one that is ONNX already, and check what serving relies on.
-
-    Raises:
-        ConversionError: The network cannot be served.
-    """
-    if isinstance(graph.network, OnnxNetwork):
-        model = wrap_onnx(graph, source.preprocessing, len(source.labels))
-        conversion = Conversion(model, None)
-    else:
-        conversion = convert(graph, source.preprocessing)
-    check_serving_model(conversion.model, source.preprocessing, len(source.labels))
-    return conversion
-
-
 def _calibrate(
-    graph: ServingGraph, source: TrainedNetwork, options: ExportOptions, progress: ExportProgress
+    source: TrainedNetwork, found: Examination, options: ExportOptions, progress: ExportProgress
 ) -> Calibration | None:
     data = options.calibration_data
     if data is None:
         return None
-    answers = _run_over(
-        lambda images: run_reference(graph, images), source, data, "calibrating", progress
-    )
-    return calibrate(answers.logits, answers.targets, data.name)
+    session = Session(serving_model(source, found).SerializeToString(), CPU)
+    return calibrate(_answers(session, source, data, "calibrating", progress))
 
 
 def _evaluate(
-    run: Run, source: TrainedNetwork, description: str, progress: ExportProgress
+    session: Session,
+    source: TrainedNetwork,
+    description: str,
+    progress: ExportProgress,
 ) -> Evaluation | None:
     if isinstance(source.examples, SamplePictures):
         return None
-    data = NamedDataset(source.examples, source.examples_name)
-    return _run_over(run, source, data, description, progress)
+    return _answers(session, source, source.examples, description, progress)
 
 
-def _run_over(
-    run: Run,
+def _answers(
+    session: Session,
     source: TrainedNetwork,
-    data: NamedDataset,
+    data: LabelledPictures,
     description: str,
     progress: ExportProgress,
 ) -> Evaluation:
-    # Each picture is needed once; keeping them all would take gigabytes.
-    prepared = PreparedDataset(data.pictures, source.preprocessing, max_bytes_in_memory=0)
-    with progress.stage(description, len(prepared)) as advance:
-        return evaluate(run, prepared.in_order(_BATCH_SIZE), data.name, advance)
+    with progress.stage(description, len(data)) as advance:
+        answers = served_answers(session, data, source.preprocessing, advance)
+    return Evaluation(answers.probabilities, answers.logits, data.truth, data.task, data.name)
 
 
-def _prepare_some(source: TrainedNetwork) -> list[ImageArray]:
-    """Prepared pictures from the whole data set, since many are sorted by class."""
-    count = min(_PARITY_PICTURES, len(source.examples))
-    indices = np.linspace(0, len(source.examples) - 1, count).round().astype(int)
-    return [
-        prepare_image(source.examples.picture(int(index)), source.preprocessing)
-        for index in indices
-    ]
+def _compare_predictions(
+    source: TrainedNetwork,
+    found: Examination,
+    float32: onnx.ModelProto,
+    evaluation: Evaluation | None,
+    options: ExportOptions,
+    progress: ExportProgress,
+) -> tuple[QuantizationReport | None, Agreement | None]:
+    """Compare what is served in float32 with the user's network, and the smaller one with that."""
+    if evaluation is None or isinstance(source.examples, SamplePictures):
+        return None, None
+    exact, quantization = evaluation, None
+    if options.precision != "float32":
+        session = Session(float32.SerializeToString(), CPU)
+        exact = _answers(session, source, source.examples, "measuring float32", progress)
+        quantization = check_accuracy_drop(exact, evaluation, options)
+    with progress.stage(f"asking {found.reference.name}", len(source.examples)) as advance:
+        outputs = reference_outputs(found.reference, source.examples, source.preprocessing, advance)
+    agreement = check_agreement(
+        probabilities_of(served_output(found.reading.task), exact.logits),
+        probabilities_of(found.reading.output, outputs),
+        source.examples,
+        CPU.tolerances["float32"].parity or 0.0,
+    )
+    return quantization, agreement
 
 
-def _expected(graph: ServingGraph, session: Session, options: ExportOptions) -> Run:
-    """What golden answers are taken from: the source, or what was made of it on purpose."""
-    if options.precision == "int8":
-        return session.run
-    return lambda images: run_reference(graph, images)
+def _write_golden_cases(
+    folder: Path,
+    source: TrainedNetwork,
+    found: Examination,
+    session: Session,
+    evaluation: Evaluation | None,
+    precision: Precision,
+) -> None:
+    predicted = evaluation.predicted if evaluation else None
+    indices = choose_golden(predicted, len(source.examples))
+    golden = GoldenPictures(folder, source.examples, indices, source.preprocessing)
+    check_recipe(source, golden.decoded, golden.images)
+    answers = session.run(golden.images)
+    limit = CPU.tolerances[precision].parity
+    if limit is not None:
+        check_golden(
+            probabilities_of(served_output(found.reading.task), answers.logits),
+            probabilities_of(found.reading.output, golden.outputs_of(found.reference, source)),
+            limit,
+            found.reference.name,
+        )
+    golden.write_cases(answers.probabilities)
 
 
 def _promised_tolerances(
@@ -216,13 +238,14 @@ def _draw(
     plots = []
     if calibration is not None:
         curves = {"before": calibration.before, "after": calibration.after}
-        plot_reliability(folder / RELIABILITY_PLOT, curves, calibration.targets)
+        path = folder / RELIABILITY_PLOT
+        plot_reliability(path, curves, calibration.truth, calibration.task)
         plots.append(RELIABILITY_PLOT)
     elif evaluation is not None:
         curves = {"as published": evaluation.probabilities}
-        plot_reliability(folder / RELIABILITY_PLOT, curves, evaluation.targets)
+        plot_reliability(folder / RELIABILITY_PLOT, curves, evaluation.truth, evaluation.task)
         plots.append(RELIABILITY_PLOT)
-    if evaluation is not None:
+    if evaluation is not None and evaluation.task == "multiclass":
         plot_confusion(folder / CONFUSION_PLOT, evaluation.confusion(), labels)
         plots.append(CONFUSION_PLOT)
     return plots
@@ -231,8 +254,8 @@ def _draw(
 def _tool_versions() -> dict[str, str]:
     versions = {tool: importlib.metadata.version(tool) for tool in _TOOLS}
     # Builds of these come under several names.
-    return versions | {
-        "convd": __version__,
-        "torch": torch.__version__,
-        "onnxruntime": ort.__version__,
-    }
+    return (
+        {"convd": convd.__version__, "torch": torch.__version__}
+        | versions
+        | {"onnxruntime": ort.__version__}
+    )

@@ -5,10 +5,11 @@ from typing import Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from convd.artifact.manifest import Task
 from convd.export.errors import SourceError
-from convd.export.sample_pictures import SamplePictures
+from convd.export.proof.sample_pictures import SamplePictures
 from convd.export.source import TrainedNetwork
-from convd.export.sources.evaluation_data import NamedDataset
+from convd.export.sources.labelled_pictures import LabelledPictures
 
 ExportPrecision = Literal["float32", "float16", "int8"]
 
@@ -26,9 +27,9 @@ class ExportOptions:
     """
 
     precision: ExportPrecision = "float32"
-    quantization_data: NamedDataset | None = None
+    quantization_data: LabelledPictures | None = None
     max_accuracy_drop: float = 0.01
-    calibration_data: NamedDataset | None = None
+    calibration_data: LabelledPictures | None = None
     signing_key: Ed25519PrivateKey | None = None
 
     def check(self, source: TrainedNetwork) -> None:
@@ -49,3 +50,21 @@ class ExportOptions:
                 f"--precision {self.precision} costs accuracy, which has to be measured: give "
                 "--data SPEC"
             )
+
+    def check_task(self, source: TrainedNetwork, task: Task) -> None:
+        """Refuse data whose labels are of another kind than the network's.
+
+        Raises:
+            SourceError: They are.
+        """
+        for flag, data in (("--data", source.examples), ("--calibrate", self.calibration_data)):
+            if isinstance(data, LabelledPictures) and data.task != task:
+                needed = (
+                    "multilabel:FILE.csv, a table with a column of 0 and 1 for each label"
+                    if task == "multilabel"
+                    else "data with one class for each picture, such as folder:PATH"
+                )
+                raise SourceError(
+                    f"the network is {task}, and {flag} gives {data.task} pictures: give {flag} "
+                    f"{needed}"
+                )

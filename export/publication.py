@@ -6,12 +6,11 @@ from pathlib import Path
 from convd.artifact.manifest import Manifest
 from convd.artifact.repository import ModelRepository, check_model_name
 from convd.export.building import build_artifact
-from convd.export.graph import ServingGraph
-from convd.export.model_card import describe_preprocessing
-from convd.export.network_checks import check_network
+from convd.export.examination import examine
 from convd.export.options import ExportOptions
 from convd.export.progress import ExportProgress, SilentProgress
-from convd.export.sample_pictures import SamplePictures
+from convd.export.proof.sample_pictures import SamplePictures
+from convd.export.report.model_card import describe_preprocessing
 from convd.export.source import TrainedNetwork
 from convd.runtime.providers import installed_providers
 
@@ -60,9 +59,13 @@ def publish(
 
 
 def plan(
-    source: TrainedNetwork, repository: ModelRepository, name: str, options: ExportOptions
+    source: TrainedNetwork,
+    repository: ModelRepository,
+    name: str,
+    options: ExportOptions,
+    progress: ExportProgress | None = None,
 ) -> dict[str, str]:
-    """Say what `publish` would do, and check what can be checked without converting.
+    """Say what `publish` would do, and check what can be checked without writing anything.
 
     Returns:
         What it would do, by subject, for people to read.
@@ -73,8 +76,8 @@ def plan(
     """
     check_model_name(name)
     options.check(source)
-    graph = ServingGraph(source.network, source.normalization)
-    check_network(graph, source.preprocessing, len(source.labels))
+    found = examine(source, progress or SilentProgress())
+    options.check_task(source, found.reading.task)
     version = max(repository.versions(name), default=0) + 1
     height, width, channels = source.preprocessing.output_shape
     labelled = not isinstance(source.examples, SamplePictures)
@@ -83,12 +86,13 @@ def plan(
         "network": f"{source.provenance.source}, {source.provenance.parameters or 0:,} parameters",
         "classes": f"{len(source.labels)}: {', '.join(source.labels[:5])}"
         + (", ..." if len(source.labels) > 5 else ""),
+        "outputs": f"{found.reading} ({found.reading.seen})",
         "input": f"uint8 [batch, {height}, {width}, {channels}]",
         "preprocessing": describe_preprocessing(source.preprocessing),
         "precision": options.precision,
         "temperature": f"fitted on {calibration.name}" if calibration else "1",
         "accuracy": (
-            f"measured on {len(source.examples)} pictures ({source.examples_name})"
+            f"measured on {len(source.examples)} pictures ({source.examples.name})"
             if labelled
             else "not measured; give --data SPEC"
         ),

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from convd.artifact.evidence import QuantizationReport
 from convd.artifact.preprocessing import Preprocessing, prepare_image
 from convd.export.errors import AccuracyDropError
-from convd.export.evaluation import Evaluation
 from convd.export.float16 import to_float16
 from convd.export.options import ExportOptions
 from convd.export.progress import ExportProgress
 from convd.export.quantization import MAX_EXAMPLES, to_int8
-from convd.models.data import ImageDataset
+from convd.export.report.evaluation import Evaluation
+from convd.export.sources.labelled_pictures import Pictures
 
 _BATCH_SIZE = 32
 
@@ -40,7 +40,7 @@ def reduce_precision(
         with progress.stage("converting to float16"):
             return to_float16(model)
     if options.quantization_data is not None:
-        pictures = options.quantization_data.pictures
+        pictures = options.quantization_data
         total = min(MAX_EXAMPLES, len(pictures))
         with progress.stage("measuring the ranges of activations", total) as advance:
             return to_int8(model, _batches(pictures, preprocessing, total), advance)
@@ -55,26 +55,26 @@ def check_accuracy_drop(
     Raises:
         AccuracyDropError: The drop is over the limit.
     """
-    top1_before, top1_after = before.accuracy().top1, after.accuracy().top1
-    drop = top1_before - top1_after
+    quality_before, quality_after = before.accuracy().quality, after.accuracy().quality
+    drop = quality_before - quality_after
     if drop > options.max_accuracy_drop:
         raise AccuracyDropError(
-            f"{options.precision} costs {drop:.2%} of accuracy ({top1_before:.2%} before, "
-            f"{top1_after:.2%} after, on {before.data}), more than --max-accuracy-drop allows "
+            f"{options.precision} costs {drop:.2%} of accuracy ({quality_before:.2%} before, "
+            f"{quality_after:.2%} after, on {before.data}), more than --max-accuracy-drop allows "
             f"({options.max_accuracy_drop:.2%}); give more --quantization-data, or publish float32"
         )
     data = options.quantization_data
     return QuantizationReport(
         data=data.name if data else None,
-        examples=min(MAX_EXAMPLES, len(data.pictures)) if data else 0,
-        top1_before=top1_before,
-        top1_after=top1_after,
+        examples=min(MAX_EXAMPLES, len(data)) if data else 0,
+        top1_before=before.accuracy().top1,
+        top1_after=after.accuracy().top1,
         max_accuracy_drop=options.max_accuracy_drop,
     )
 
 
 def _batches(
-    pictures: ImageDataset, preprocessing: Preprocessing, total: int
+    pictures: Pictures, preprocessing: Preprocessing, total: int
 ) -> Iterator[NDArray[np.uint8]]:
     """Pictures from the whole data set, since many are sorted by class."""
     indices = np.linspace(0, len(pictures) - 1, total).round().astype(int)

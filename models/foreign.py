@@ -14,8 +14,12 @@ from convd.models.registry import (
     find_architecture,
     list_models,
 )
+from convd.models.weight_sets import strip_prefix
 from convd.models.weights import load_weights, shown
 
+_TRAINING_ONLY = frozenset(
+    ("criterion", "loss", "loss_fn", "loss_function", "metric", "metrics", "n_averaged")
+)
 _LIKENESS = 0.5
 """Share of common names and shapes from which weights are said to look like a network's."""
 
@@ -45,8 +49,32 @@ def load_foreign_checkpoint(
         UnknownArchitectureError: No architecture has this name.
         ArchitectureOptionError: The architecture does not take an option.
     """
+    return network_of_weights(
+        architecture,
+        load_weights(path).tensors,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        **options,
+    )
+
+
+def network_of_weights(
+    architecture: str,
+    weights: Weights,
+    *,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    **options: object,
+) -> nn.Module:
+    """Build a network and fill it with weights; see `load_foreign_checkpoint`.
+
+    Raises:
+        CheckpointMismatchError: The weights belong to another network.
+        UnknownArchitectureError: No architecture has this name.
+        ArchitectureOptionError: The architecture does not take an option.
+    """
     known = find_architecture(architecture)
-    weights = known.rename_weights(load_weights(path))
+    weights, _ = strip_prefix(known.rename_weights(weights), _shapes(known.name))
     options = {**known.options_of_weights(weights), **options}
     network = create_model(
         architecture,
@@ -56,6 +84,49 @@ def load_foreign_checkpoint(
     )
     fill(network, weights, known)
     return network.eval()
+
+
+def fill_network(network: nn.Module, weights: Weights, name: str) -> tuple[str, ...]:
+    """Fill any network with weights, as its own `load_state_dict` takes them.
+
+    Args:
+        network: The network.
+        weights: Tensors by name; one prefix before all of the network's names does not matter.
+        name: Where the weights come from, for the texts.
+
+    Returns:
+        Names of the tensors that do not belong to the network and were left out: those that lack
+        the prefix, and those of losses and metrics.
+
+    Raises:
+        CheckpointMismatchError: A tensor is missing, unexpected or of another shape.
+    """
+    expected = network.state_dict()
+    own, strangers = strip_prefix(weights, expected)
+    misshapen = sorted(
+        f"{key} {tuple(own[key].shape)} instead of {tuple(expected[key].shape)}"
+        for key in expected.keys() & own.keys()
+        if expected[key].shape != own[key].shape
+    )
+    problems = {"lacks": sorted(expected.keys() - own.keys()), "has of another shape": misshapen}
+    if not misshapen:
+        # What older versions of a layer were called, the layer itself knows.
+        result = network.load_state_dict(own, strict=False)
+        problems |= {
+            "lacks": [
+                key for key in result.missing_keys if not key.endswith("num_batches_tracked")
+            ],
+            "has besides": [
+                key for key in result.unexpected_keys if key.partition(".")[0] not in _TRAINING_ONLY
+            ],
+        }
+        strangers = (*strangers, *(set(result.unexpected_keys) - set(problems["has besides"])))
+    found = [f"{kind} {shown(sorted(names))}" for kind, names in problems.items() if names]
+    if found:
+        raise CheckpointMismatchError(
+            f"{name} is of another network: it {' and '.join(found)}; give the weights of this one"
+        )
+    return tuple(sorted(strangers))
 
 
 def transfer(network: nn.Module, weights: Weights, architecture: Architecture) -> None:

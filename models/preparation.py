@@ -130,7 +130,7 @@ def _initial_network(
     options, normalization, weights = dict(settings.options), None, None
     if settings.init is not None:
         path = Path(settings.init).expanduser()
-        weights = architecture.rename_weights(load_weights(path))
+        weights = architecture.rename_weights(load_weights(path).tensors)
         found = architecture.options_of_weights(weights)
         if is_checkpoint(path):
             description = read_description(path)

@@ -1,39 +1,56 @@
 """Reading weights that were saved elsewhere, without executing anything."""
 
+import argparse
+import pathlib
 import pickle
-from collections.abc import Mapping
+import types
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy._core import multiarray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
 
 from convd.models.checkpoint import WEIGHTS_FILE, is_checkpoint
 from convd.models.errors import InvalidCheckpointError, UnsafeCheckpointError
-from convd.models.registry import Weights
+from convd.models.weight_sets import LoadedWeights, choose_weights
 
 PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".tar")
-WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net")
-PREFIXES = ("module.", "_orig_mod.", "model.")
-"""What data-parallel training, compilation and wrapping modules put before every name."""
 
 _SHOWN_KEYS = 5
+_HARMLESS: list[Any] = [
+    # What trainers put beside the weights: figures and settings. None of these runs anything.
+    np.dtype,
+    np.ndarray,
+    multiarray.scalar,
+    (multiarray.scalar, "numpy.core.multiarray.scalar"),
+    multiarray._reconstruct,
+    (multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
+    *(type(np.dtype(name)) for name in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"),
+    argparse.Namespace,
+    types.SimpleNamespace,
+    pathlib.PosixPath,
+    pathlib.PurePosixPath,
+    set,
+]
 
 
-def load_weights(path: Path) -> Weights:
+def load_weights(path: Path, *, key: str | None = None) -> LoadedWeights:
     """Read the tensors of a file, without ever executing what it holds.
 
     Args:
         path: `.safetensors`; or a state_dict saved by PyTorch (`.pt`, `.pth`, `.bin`, `.ckpt`),
-            alone or under one of the usual keys; or a folder that `convd train` wrote.
+            alone or under a key; or a folder that `convd train` wrote.
+        key: Which of several sets of weights; None takes averaged ones (EMA) where there are any.
 
     Returns:
         Tensors on the CPU by name, without the usual prefixes.
 
     Raises:
         UnsafeCheckpointError: The file is a pickle of more than tensors.
-        InvalidCheckpointError: The file is missing, damaged, or holds no weights.
+        InvalidCheckpointError: The file is missing, damaged, holds no weights, or several sets.
     """
     if path.is_dir() and is_checkpoint(path):
         path = path / WEIGHTS_FILE
@@ -41,7 +58,7 @@ def load_weights(path: Path) -> Weights:
         raise InvalidCheckpointError(f"{path} is no file: give the file that holds the weights")
     if path.suffix == ".safetensors":
         try:
-            return _without_prefixes(load_file(path))
+            return choose_weights(load_file(path), str(path), key)
         except (OSError, SafetensorError) as error:
             raise InvalidCheckpointError(
                 f"{path} is damaged ({error}): copy or download it again"
@@ -50,12 +67,13 @@ def load_weights(path: Path) -> Weights:
         raise InvalidCheckpointError(
             f"{path} is of no known kind: give .safetensors, {' or '.join(PICKLED)}"
         )
-    return _without_prefixes(_unwrapped(_load_pickle(path), path))
+    return choose_weights(_load_pickle(path), str(path), key)
 
 
 def _load_pickle(path: Path) -> object:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_HARMLESS):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "GLOBAL" in str(error):
             raise UnsafeCheckpointError(
@@ -64,7 +82,7 @@ def _load_pickle(path: Path) -> object:
                 "safetensors, and give that file"
             ) from error
         raise InvalidCheckpointError(
-            f"{path} is damaged or no checkpoint of PyTorch: copy or download it again"
+            f"{path} is damaged or not a checkpoint of PyTorch: copy or download it again"
         ) from error
     # A damaged archive makes the reader raise nearly anything.
     except Exception as error:
@@ -72,31 +90,6 @@ def _load_pickle(path: Path) -> object:
             f"{path} is damaged or no state_dict ({type(error).__name__}): copy or download it "
             "again, or save network.state_dict()"
         ) from error
-
-
-def _unwrapped(loaded: object, path: Path) -> Weights:
-    while isinstance(loaded, Mapping):
-        inner = next((name for name in WRAPPERS if isinstance(loaded.get(name), Mapping)), None)
-        if inner is None:
-            break
-        loaded = loaded[inner]
-    if not isinstance(loaded, Mapping) or not loaded:
-        raise InvalidCheckpointError(f"{path} holds no state_dict: save network.state_dict()")
-    strangers = [str(name) for name, value in loaded.items() if not isinstance(value, Tensor)]
-    if strangers:
-        raise InvalidCheckpointError(
-            f"{path} holds {shown(strangers)} beside or in place of weights, under none of the "
-            f"keys {', '.join(WRAPPERS)}: save network.state_dict()"
-        )
-    return {str(name): tensor for name, tensor in loaded.items()}
-
-
-def _without_prefixes(weights: Weights) -> Weights:
-    for prefix in PREFIXES:
-        if weights and all(name.startswith(prefix) for name in weights):
-            shorter = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
-            return _without_prefixes(shorter)
-    return weights
 
 
 def shown(names: list[str]) -> str:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from convd.artifact.manifest import Provenance
+from convd.artifact.manifest import Fact, Provenance
 from convd.export.source import TrainedNetwork, count_parameters
-from convd.export.sources.evaluation_data import NamedDataset, load_held_out
+from convd.export.sources.labelled_pictures import from_classes, load_held_out
 from convd.models.checkpoint import load_checkpoint
 from convd.models.data import load_dataset
 
@@ -26,7 +26,7 @@ def network_from_checkpoint(path: Path, *, data: str | None = None) -> TrainedNe
         splits = load_dataset(
             description.data, seed=description.split_seed, classes=description.classes
         )
-        held_out = NamedDataset(splits.held_out, splits.held_out_name)
+        held_out = from_classes(splits.held_out, description.labels, splits.held_out_name)
     else:
         held_out = load_held_out(data, description.labels)
     return TrainedNetwork(
@@ -40,6 +40,13 @@ def network_from_checkpoint(path: Path, *, data: str | None = None) -> TrainedNe
             parameters=count_parameters(network),
             training={"data": description.data, **description.training},
         ),
-        examples=held_out.pictures,
-        examples_name=held_out.name,
+        examples=held_out,
+        activation="softmax",
+        facts=(
+            Fact(
+                subject="labels, preprocessing, normalisation",
+                value="as in training",
+                origin="the checkpoint",
+            ),
+        ),
     )

@@ -1,12 +1,13 @@
 """What has to be known of a network besides its weights."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from convd.artifact.manifest import Normalization
+from convd.artifact.manifest import Fact, Normalization
 from convd.artifact.preprocessing import (
     CenterCrop,
     ChannelOrder,
@@ -15,6 +16,8 @@ from convd.artifact.preprocessing import (
     ResizeTo,
 )
 from convd.export.errors import SourceError
+from convd.export.graph.network_output import Activation
+from convd.export.report.model_card import describe_resize
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class GivenDescription:
         exif_orientation: Whether pictures are turned upright first.
         mean: Mean per channel of pixels scaled to 0..1; one value is taken for all.
         std: Standard deviation, likewise.
+        activation: What has still to be applied to the outputs.
     """
 
     labels: tuple[str, ...] | None = None
@@ -40,6 +44,7 @@ class GivenDescription:
     exif_orientation: bool | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    activation: Activation = "auto"
 
     def refuse_for(self, source: str) -> None:
         """Refuse what is given where the source has said it all.
@@ -47,56 +52,120 @@ class GivenDescription:
         Raises:
             SourceError: Something is given.
         """
-        given = [field.name for field in fields(self) if getattr(self, field.name) is not None]
+        given = [
+            field.name
+            for field in fields(self)
+            if getattr(self, field.name) is not None and field.name != "activation"
+        ]
         if given:
             flag = "--" + given[0].replace("_", "-")
             raise SourceError(f"{source} already says what {flag} says: leave {flag} out")
 
 
+class Known(NamedTuple):
+    """What a source knows by itself.
+
+    Attributes:
+        origin: Where it knows it from, such as `the file`.
+        labels: Class names.
+        preprocessing: Its recipe.
+        normalization: Its normalisation.
+        takes_pixels: Whether the network takes uint8 pixels, so that nothing normalises them.
+    """
+
+    origin: str = "default"
+    labels: tuple[str, ...] | None = None
+    preprocessing: Preprocessing | None = None
+    normalization: Normalization | None = None
+    takes_pixels: bool = False
+
+
 class Description(NamedTuple):
-    """What is known of a network in the end."""
+    """What is known of a network in the end, and from where."""
 
     labels: tuple[str, ...]
     preprocessing: Preprocessing
     normalization: Normalization | None
+    facts: tuple[Fact, ...]
 
 
-def describe(
-    given: GivenDescription,
-    *,
-    labels: tuple[str, ...] | None = None,
-    preprocessing: Preprocessing | None = None,
-    normalization: Normalization | None = None,
-    takes_pixels: bool = False,
-) -> Description:
+def describe(given: GivenDescription, known: Known | None = None) -> Description:
     """Combine what is given with what the source knows; what is given wins.
 
     Args:
         given: What the user says.
-        labels: Labels that the source knows.
-        preprocessing: Its recipe.
-        normalization: Its normalisation.
-        takes_pixels: Whether the network takes uint8 pixels, so that nothing normalises them.
+        known: What the source knows.
 
     Raises:
         SourceError: Something is missing or contradicts itself; the text names the flag.
     """
-    labels = given.labels or labels
+    known = known or Known()
+    labels = given.labels or known.labels
     if labels is None:
         raise SourceError(
             "the names of the classes are unknown: give --labels cat,dog,... or --labels FILE with "
             "one name a line, in the order of the outputs"
         )
     _check_labels(labels)
-    recipe = _preprocessing(given, preprocessing)
-    if takes_pixels:
+    recipe = _preprocessing(given, known.preprocessing)
+    if known.takes_pixels:
         if given.mean or given.std:
             raise SourceError(
                 "the network takes uint8 pixels and normalises them itself: leave --mean and --std "
                 "out"
             )
-        return Description(labels, recipe, None)
-    return Description(labels, recipe, _normalization(given, normalization, recipe.channels))
+        normalization = None
+    else:
+        normalization = _normalization(given, known.normalization, recipe.channels)
+    facts = _facts(given, known, labels, recipe, normalization)
+    return Description(labels, recipe, normalization, facts)
+
+
+def _facts(
+    given: GivenDescription,
+    known: Known,
+    labels: tuple[str, ...],
+    recipe: Preprocessing,
+    normalization: Normalization | None,
+) -> tuple[Fact, ...]:
+    """Each fact and where it comes from."""
+    by_source = "default" if known.preprocessing is None else known.origin
+    crop = recipe.center_crop
+    shown = ", ".join(labels[:5]) + (", ..." if len(labels) > 5 else "")
+    rows = [
+        ("labels", f"{len(labels)}: {shown}", "--labels" if given.labels else known.origin),
+        ("resize", describe_resize(recipe), "--resize" if given.resize else known.origin),
+        (
+            "crop",
+            f"{crop.height} x {crop.width}" if crop else "none",
+            "--crop" if given.crop else "--resize" if given.resize else known.origin,
+        ),
+        (
+            "interpolation",
+            recipe.interpolation,
+            "--interpolation" if given.interpolation else by_source,
+        ),
+        (
+            "channel order",
+            recipe.channel_order,
+            "--channel-order" if given.channel_order else by_source,
+        ),
+        (
+            "EXIF orientation",
+            "applied" if recipe.apply_exif_orientation else "ignored",
+            by_source if given.exif_orientation is None else "--exif-orientation",
+        ),
+    ]
+    if normalization is None:
+        rows.append(("normalisation", "by the network itself", known.origin))
+    else:
+        for subject, values, said in (
+            ("mean", normalization.mean, given.mean),
+            ("std", normalization.std, given.std),
+        ):
+            text = ", ".join(f"{value:.6g}" for value in values)
+            rows.append((subject, text, f"--{subject}" if said else known.origin))
+    return tuple(Fact(subject=a, value=b, origin=c) for a, b, c in rows)
 
 
 def _check_labels(labels: tuple[str, ...]) -> None:
@@ -153,7 +222,41 @@ def _normalization(
             )
     if min(std) <= 0:
         raise SourceError("--std must be positive")
+    _refuse_other_conventions(mean, std)
     return Normalization(
         mean=mean if len(mean) == channels else mean * channels,
         std=std if len(std) == channels else std * channels,
     )
+
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def _refuse_other_conventions(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """Recognise numbers that belong to pixels from 0 to 255, or to the other flag."""
+    if max(mean) > 1 or max(std) > _LARGEST_STD:
+        raise SourceError(
+            f"--mean {_list(mean)} --std {_list(std)} are for pixels from 0 to 255, but here they "
+            "are for pixels from 0 to 1, and the network would see next to nothing: give --mean "
+            f"{_list([each / 255 if max(mean) > 1 else each for each in mean])} --std "
+            f"{_list([each / 255 if max(std) >= 1 else each for each in std])}"
+        )
+    if _near(mean, _IMAGENET_STD) and _near(std, _IMAGENET_MEAN):
+        raise SourceError(
+            f"--mean {_list(mean)} is ImageNet's std and --std {_list(std)} its mean: exchange them"
+        )
+
+
+_LARGEST_STD = 2.0
+"""Of pixels from 0 to 1, the standard deviation is at most 0.5."""
+
+
+def _near(values: tuple[float, ...], known: tuple[float, ...]) -> bool:
+    return len(values) == len(known) and all(
+        abs(one - other) < 0.005 for one, other in zip(values, known, strict=True)
+    )
+
+
+def _list(values: Sequence[float]) -> str:
+    return ",".join(f"{value:.4g}" for value in values)

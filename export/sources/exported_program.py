@@ -41,18 +41,31 @@ class ExportedInput(NamedTuple):
     preprocessing: Preprocessing | None
 
 
-def read_exported_program(path: Path) -> ExportedInput:
+def read_exported_program(path: Path, *, trust_code: bool) -> ExportedInput:
     """Read a `.pt2` file.
+
+    Such a file holds a program: reading it evaluates expressions in it, which can run any code.
+
+    Args:
+        path: The file.
+        trust_code: Whether that may happen.
 
     Returns:
         The network, and the recipe that squeezes pictures to the size that it was traced with;
         None for the recipe where the size is dynamic.
 
     Raises:
-        SourceError: The file is missing, damaged, or its batch size or input is not usable.
+        SourceError: The file is missing, damaged or not trusted, or its batch size or input is not
+            usable.
     """
     if not path.is_file():
         raise SourceError(f"{path} does not exist")
+    if not trust_code:
+        raise SourceError(
+            f"{path} is a program, and reading it can run any code that its author put in: give "
+            "--trust-code where you made it or trust who did; weights alone (.safetensors, or "
+            "network.state_dict()) run nothing"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

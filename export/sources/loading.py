@@ -1,25 +1,27 @@
 """From what the user names to a network that can be exported."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import nn
 
-from convd.artifact.manifest import Provenance
+from convd.artifact.manifest import Fact, Provenance
 from convd.export.errors import SourceError
-from convd.export.sample_pictures import SamplePictures
+from convd.export.proof.sample_pictures import SamplePictures
 from convd.export.source import TrainedNetwork, count_parameters
 from convd.export.sources import model_zoo
+from convd.export.sources.architecture import fill_architecture
 from convd.export.sources.checkpoint import network_from_checkpoint
-from convd.export.sources.description import Description, GivenDescription, describe
-from convd.export.sources.evaluation_data import load_held_out
+from convd.export.sources.description import Description, GivenDescription, Known, describe
 from convd.export.sources.exported_program import read_exported_program
+from convd.export.sources.labelled_pictures import LabelledPictures, load_held_out
 from convd.export.sources.onnx_file import read_onnx_file
 from convd.export.sources.python_callable import build_network
 from convd.models.checkpoint import is_checkpoint
-from convd.models.data import ImageDataset
-from convd.models.foreign import load_foreign_checkpoint
-from convd.models.registry import find_architecture
+from convd.models.errors import CheckpointMismatchError
+from convd.models.foreign import fill_network
+from convd.models.registry import Options, find_architecture
+from convd.models.weight_sets import LoadedWeights
 from convd.models.weights import load_weights, shown
 
 FORMS = (
@@ -37,6 +39,10 @@ class SourceRequest:
         architecture: A registered architecture.
         weights: File with weights, for every source that is built without them.
         data: Specification of the data to evaluate on.
+        weights_key: Which of several sets of weights in the file.
+        recipe: Whose weights' recipe is taken, of those that the library has for the network.
+        options: Options of the architecture that weights do not carry.
+        trust_code: Whether a file that can run code when it is read may be read.
         given: What the user says of the network.
     """
 
@@ -44,6 +50,10 @@ class SourceRequest:
     architecture: str | None = None
     weights: Path | None = None
     data: str | None = None
+    weights_key: str | None = None
+    recipe: str | None = None
+    options: Options = field(default_factory=dict)
+    trust_code: bool = False
     given: GivenDescription = field(default_factory=GivenDescription)
 
 
@@ -68,18 +78,19 @@ def load_source(request: SourceRequest) -> TrainedNetwork:
         return _from_onnx(request, path)
     if path.suffix == ".pt2":
         _refuse_weights(request)
-        traced, recipe = read_exported_program(path)
-        description = describe(request.given, preprocessing=recipe)
+        traced, recipe = read_exported_program(path, trust_code=request.trust_code)
+        description = describe(request.given, Known("the file", preprocessing=recipe))
         return _described(request, traced, description, path.name)
     kind, _, rest = request.source.partition(":")
     if kind in ("torchvision", "timm") and rest:
         return _from_zoo(request, kind, rest)
     if rest:
         network = build_network(request.source)
-        _fill(network, request.weights)
+        facts = _fill(network, request)
         # The path of the file says nothing to those who read the artifact elsewhere.
-        return _described(request, network, describe(request.given), f"{Path(kind).name}:{rest}")
-    raise SourceError(f"{request.source} is nothing that can be exported: give {FORMS}")
+        name = f"{Path(kind).name}:{rest}"
+        return _described(request, network, describe(request.given), name, facts=facts)
+    raise SourceError(f"cannot export {request.source}: give {FORMS}")
 
 
 def _from_architecture(request: SourceRequest) -> TrainedNetwork:
@@ -87,38 +98,61 @@ def _from_architecture(request: SourceRequest) -> TrainedNetwork:
         raise SourceError(f"nothing to export: give {FORMS}")
     if request.weights is None:
         raise SourceError("--arch needs the trained weights: give --weights FILE")
-    architecture = find_architecture(request.architecture)
     description = describe(request.given)
-    height, width = description.preprocessing.output_size
-    architecture.check_input_size(min(height, width))
-    network = load_foreign_checkpoint(
-        architecture.name,
+    filled = fill_architecture(
+        find_architecture(request.architecture),
         request.weights,
-        num_classes=len(description.labels),
-        in_channels=description.preprocessing.channels,
+        description,
+        request.options,
+        request.weights_key,
     )
-    return _described(request, network, description, request.weights.name)
+    name = request.weights.name
+    return _described(request, filled.network, description, name, facts=filled.facts)
 
 
 def _from_zoo(request: SourceRequest, library: str, name: str) -> TrainedNetwork:
     build = model_zoo.torchvision_network if library == "torchvision" else model_zoo.timm_network
+    weights = _load(request)
     labels = request.given.labels
-    zoo = build(name, num_classes=len(labels) if labels else None)
-    _fill(zoo.network, request.weights)
-    description = describe(
-        request.given,
-        labels=zoo.labels,
-        preprocessing=zoo.preprocessing,
-        normalization=zoo.normalization,
+    order = request.given.channel_order
+    asked = model_zoo.ZooRequest(
+        outputs=len(labels) if labels else None,
+        channels=None if order is None else 1 if order == "L" else 3,
+        recipe=request.recipe,
+        weights=request.weights,
+        options=request.options,
     )
-    return _described(request, zoo.network, description, f"{library}:{name}")
+    zoo = build(name, asked)
+    if weights is not None and labels and len(labels) == 2:
+        # A network of two classes may have one output: its weights say it.
+        try:
+            filled = _fill(zoo.network, request, weights)
+        except CheckpointMismatchError:
+            zoo = build(name, replace(asked, outputs=1))
+            filled = _fill(zoo.network, request, weights)
+    else:
+        filled = _fill(zoo.network, request, weights)
+    facts = (*zoo.facts, *filled)
+    known = Known(zoo.origin, zoo.labels, zoo.preprocessing, zoo.normalization)
+    description = describe(request.given, known)
+    theirs = (zoo.preprocessing, zoo.normalization)
+    own_recipe = (description.preprocessing, description.normalization) == theirs
+    return _described(
+        request,
+        zoo.network,
+        description,
+        f"{library}:{name}",
+        facts=facts,
+        library_recipe=zoo.recipe if own_recipe else None,
+        is_untrained=zoo.is_random and weights is None,
+    )
 
 
 def _from_onnx(request: SourceRequest, path: Path) -> TrainedNetwork:
     network, recipe = read_onnx_file(path, channel_order=request.given.channel_order)
-    takes_pixels = network.input.takes_pixels
-    description = describe(request.given, preprocessing=recipe, takes_pixels=takes_pixels)
-    return _described(request, network, description, path.name, network.parameters_count)
+    known = Known("the file", preprocessing=recipe, takes_pixels=network.graph.input.takes_pixels)
+    description = describe(request.given, known)
+    return _described(request, network, description, path.name, parameters=network.parameters_count)
 
 
 def _described(
@@ -126,57 +160,59 @@ def _described(
     network: nn.Module,
     description: Description,
     source: str,
+    *,
     parameters: int | None = None,
+    facts: tuple[Fact, ...] = (),
+    library_recipe: model_zoo.Recipe | None = None,
+    is_untrained: bool = False,
 ) -> TrainedNetwork:
-    labels, preprocessing, normalization = description
-    examples, examples_name = _examples(request.data, labels)
     return TrainedNetwork(
         network=network,
-        labels=labels,
-        preprocessing=preprocessing,
-        normalization=normalization,
+        labels=description.labels,
+        preprocessing=description.preprocessing,
+        normalization=description.normalization,
         provenance=Provenance(
             source=source,
             architecture=request.architecture,
             parameters=count_parameters(network) if parameters is None else parameters,
         ),
-        examples=examples,
-        examples_name=examples_name,
+        examples=_examples(request.data, description.labels),
+        activation=request.given.activation,
+        library_recipe=library_recipe,
+        is_untrained=is_untrained,
+        facts=(*description.facts, *facts),
     )
 
 
-def _examples(
-    data: str | None, labels: tuple[str, ...]
-) -> tuple[ImageDataset | SamplePictures, str]:
-    if data is None:
-        return SamplePictures(), SamplePictures.name
-    return load_held_out(data, labels)
+def _examples(data: str | None, labels: tuple[str, ...]) -> LabelledPictures | SamplePictures:
+    return SamplePictures() if data is None else load_held_out(data, labels)
 
 
-def _fill(network: nn.Module, path: Path | None) -> None:
+def _load(request: SourceRequest) -> LoadedWeights | None:
+    if request.weights is None:
+        return None
+    return load_weights(request.weights, key=request.weights_key)
+
+
+def _fill(
+    network: nn.Module, request: SourceRequest, weights: LoadedWeights | None = None
+) -> tuple[Fact, ...]:
     """Put the weights of a file, where one is given, into a network that convd does not know."""
-    if path is None:
-        return
-    weights = load_weights(path)
-    expected = network.state_dict()
-    for kind, names in (
-        ("lacks", expected.keys() - weights.keys()),
-        ("has besides", weights.keys() - expected.keys()),
-        (
-            "has of another shape",
-            {
-                name
-                for name in expected.keys() & weights.keys()
-                if expected[name].shape != weights[name].shape
-            },
-        ),
-    ):
-        if names:
-            raise SourceError(
-                f"{path} is of another network: it {kind} {shown(sorted(names))}; give the weights "
-                "of this one"
-            )
-    network.load_state_dict(weights)
+    if request.weights is None:
+        return ()
+    weights = weights or load_weights(request.weights, key=request.weights_key)
+    left_out = fill_network(network, weights.tensors, str(request.weights))
+    return _weights_facts(request.weights, weights, left_out)
+
+
+def _weights_facts(
+    path: Path, weights: LoadedWeights, left_out: tuple[str, ...] = ()
+) -> tuple[Fact, ...]:
+    facts = [Fact(subject="weights", value=weights.choice or path.name, origin="--weights")]
+    if left_out:
+        text = f"left out of the file: {shown(list(left_out))}"
+        facts.append(Fact(subject="weights", value=text, origin="the network has no such layers"))
+    return tuple(facts)
 
 
 def _refuse_weights(request: SourceRequest) -> None:

@@ -1,38 +1,86 @@
 """Networks of torchvision and timm, with the labels and preprocessing of their weights."""
 
+import hashlib
 import math
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
-from torch import nn
+from PIL import Image
+from torch import Tensor, nn
 
-from convd.artifact.manifest import Normalization
+from convd.artifact.manifest import Fact, Normalization
 from convd.artifact.preprocessing import CenterCrop, Preprocessing, ResizeShorterSide, ResizeTo
 from convd.export.errors import SourceError
+from convd.models.registry import Options
 
 RANDOM = "random"
 """Names random weights, to try a network out or to fill it from a file."""
 
+Recipe = Callable[[Image.Image], Tensor]
+"""From a picture to float32 `[channels, height, width]`, by the library's own code."""
+
+_SWITCHES = {"googlenet": "transform_input", "inception_v3": "transform_input"}
+"""What changes the answers of torchvision's networks and does not stand in their weights."""
+
 
 class ZooNetwork(NamedTuple):
-    """A network and what its library knows of it."""
+    """A network and what its library knows of it.
+
+    Attributes:
+        network: The network.
+        labels: Class names of the weights; None where the classes are others.
+        preprocessing: The recipe of the weights.
+        normalization: Likewise.
+        origin: Which weights that is, in words.
+        recipe: The library's own code for that.
+        is_random: Whether the library gave no weights.
+        facts: What else was taken for granted.
+    """
 
     network: nn.Module
     labels: tuple[str, ...] | None
     preprocessing: Preprocessing
     normalization: Normalization
+    origin: str
+    recipe: Recipe
+    is_random: bool
+    facts: tuple[Fact, ...] = ()
 
 
-def torchvision_network(spec: str, *, num_classes: int | None = None) -> ZooNetwork:
+@dataclass(frozen=True)
+class ZooRequest:
+    """What is asked of a library.
+
+    Attributes:
+        outputs: Number of outputs of a network that is filled from a file or left random; None
+            takes the library's.
+        channels: Channels of the pictures; None takes the library's.
+        recipe: The weights whose recipe is taken; None takes those that are named, or the default.
+        weights: The file that the network will be filled from; nothing is downloaded then.
+        options: Options of the network, as its library takes them.
+    """
+
+    outputs: int | None = None
+    channels: int | None = None
+    recipe: str | None = None
+    weights: Path | None = None
+    options: Options = field(default_factory=dict)
+
+
+def torchvision_network(spec: str, request: ZooRequest) -> ZooNetwork:
     """Build a classification network of torchvision.
 
     Args:
         spec: `NAME`, `NAME:WEIGHTS` or `NAME:random`; without weights, the library's default.
-        num_classes: Number of classes of a network with random weights; None takes the library's.
+        request: What else is asked.
 
     Raises:
-        SourceError: torchvision is not installed, or has no such network or weights.
+        SourceError: torchvision is not installed, has no such network, weights or option, or a
+            switch has to be set that weights in a file do not carry.
     """
     torchvision = _import("torchvision")
     name, _, weights_name = spec.partition(":")
@@ -40,27 +88,36 @@ def torchvision_network(spec: str, *, num_classes: int | None = None) -> ZooNetw
     if name not in models.list_models(module=models):
         raise SourceError(f"torchvision has no classification network {name!r}")
     known = models.get_model_weights(name)
-    if weights_name in ("", RANDOM):
-        weights = known.DEFAULT
-    elif weights_name in known.__members__:
-        weights = known[weights_name]
-    else:
+    for wanted in (weights_name, request.recipe):
+        if wanted not in (None, "", RANDOM, *known.__members__):
+            raise SourceError(
+                f"torchvision has no weights {wanted!r} of {name}: use "
+                f"{', '.join([*known.__members__, RANDOM])}"
+            )
+    chosen, origin = _recipe_of(known, weights_name, request)
+    is_random = weights_name == RANDOM or request.weights is not None
+    switch = _SWITCHES.get(name)
+    if request.weights is not None and switch is not None and switch not in request.options:
         raise SourceError(
-            f"torchvision has no weights {weights_name!r} of {name}: use "
-            f"{', '.join([*known.__members__, RANDOM])}"
+            f"torchvision's {name} has a switch that weights in a file do not carry: give --option "
+            f"{switch}=true where training began with published weights (weights=...), or --option "
+            f"{switch}=false where it began with weights=None"
         )
-    labels: tuple[str, ...] | None = _distinct(weights.meta["categories"])
+    options: dict[str, Any] = dict(request.options)
+    if is_random and request.outputs is not None:
+        options["num_classes"] = request.outputs
+    if is_random and name in ("googlenet", "inception_v3"):
+        options["init_weights"] = request.weights is None
+        if request.weights is not None:
+            options.setdefault("aux_logits", _has_auxiliaries(request.weights))
+    categories = chosen.meta["categories"]
+    labels = _distinct(categories) if request.outputs in (None, len(categories)) else None
     try:
-        if weights_name == RANDOM:
-            options = {} if num_classes is None else {"num_classes": num_classes}
-            network = models.get_model(name, weights=None, **options)
-            labels = labels if num_classes in (None, len(weights.meta["categories"])) else None
-        else:
-            network = models.get_model(name, weights=weights)
+        network = models.get_model(name, weights=None if is_random else chosen, **options)
     # The library downloads weights: whatever fails there has a class of its own.
     except Exception as error:
-        raise SourceError(f"torchvision cannot build {spec}: {error}") from error
-    preset = weights.transforms()
+        raise SourceError(f"torchvision cannot build {spec}: {_first_line(error)}") from error
+    preset = chosen.transforms()
     (crop,) = preset.crop_size
     (resize,) = preset.resize_size
     recipe = Preprocessing(
@@ -69,18 +126,21 @@ def torchvision_network(spec: str, *, num_classes: int | None = None) -> ZooNetw
         interpolation=_interpolation(preset.interpolation.value),
     )
     normalization = Normalization(mean=tuple(preset.mean), std=tuple(preset.std))
-    return ZooNetwork(network.eval(), labels, recipe, normalization)
+    facts = _option_facts(request)
+    return ZooNetwork(
+        network.eval(), labels, recipe, normalization, origin, preset, is_random, facts
+    )
 
 
-def timm_network(spec: str, *, num_classes: int | None = None) -> ZooNetwork:
+def timm_network(spec: str, request: ZooRequest) -> ZooNetwork:
     """Build a network of timm.
 
     Args:
         spec: `NAME` with the library's weights, such as `resnet10t.c3_in1k`, or `NAME:random`.
-        num_classes: Number of classes of a network with random weights; None takes the library's.
+        request: What else is asked.
 
     Raises:
-        SourceError: timm is not installed, or has no such network or weights.
+        SourceError: timm is not installed, or has no such network, weights or option.
     """
     timm = _import("timm")
     name, _, weights_name = spec.partition(":")
@@ -88,24 +148,88 @@ def timm_network(spec: str, *, num_classes: int | None = None) -> ZooNetwork:
         raise SourceError(
             f"timm names weights with a dot: timm:{name}.{weights_name}; {RANDOM!r} stands for none"
         )
+    if request.recipe is not None:
+        name = f"{name.partition('.')[0]}.{request.recipe}"
     if not timm.is_model(name):
         raise SourceError(f"timm has no network {name!r}")
-    options = {} if num_classes is None or weights_name != RANDOM else {"num_classes": num_classes}
+    is_random = weights_name == RANDOM or request.weights is not None
+    options: dict[str, Any] = dict(request.options)
+    if is_random and request.outputs is not None:
+        options["num_classes"] = request.outputs
+    if request.channels is not None:
+        options["in_chans"] = request.channels
     try:
-        network = timm.create_model(name, pretrained=weights_name != RANDOM, **options)
+        network = timm.create_model(name, pretrained=not is_random, **options)
     # The library downloads weights: whatever fails there has a class of its own.
     except Exception as error:
-        raise SourceError(f"timm cannot build {spec}: {error}") from error
+        raise SourceError(f"timm cannot build {spec}: {_first_line(error)}") from error
     config = timm.data.resolve_model_data_config(network)
+    labels = _timm_labels(timm, network)
+    if labels is not None and request.outputs not in (None, len(labels)):
+        labels = None
+    tag = (getattr(network, "pretrained_cfg", None) or {}).get("tag") or "default"
+    said = "--recipe" if request.recipe else "timm"
+    facts = list(_option_facts(request))
+    pool = getattr(getattr(network, "global_pool", None), "pool_type", None)
+    if pool and "global_pool" not in request.options:
+        facts.append(
+            Fact(
+                subject="pooling",
+                value=str(pool),
+                origin="timm's default; another one by --option global_pool=max",
+            )
+        )
+    channels = 1 if request.channels == 1 else 3
     return ZooNetwork(
         network.eval(),
-        _timm_labels(timm, network),
-        _timm_preprocessing(config),
-        Normalization(mean=tuple(config["mean"]), std=tuple(config["std"])),
+        labels,
+        _timm_preprocessing(config, channels),
+        Normalization(mean=tuple(config["mean"])[:channels], std=tuple(config["std"])[:channels]),
+        f"{name} ({tag}), by {said}",
+        timm.data.create_transform(**config, is_training=False),
+        is_random,
+        tuple(facts),
     )
 
 
-def _timm_preprocessing(config: dict[str, Any]) -> Preprocessing:
+def _recipe_of(known: Any, weights_name: str, request: ZooRequest) -> tuple[Any, str]:  # noqa: ANN401
+    """The published weights whose recipe and labels are taken, and why these."""
+    if request.recipe is not None:
+        return known[request.recipe], f"{request.recipe}, by --recipe"
+    if weights_name not in ("", RANDOM):
+        return known[weights_name], weights_name
+    others = [name for name in known.__members__ if known[name] is not known.DEFAULT]
+    if request.weights is not None:
+        digest = _digest(request.weights)
+        for each in known:
+            if f"-{digest[:8]}." in each.url:
+                return each, f"{each.name}, which has this file's SHA-256"
+    hint = f"; --recipe {others[0]} for another" if others and others[0] != "DEFAULT" else ""
+    return known.DEFAULT, f"{known.DEFAULT.name}, torchvision's default{hint}"
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return " "
+
+
+def _has_auxiliaries(path: Path) -> bool:
+    from convd.models.weights import load_weights
+
+    return any(".aux" in f".{name.lower()}" for name in load_weights(path).tensors)
+
+
+def _option_facts(request: ZooRequest) -> tuple[Fact, ...]:
+    return tuple(
+        Fact(subject=name, value=str(value), origin="--option")
+        for name, value in request.options.items()
+    )
+
+
+def _timm_preprocessing(config: dict[str, Any], channels: int) -> Preprocessing:
     _, height, width = config["input_size"]
     crop_share = config["crop_pct"]
     if config["crop_mode"] == "squash":
@@ -123,6 +247,7 @@ def _timm_preprocessing(config: dict[str, Any]) -> Preprocessing:
         resize=resize,
         center_crop=CenterCrop(height=height, width=width),
         interpolation=_interpolation(str(config["interpolation"])),
+        channel_order="L" if channels == 1 else "RGB",
     )
 
 
@@ -148,6 +273,11 @@ def _interpolation(name: str) -> Literal["bilinear", "bicubic"]:
     if name == "bicubic":
         return "bicubic"
     raise SourceError(f"pictures of this network are scaled with {name!r}, which convd lacks")
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _import(name: str) -> ModuleType:

@@ -1,50 +1,25 @@
 """Networks that are ONNX files already, from whatever made them."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto
 from torch import Tensor, nn
 
 from convd.artifact.preprocessing import ChannelOrder, Preprocessing, ResizeTo
-from convd.export.errors import ConversionError, SourceError
+from convd.export.errors import ExportError, SourceError
+from convd.export.graph.network_graph import ImageInput, NetworkGraph
 from convd.runtime.cpu import CPU
 from convd.runtime.session import open_session
 
 _ELEMENT_TYPES = {TensorProto.FLOAT: torch.float32, TensorProto.UINT8: torch.uint8}
-_PASSING = ("Identity", "Cast", "Flatten", "Reshape", "Squeeze")
-"""Operators that may stand between a softmax and the output without changing any number."""
-
-
-@dataclass(frozen=True)
-class ImageInput:
-    """The input of a foreign graph.
-
-    Attributes:
-        name: Its name.
-        takes_pixels: Whether it is uint8, so that the graph normalises by itself.
-        channels_last: Whether it is `[batch, height, width, channels]`.
-        channels: 1 or 3.
-        height: In pixels; None where it is dynamic.
-        width: In pixels; None where it is dynamic.
-    """
-
-    name: str
-    takes_pixels: bool
-    channels_last: bool
-    channels: int
-    height: int | None
-    width: int | None
 
 
 class OnnxNetwork(nn.Module):
-    """A foreign graph in the place of a PyTorch network: the reference is the file itself.
-
-    It cannot be traced; `convd.export.onnx_wrapping` makes the served graph of it.
+    """A foreign graph in the place of a PyTorch network: it runs the file itself, unchanged.
 
     Args:
         model: The foreign graph.
@@ -56,20 +31,9 @@ class OnnxNetwork(nn.Module):
     def __init__(self, model: onnx.ModelProto) -> None:
         super().__init__()
         self.model = model
-        self.input = _image_input(model.graph)
-        self.output_name = _output_name(model.graph)
-        self.logits_name = _before_softmax(model.graph, self.output_name)
+        self.graph = NetworkGraph(model, _image_input(model.graph), _output_name(model.graph))
         self.train(False)
-        with_logits = onnx.ModelProto()
-        with_logits.CopyFrom(model)
-        if self.logits_name != self.output_name:
-            value = helper.make_tensor_value_info(self.logits_name, TensorProto.FLOAT, None)
-            with_logits.graph.output.append(value)
-        self._session = open_session(with_logits.SerializeToString(), CPU)
-        self.gives_probabilities = False
-        self.gives_probabilities = (
-            self.logits_name == self.output_name and self._are_probabilities()
-        )
+        self._session = open_session(model.SerializeToString(), CPU)
 
     @property
     def parameters_count(self) -> int:
@@ -81,36 +45,17 @@ class OnnxNetwork(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of pictures.
+        """What the file answers, whatever that is.
 
         Args:
             x: What the graph takes, with channels first: normalised float32 or uint8
                 `[batch, channels, height, width]`.
-
-        Returns:
-            float32 `[batch, classes]`: what goes into the graph's softmax, or what comes out of it
-            as logarithms where the softmax itself cannot be found.
         """
-        if self.input.channels_last:
+        given = self.graph.input
+        if given.channels_last:
             x = x.permute(0, 2, 3, 1)
-        (output,) = self._session.run([self.logits_name], {self.input.name: x.numpy()})
-        logits = torch.from_numpy(output)
-        if self.gives_probabilities:
-            logits = logits.clamp(min=torch.finfo(torch.float32).tiny).log()
-        return logits.flatten(1) if logits.ndim > 1 else logits
-
-    def _are_probabilities(self) -> bool:
-        """Whether rows are positive and sum to 1, for a softmax that is written in other words."""
-        size = (self.input.height or 224, self.input.width or 224)
-        generator = torch.Generator().manual_seed(0)
-        pixels = torch.randint(0, 256, (2, self.input.channels, *size), generator=generator)
-        images = pixels.to(torch.uint8) if self.input.takes_pixels else pixels / 255
-        try:
-            output = self(images)
-        # Whatever is wrong with the graph, the checks of the network will say it in their turn.
-        except Exception:
-            return False
-        return bool((output >= 0).all() and ((output.sum(dim=1) - 1).abs() < 1e-3).all())
+        (output,) = self._session.run([self.graph.output], {given.name: x.contiguous().numpy()})
+        return torch.from_numpy(output)
 
 
 class OnnxInput(NamedTuple):
@@ -130,12 +75,12 @@ def read_onnx_file(path: Path, *, channel_order: ChannelOrder | None) -> OnnxInp
         raise SourceError(f"{path} does not exist")
     try:
         network = OnnxNetwork(onnx.load(path))
-    except (SourceError, ConversionError):
+    except ExportError:
         raise
     # Parsing raises protobuf's errors, external data the system's, loading ONNX Runtime's.
     except Exception as error:
         raise SourceError(f"{path} cannot be read as ONNX: {error}") from error
-    given = network.input
+    given = network.graph.input
     if given.height is None or given.width is None:
         return OnnxInput(network, None)
     order: ChannelOrder = "L" if given.channels == 1 else channel_order or "RGB"
@@ -180,8 +125,7 @@ def _image_input(graph: onnx.GraphProto) -> ImageInput:
         raise SourceError(
             f"{value.name!r} has shape {['batch', *sizes[1:]]}: it must have 1 or 3 channels"
         )
-    takes_pixels = tensor.elem_type == TensorProto.UINT8
-    return ImageInput(value.name, takes_pixels, channels_last, channels, height, width)
+    return ImageInput(value.name, tensor.elem_type, channels_last, channels, height, width)
 
 
 def _output_name(graph: onnx.GraphProto) -> str:
@@ -192,17 +136,3 @@ def _output_name(graph: onnx.GraphProto) -> str:
             "classes]; cut the others with onnx.utils.extract_model"
         )
     return str(graph.output[0].name)
-
-
-def _before_softmax(graph: onnx.GraphProto, output: str) -> str:
-    """Name of what goes into the softmax at the graph's end, or the output where there is none."""
-    makers = {name: node for node in graph.node for name in node.output}
-    name = output
-    while name in makers:
-        node = makers[name]
-        if node.op_type == "Softmax":
-            return str(node.input[0])
-        if node.op_type not in _PASSING:
-            break
-        name = node.input[0]
-    return output

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from convd.artifact.manifest import Normalization, Provenance
 from convd.artifact.preprocessing import Preprocessing, ResizeTo, prepare_image
 from convd.export.source import TrainedNetwork
+from convd.export.sources.labelled_pictures import from_classes
 from convd.models.data import ImageDataset, load_dataset
 
 SCALED = Normalization(mean=(0.0,), std=(1.0,))
@@ -61,8 +62,7 @@ def trained_on_digits(network: nn.Module) -> TrainedNetwork:
         preprocessing=PIXELS,
         normalization=SCALED,
         provenance=Provenance(source="a test"),
-        examples=splits.held_out,
-        examples_name=splits.held_out_name,
+        examples=from_classes(splits.held_out, splits.labels, splits.held_out_name),
     )
 
 

@@ -6,7 +6,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from convd.artifact.manifest import Normalization, Provenance
 from convd.artifact.preprocessing import Preprocessing, ResizeTo
-from convd.export.sample_pictures import SamplePictures
+from convd.export.proof.sample_pictures import SamplePictures
 from convd.export.source import TrainedNetwork
 
 CLASSES = ("ant", "bee", "cat", "dog", "elk")
@@ -120,5 +120,4 @@ def trained(network: nn.Module, labels: tuple[str, ...] = CLASSES) -> TrainedNet
         normalization=HALF,
         provenance=Provenance(source="a test"),
         examples=SamplePictures(),
-        examples_name=SamplePictures.name,
     )

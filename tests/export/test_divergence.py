@@ -3,17 +3,19 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from convd.export.conversion import Conversion, convert
-from convd.export.divergence import first_divergence
-from convd.export.graph import ServingGraph
+from convd.export.examination import examine, serving_model
+from convd.export.progress import SilentProgress
+from convd.export.proof.divergence import Conversion, first_divergence
 from convd.runtime.provider import ExecutionProvider
 from convd.runtime.providers import installed_providers
-from tests.export.networks import HALF, SIZE, TinyCnn
+from tests.export.networks import HALF, TinyCnn, trained
 
 
 @pytest.fixture(scope="module")
 def conversion() -> Conversion:
-    return convert(ServingGraph(TinyCnn().eval(), HALF).eval(), SIZE)
+    source = trained(TinyCnn().eval())
+    found = examine(source, SilentProgress())
+    return Conversion(serving_model(source, found), found.graph, HALF)
 
 
 @pytest.mark.parametrize("provider", installed_providers(), ids=str)

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +21,18 @@ from onnx import numpy_helper
 from convd.artifact.bundle import MODEL_FILE, Artifact
 from convd.artifact.preprocessing import Preprocessing, ResizeTo
 from convd.artifact.repository import ModelRepository
-from convd.export.conversion import convert
-from convd.export.graph import ServingGraph
+from convd.export.examination import examine, serving_model
 from convd.export.options import ExportOptions
+from convd.export.progress import SilentProgress
 from convd.export.publication import publish
 from convd.export.quantization import to_int8
-from convd.export.sources.evaluation_data import load_training_part
+from convd.export.sources.labelled_pictures import load_training_part
 from convd.models import create_model
 from convd.runtime.cpu import CPU
 from convd.runtime.session import Session
 from tests.export import self_test
-from tests.export.digits import SCALED, ClassMeans, trained_on_digits
-from tests.export.networks import HALF, SIZE, TinyCnn
+from tests.export.digits import ClassMeans, trained_on_digits
+from tests.export.networks import TinyCnn, trained
 
 LARGEST_ACTIVATION = 255
 LARGEST_16_BIT_SUM = 2**15 - 1
@@ -51,12 +52,13 @@ def quantized(request: pytest.FixtureRequest, published: Path) -> onnx.ModelProt
     if request.param == "published":
         return onnx.load(published / MODEL_FILE)
     torch.manual_seed(0)
-    graph, recipe = ServingGraph(TinyCnn(), HALF), SIZE
+    source = trained(TinyCnn().eval())
     if request.param == "lenet5":
-        graph = ServingGraph(create_model("lenet5", num_classes=10, in_channels=1), SCALED)
+        lenet = create_model("lenet5", num_classes=10, in_channels=1)
         recipe = Preprocessing(resize=ResizeTo(height=32, width=32), channel_order="L")
-    model = convert(graph.eval(), recipe).model
-    shape = (16, *recipe.output_shape)
+        source = replace(trained_on_digits(lenet), preprocessing=recipe)
+    model = serving_model(source, examine(source, SilentProgress()))
+    shape = (16, *source.preprocessing.output_shape)
     pictures = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     return to_int8(model, iter([pictures]))
 

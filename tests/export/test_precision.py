@@ -12,7 +12,7 @@ from convd.artifact.repository import ModelRepository
 from convd.export.errors import AccuracyDropError, SourceError
 from convd.export.options import ExportOptions, ExportPrecision
 from convd.export.publication import publish
-from convd.export.sources.evaluation_data import load_training_part
+from convd.export.sources.labelled_pictures import load_training_part
 from convd.runtime.cpu import CPU
 from convd.runtime.selftest import run_self_test
 from convd.runtime.session import Session

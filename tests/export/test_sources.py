@@ -1,6 +1,7 @@
 """Every kind of source, and what is said of those that cannot be used."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ from safetensors.torch import save_file
 from convd.artifact.preprocessing import CenterCrop, Preprocessing, ResizeShorterSide, ResizeTo
 from convd.artifact.repository import ModelRepository
 from convd.export.errors import SourceError
+from convd.export.proof.sample_pictures import SamplePictures
 from convd.export.publication import publish
-from convd.export.sample_pictures import SamplePictures
 from convd.export.sources.description import GivenDescription
 from convd.export.sources.loading import SourceRequest, load_source
 from convd.models import create_model
@@ -58,7 +59,7 @@ def test_weights_fill_a_network_that_was_built_without(tmp_path: Path) -> None:
     )
     assert torch.equal(source.network.state_dict()["linear.bias"], torch.full((5,), 3.0))
     save_file({"linear.bias": torch.zeros(4)}, tmp_path / "other.safetensors")
-    with pytest.raises(SourceError, match=r"lacks convolution.bias, .*give the weights of this"):
+    with pytest.raises(ModelsError, match=r"lacks convolution.bias, .*give the weights of this"):
         load_source(
             SourceRequest(
                 "tests.export.networks:build",
@@ -80,6 +81,9 @@ def test_an_architecture_and_its_weights(tmp_path: Path) -> None:
         std=(1.0,),
     )
     request = SourceRequest(architecture="lenet5", weights=tmp_path / "lenet.pth", given=given)
+    with pytest.raises(SourceError, match="depend on its pooling and activation"):
+        load_source(request)
+    request = replace(request, options={"pooling": "max", "activation": "relu"})
     source = load_source(request)
     assert source.provenance.architecture == "lenet5"
     picture = torch.rand(1, 1, 32, 32)
@@ -99,16 +103,18 @@ def exported_program(path: Path, batch: torch.export.Dim | None) -> str:
 def test_a_program_of_torch_export(tmp_path: Path) -> None:
     file = exported_program(tmp_path / "net.pt2", torch.export.Dim("batch"))
     given = GivenDescription(labels=CLASSES, mean=(0.5,), std=(0.5,))
-    source = load_source(SourceRequest(file, given=given))
+    with pytest.raises(SourceError, match="give --trust-code"):
+        load_source(SourceRequest(file, given=given))
+    source = load_source(SourceRequest(file, given=given, trust_code=True))
     assert source.preprocessing.output_shape == (16, 16, 3)
     published = publish(source, ModelRepository(tmp_path / "repository"), "net")
     assert published.manifest.parity[-1].top1_agreement == 1
     frozen = exported_program(tmp_path / "frozen.pt2", None)
     with pytest.raises(SourceError, match=r"batches of 2 only: .*torch\.export\.Dim\('batch'\)"):
-        load_source(SourceRequest(frozen, given=given))
+        load_source(SourceRequest(frozen, given=given, trust_code=True))
     (tmp_path / "damaged.pt2").write_bytes(b"no archive")
     with pytest.raises(SourceError, match=r"cannot be read as a program of torch\.export"):
-        load_source(SourceRequest(str(tmp_path / "damaged.pt2"), given=given))
+        load_source(SourceRequest(str(tmp_path / "damaged.pt2"), given=given, trust_code=True))
 
 
 def test_torchvision_brings_labels_and_preprocessing() -> None:
@@ -151,7 +157,7 @@ def test_evaluation_data_are_put_in_the_order_of_the_labels() -> None:
     request = SourceRequest("tests.export.networks:build", data="digits", given=given)
     examples = load_source(request).examples
     assert not isinstance(examples, SamplePictures)
-    assert examples.labels == labels
+    assert examples.truth.shape == (len(examples), len(labels))
     straight = load_source(
         SourceRequest(
             "tests.export.networks:build",
@@ -162,9 +168,7 @@ def test_evaluation_data_are_put_in_the_order_of_the_labels() -> None:
         )
     ).examples
     assert not isinstance(straight, SamplePictures)
-    assert [10 - straight.target(index) for index in range(50)] == [
-        examples.target(index) for index in range(50)
-    ]
+    assert (10 - straight.truth.argmax(axis=1) == examples.truth.argmax(axis=1)).all()
 
 
 NETWORK = "tests.export.networks:build"
@@ -188,7 +192,7 @@ NETWORK = "tests.export.networks:build"
         ("no.such.module:build", {}, "cannot be imported: ModuleNotFoundError"),
         ("missing.py:build", {}, "missing.py does not exist"),
         ("missing.pt2", {}, "does not exist"),
-        ("nowhere", {}, "nothing that can be exported: give a folder"),
+        ("nowhere", {}, "cannot export nowhere: give a folder"),
         ("torchvision:nonsense", {}, "no classification network 'nonsense'"),
         ("torchvision:alexnet:V9", {}, "use IMAGENET1K_V1, DEFAULT, random"),
     ],

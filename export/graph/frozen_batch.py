@@ -15,7 +15,7 @@ _INSIDE = tuple(str(Path(str(module.__file__)).parent) for module in (torch, log
 
 
 def find_freezing_line(
-    network: nn.Module, example: torch.Tensor, dynamic_shapes: dict[str, Any]
+    network: nn.Module, example: torch.Tensor, dynamic_shapes: tuple[dict[int, Any], ...]
 ) -> str | None:
     """Trace a network once more and watch for what turns its batch size into a number.
 

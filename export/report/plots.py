@@ -7,28 +7,31 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from convd.export.evaluation import RELIABILITY_BINS, reliability
+from convd.artifact.manifest import Task
+from convd.export.report.evaluation import RELIABILITY_BINS, reliability
+from convd.export.sources.labelled_pictures import Truth
 
 MAX_CLASSES = 30
 """More rows of a confusion matrix than this cannot be read."""
 
 
 def plot_reliability(
-    path: Path, curves: Mapping[str, NDArray[np.float32]], targets: NDArray[np.int64]
+    path: Path, curves: Mapping[str, NDArray[np.float32]], truth: Truth, task: Task
 ) -> None:
     """Draw how often the network is right, by how sure it is.
 
     Args:
         path: The PNG to write.
         curves: Probabilities, float32 `[pictures, classes]`, by the name of their curve.
-        targets: The true classes, int64 `[pictures]`.
+        truth: Which labels are true of each picture, bool `[pictures, labels]`.
+        task: Whether the labels exclude each other.
     """
     figure = Figure(figsize=(4.5, 5.5), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color="0.7", linestyle="--", label="perfect")
     edges = np.linspace(0, 1, RELIABILITY_BINS + 1)
     for name, probabilities in curves.items():
-        curve = reliability(probabilities, targets)
+        curve = reliability(probabilities, truth, task)
         full = curve.counts > 0
         upper.plot(
             curve.confidence[full],

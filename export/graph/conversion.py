@@ -1,59 +1,50 @@
-"""From a PyTorch graph to ONNX."""
+"""From a PyTorch network to ONNX."""
 
 import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import onnx
 import torch
+from torch import nn
 from torch.export import Dim, ExportedProgram
 
-from convd.artifact.graph_contract import IMAGE, OUTPUTS
 from convd.artifact.preprocessing import Preprocessing
 from convd.export.errors import ConversionError
-from convd.export.frozen_batch import find_freezing_line
-from convd.export.graph import ServingGraph
+from convd.export.graph.frozen_batch import find_freezing_line
+from convd.export.graph.network_graph import ImageInput, NetworkGraph
 
 OPSET = 18
 
-
-class Conversion(NamedTuple):
-    """A converted network.
-
-    Attributes:
-        model: The ONNX graph.
-        program: What PyTorch traced, whose values have the names of the graph's; None where the
-            network was ONNX already.
-    """
-
-    model: onnx.ModelProto
-    program: ExportedProgram | None
+_INPUT = "network_input"
+_OUTPUT = "network_output"
 
 
-def convert(graph: ServingGraph, preprocessing: Preprocessing) -> Conversion:
-    """Convert to ONNX.
+def convert(
+    network: nn.Module, preprocessing: Preprocessing, *, takes_pixels: bool = False
+) -> NetworkGraph:
+    """Convert a network to ONNX, as it is.
 
     Args:
-        graph: The graph, in eval mode.
+        network: The network, in eval mode, from `[batch, channels, height, width]` to one tensor.
         preprocessing: Gives the shape of its input.
-
-    Returns:
-        A graph with the inputs and outputs of `convd.artifact.graph_contract`.
+        takes_pixels: Whether it takes uint8 pixels; else normalised float32.
 
     Raises:
         ConversionError: The network cannot be converted with a dynamic batch size.
     """
-    example = torch.zeros((2, *preprocessing.output_shape), dtype=torch.uint8)
-    dynamic_shapes = {IMAGE.name: {0: Dim("batch", min=1)}}
+    height, width, channels = preprocessing.output_shape
+    dtype = torch.uint8 if takes_pixels else torch.float32
+    example = torch.zeros((2, channels, height, width), dtype=dtype)
+    dynamic_shapes = ({0: Dim("batch", min=1)},)
     with _quiet():
-        program = _trace(graph, example, dynamic_shapes)
+        program = _trace(network, example, dynamic_shapes)
         try:
             converted = torch.onnx.export(
                 program,
-                input_names=[IMAGE.name],
-                output_names=[output.name for output in OUTPUTS],
+                input_names=[_INPUT],
+                output_names=[_OUTPUT],
                 opset_version=OPSET,
                 dynamo=True,
                 external_data=False,
@@ -66,18 +57,20 @@ def convert(graph: ServingGraph, preprocessing: Preprocessing) -> Conversion:
             ) from error
     if converted is None:
         raise ConversionError("PyTorch's exporter returned nothing")
-    return Conversion(converted.model_proto, converted.exported_program)
+    element_type = onnx.TensorProto.UINT8 if takes_pixels else onnx.TensorProto.FLOAT
+    taken = ImageInput(_INPUT, element_type, False, channels, height, width)
+    return NetworkGraph(converted.model_proto, taken, _OUTPUT, converted.exported_program)
 
 
 def _trace(
-    graph: ServingGraph, example: torch.Tensor, dynamic_shapes: dict[str, dict[int, Dim]]
+    network: nn.Module, example: torch.Tensor, dynamic_shapes: tuple[dict[int, Dim], ...]
 ) -> ExportedProgram:
     try:
-        return torch.export.export(graph, (example,), dynamic_shapes=dynamic_shapes, strict=False)
+        return torch.export.export(network, (example,), dynamic_shapes=dynamic_shapes, strict=False)
     except torch._dynamo.exc.UserError as error:
         if "specialized" not in str(error):
             raise _untraceable(error) from error
-        line = find_freezing_line(graph, example, dynamic_shapes)
+        line = find_freezing_line(network, example, dynamic_shapes)
         raise ConversionError(
             "the network freezes its batch size" + (f" at {line}" if line else "") + "; sizes must "
             "come from x.shape as they are, never from int(x.shape[0]), len(x) or a number: write "

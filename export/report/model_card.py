@@ -6,9 +6,15 @@ After Mitchell et al., "Model Cards for Model Reporting", 2019.
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from convd.artifact.evidence import CalibrationReport, ParityReport, QuantizationReport
-from convd.artifact.manifest import Manifest
+from convd.artifact.evidence import (
+    Accuracy,
+    Agreement,
+    CalibrationReport,
+    QuantizationReport,
+)
+from convd.artifact.manifest import Fact, Manifest
 from convd.artifact.preprocessing import Preprocessing, ResizeShorterSide
+from convd.export.graph.network_output import describe_output
 
 MODEL_CARD_FILE = "MODEL_CARD.md"
 RELIABILITY_PLOT = PurePosixPath("plots/reliability.png")
@@ -28,7 +34,8 @@ def model_card(name: str, manifest: Manifest, plots: Sequence[PurePosixPath] = (
     sections = [
         _facts(name, manifest),
         _quality(manifest, plots),
-        _verification(manifest.parity),
+        _verification(manifest),
+        _facts_taken(manifest.provenance.facts),
         _labels(manifest.labels),
     ]
     if manifest.provenance.training:
@@ -41,16 +48,29 @@ def model_card(name: str, manifest: Manifest, plots: Sequence[PurePosixPath] = (
 
 def describe_preprocessing(recipe: Preprocessing) -> str:
     """A recipe in words."""
-    resize = recipe.resize
-    scaled = (
-        f"shorter side to {resize.size}"
-        if isinstance(resize, ResizeShorterSide)
-        else f"to {resize.height} x {resize.width}"
-    )
     crop = recipe.center_crop
     cut = f", centre {crop.height} x {crop.width}" if crop else ""
     turned = "upright by EXIF, " if recipe.apply_exif_orientation else ""
+    scaled = describe_resize(recipe)
     return f"{turned}{scaled} ({recipe.interpolation}){cut}, {recipe.channel_order}"
+
+
+def describe_resize(recipe: Preprocessing) -> str:
+    """How a recipe scales, in words."""
+    resize = recipe.resize
+    if isinstance(resize, ResizeShorterSide):
+        return f"shorter side to {resize.size}"
+    return f"to {resize.height} x {resize.width}"
+
+
+def describe_accuracy(accuracy: Accuracy) -> str:
+    """How good a network is, in words."""
+    if accuracy.mean_average_precision is None:
+        return f"top-1 accuracy {accuracy.top1:.2%} on {accuracy.examples} pictures"
+    return (
+        f"mean average precision {accuracy.mean_average_precision:.4f}, the most probable label is "
+        f"true of {accuracy.top1:.2%}, on {accuracy.examples} pictures"
+    )
 
 
 def _facts(name: str, manifest: Manifest) -> list[str]:
@@ -61,7 +81,13 @@ def _facts(name: str, manifest: Manifest) -> list[str]:
         "Architecture": provenance.architecture or "unknown",
         "Parameters": f"{provenance.parameters:,}" if provenance.parameters else "unknown",
         "Source": provenance.source,
-        "Classes": str(len(manifest.labels)),
+        "Task": (
+            "independent labels, each with a probability of its own"
+            if manifest.task == "multilabel"
+            else "classes that exclude each other"
+        ),
+        "Labels": str(len(manifest.labels)),
+        "Outputs of the network": describe_output(manifest.network_output),
         "Input": f"uint8 [batch, {height}, {width}, {channels}]",
         "Preprocessing": describe_preprocessing(manifest.preprocessing),
         "Normalisation": (
@@ -83,9 +109,8 @@ def _quality(manifest: Manifest, plots: Sequence[PurePosixPath]) -> list[str]:
     if accuracy is None:
         lines.append("Accuracy was not measured: no evaluation data were given.")
     else:
-        lines.append(
-            f"Top-1 accuracy {accuracy.top1:.2%} on {accuracy.examples} pictures: {accuracy.data}."
-        )
+        text = describe_accuracy(accuracy)
+        lines.append(f"{text[0].upper()}{text[1:]}: {accuracy.data}.")
     if manifest.quantization is not None:
         lines += ["", _quantization(manifest.precision, manifest.quantization)]
     if manifest.calibration is not None:
@@ -108,7 +133,8 @@ def _calibration(report: CalibrationReport, temperature: float) -> list[str]:
     before, after = report.before, report.after
     return [
         f"Calibrated with a temperature of {temperature:.4g}, fitted on {report.examples} "
-        f"pictures: {report.data}. Top-1 accuracy there is {report.top1:.2%} with and without it.",
+        f"pictures: {report.data}. {report.top1:.2%} of them are predicted rightly, with and "
+        "without it.",
         "",
         "| | before | after |",
         "| --- | --- | --- |",
@@ -119,14 +145,18 @@ def _calibration(report: CalibrationReport, temperature: float) -> list[str]:
     ]
 
 
-def _verification(reports: Sequence[ParityReport]) -> list[str]:
-    first = reports[0]
+def _verification(manifest: Manifest) -> list[str]:
+    first = manifest.parity[0]
     lines = [
         "## How it was verified",
         "",
-        f"Against {first.reference}, on {first.images} random, constant and real pictures in "
-        f"batches of {', '.join(map(str, first.batch_sizes))}:",
+        f"Against the network's own answers in {first.reference}, on {first.images} random, "
+        "constant, real and mixed pictures in batches of "
+        f"{', '.join(map(str, first.batch_sizes))}. The network answered each picture alone, so "
+        "neither the company in a batch nor the place in it changes an answer.",
         "",
+        *_looks(manifest.probability_change),
+        *_agreement(manifest.agreement),
         "| provider | computes in | largest difference of a probability | of a logit | same top-1 "
         "| fit to serve |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -135,7 +165,44 @@ def _verification(reports: Sequence[ParityReport]) -> list[str]:
         f"| {one.provider} | {one.precision} | {one.max_probability_difference:.1e} | "
         f"{one.max_logit_difference:.1e} | {one.top1_agreement:.1%} | "
         f"{'yes' if one.within_limit else 'no'} |"
-        for one in reports
+        for one in manifest.parity
+    ]
+
+
+def _looks(change: float | None) -> list[str]:
+    if change is None:
+        return []
+    return [
+        "Between black, white, noise and real pictures a probability changes by up to "
+        f"{change:.2g}.",
+        "",
+    ]
+
+
+def _agreement(agreement: Agreement | None) -> list[str]:
+    if agreement is None:
+        return [
+            "The recipe is unproved: no evaluation data were given, so nothing shows that labels, "
+            "size, mean and std are those of training.",
+            "",
+        ]
+    ties = agreement.differing_by_rounding
+    but = f", but for {ties} where two answers tie" if ties else ""
+    return [
+        f"On the {agreement.examples} evaluation pictures, from file to answer, each prediction is "
+        f"the network's own{but}.",
+        "",
+    ]
+
+
+def _facts_taken(facts: Sequence[Fact]) -> list[str]:
+    rows = [f"| {fact.subject} | {fact.value} | {fact.origin} |" for fact in facts]
+    return [
+        "## What was taken for granted",
+        "",
+        "| | | from |",
+        "| --- | --- | --- |",
+        *(row.replace("\n", " ") for row in rows),
     ]
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from convd.artifact.graph_contract import IMAGE, OUTPUTS
+from convd.artifact.graph_contract import IMAGE
+from convd.artifact.manifest import Normalization
 from convd.artifact.precision import Precision
-from convd.export.conversion import Conversion
+from convd.export.graph.network_graph import NetworkGraph
+from convd.export.proof.reference import network_input
 from convd.runtime.cpu import CPU
 from convd.runtime.errors import SessionError
 from convd.runtime.provider import ExecutionProvider
@@ -27,6 +30,21 @@ _RELATIVE_LIMITS: dict[Precision, float] = {
     "int8": 0.2,
 }
 """Difference, relative to a layer's largest output, from which on it counts as parted."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A network as it was converted.
+
+    Attributes:
+        model: The served graph, in float32.
+        network: The network before anything was put around it.
+        normalization: What its pixels are normalised with.
+    """
+
+    model: onnx.ModelProto
+    network: NetworkGraph
+    normalization: Normalization | None
 
 
 def first_divergence(
@@ -73,13 +91,13 @@ def _traced_values(
     conversion: Conversion, images: NDArray[np.uint8]
 ) -> dict[str, NDArray[np.float32]]:
     """What every traced operator gives in PyTorch, by name."""
-    if conversion.program is None:
+    if conversion.network.program is None:
         return {}
-    recorder = _Recorder(conversion.program.module())
+    recorder = _Recorder(conversion.network.program.module())
     with torch.inference_mode():
-        outputs = recorder.run(torch.from_numpy(images))
-    named = zip(OUTPUTS, outputs, strict=True)
-    return recorder.values | {output.name: value.numpy() for output, value in named}
+        inputs = torch.from_numpy(network_input(images, conversion.normalization))
+        output = recorder.run(inputs)
+    return recorder.values | {conversion.network.output: output.numpy()}
 
 
 class _Recorder(torch.fx.Interpreter):

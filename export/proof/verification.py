@@ -1,31 +1,24 @@
-"""Proves a converted network on every execution provider of this machine."""
+"""Proves what is served on every execution provider of this machine."""
 
-import numpy as np
 import onnx
 
 from convd.artifact.evidence import ParityReport
 from convd.artifact.precision import Precision
-from convd.artifact.preprocessing import ImageArray
-from convd.export.conversion import Conversion
-from convd.export.divergence import first_divergence
 from convd.export.errors import ParityError
-from convd.export.graph import ServingGraph
-from convd.export.parity import BATCH_SIZES, measure_parity, reference_batches, reference_name
 from convd.export.progress import ExportProgress
+from convd.export.proof.divergence import Conversion, first_divergence
+from convd.export.proof.parity import ExpectedAnswers, measure_parity
 from convd.runtime.cpu import CPU
 from convd.runtime.errors import SessionError
 from convd.runtime.provider import ExecutionProvider
 from convd.runtime.providers import installed_providers
 from convd.runtime.session import Session
 
-_KINDS_OF_PICTURES = 3
-
 
 def verify(
-    graph: ServingGraph,
+    expected: ExpectedAnswers,
     conversion: Conversion,
     model: onnx.ModelProto,
-    pictures: list[ImageArray],
     precision: Precision,
     progress: ExportProgress,
 ) -> tuple[ParityReport, ...]:
@@ -36,10 +29,9 @@ def verify(
     one has to agree.
 
     Args:
-        graph: The source.
+        expected: What the source answers.
         conversion: The network as it was converted, in float32.
         model: What is to be published.
-        pictures: Real pictures, prepared: uint8 `[height, width, channels]` each.
         precision: The precision of what is to be published.
         progress: Told of each stage.
 
@@ -49,10 +41,6 @@ def verify(
     Raises:
         ParityError: A probability differs by more than the limit.
     """
-    total = len(BATCH_SIZES) * _KINDS_OF_PICTURES
-    name = reference_name(graph)
-    with progress.stage(f"asking {name}", total) as advance:
-        reference = reference_batches(graph, pictures, advance)
     model_bytes = model.SerializeToString()
     reports = []
     for provider in installed_providers():
@@ -62,17 +50,12 @@ def verify(
             if provider == CPU:
                 raise
             continue  # what cannot load it here will be refused there, too
-        with progress.stage(f"comparing {provider} with it", total) as advance:
-            report = measure_parity(
-                reference,
-                session,
-                network_precision=precision,
-                reference_name=name,
-                advance=advance,
-            )
+        total = expected.pool.total
+        with progress.stage(f"comparing {provider} with {expected.source}", total) as advance:
+            report = measure_parity(expected, session, precision, advance)
         reduced = report.precision != precision
         if not report.within_limit and not reduced:
-            images = np.stack(pictures[:2])
+            images = expected.pool.images[-2:]
             layer = first_divergence(conversion, model, images, provider, precision)
             raise ParityError(_explain(report, provider, layer))
         reports.append(report)

@@ -1,0 +1,1 @@
+"""What an artifact says of its network: golden cases, accuracy, calibration, plots, the card."""

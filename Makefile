@@ -1,4 +1,4 @@
-# convd: `make demo` goes from a real data set to a real probability; `make test` proves the rest.
+# convd: `make demo` goes from a data set to an answered request; `make test` proves the rest.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +10,7 @@ QUICK := tests/artifact tests/protos tests/runtime tests/service tests/deploy te
 .PHONY: $(shell grep -oE '^[a-z-]+:' $(firstword $(MAKEFILE_LIST)) | tr -d :)
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: $(VENV)/.ready  ## create .venv with everything that development needs
 
@@ -18,7 +18,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt Makefile
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[serve,export,traces]' --group dev
-	# Oracles for the tests; their own dependencies would bring a second torch.
+	# Oracles for the tests; their own dependencies would install a second torch.
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps torchvision timm
 	@touch $@
 
@@ -37,7 +37,7 @@ export-sweep: setup  ## prove every network on every provider at batches of 1 to
 quantization: setup  ## train ResNet-18, publish it in float32 and int8, compare; write docs/quantization.md
 	$(BIN)/python -m bench.quantization
 
-serve: setup  ## serve the models under REPOSITORY, by default the demo's
+serve: setup  ## serve the models in REPOSITORY, by default the demo's
 	$(CONVD) serve --repository $(REPOSITORY)
 
 bench: setup  ## measure against the bare session and a bare echo; writes docs/performance.md
@@ -69,13 +69,13 @@ search: setup  ## look for an interleaving of requests that breaks batching: new
 test-int8: setup  ## the tests of int8 on an emulated processor without VNNI (apt install qemu-user)
 	qemu-x86_64 -cpu Haswell $(BIN)/python -m pytest --timeout 600 tests/export/test_precision.py tests/export/test_int8_portability.py
 
-test-console: setup  ## the console in headless Chromium (apt install chromium); renews docs/screenshots
+test-console: setup  ## the console in headless Chromium (apt install chromium)
 	$(BIN)/python -m pytest tests/browser/check_console.py
 
-screenshots:  ## renew docs/screenshots on the way through test-console
+screenshots:  ## run test-console and renew docs/screenshots
 	CONSOLE_SCREENSHOTS=docs/screenshots $(MAKE) test-console
 
-drills: setup  ## versions that change and break, and workers that die, under load (needs h2load); writes docs/drills.md
+drills: setup  ## new and broken versions and dying workers, under load (needs h2load); writes docs/drills.md
 	$(BIN)/python -m bench.drills.lifecycle
 
 test-install: setup  ## build wheel and sdist, install them, and use them from a project with names like convd's
@@ -111,19 +111,19 @@ dashboards: setup  ## write Grafana's dashboards and the guide's table of settin
 test-dashboards:  ## check the dashboards against Grafana's schema library (needs npm)
 	cd tests/deploy/grafana_schema && npm ci --silent && node check.mjs
 
-test-containers: setup wheels  ## build the images and try the whole stack (needs a Docker engine)
+test-containers: setup wheels  ## build the images and test the whole stack (needs a Docker engine)
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	tests/containers.sh
 
-wheels: setup  ## put the PyTorch that this machine's pip finds where the export image takes it from
+wheels: setup  ## download PyTorch for the export image, from where this machine's pip gets it
 	$(BIN)/pip download --quiet --no-deps --constraint constraints.txt --dest wheels torch
 
-drills-monitoring: demo  ## bring about every alert and drift (needs prometheus)
+drills-monitoring: demo  ## provoke every alert, and drift (needs prometheus)
 	$(BIN)/python -m bench.drills.monitoring --repository runs/demo/repository
 
 bench-metrics: demo  ## what metrics cost LeNet (needs h2load)
 	$(BIN)/python -m bench.metrics_cost --repository runs/demo/repository --model digits
 
-clean:  ## remove what the other targets made
+clean:  ## remove everything that the other targets made
 	rm -rf $(VENV) .cache runs repository

@@ -1,4 +1,4 @@
-"""What the tests of several rooms need: a small published model, and real servers on loopback."""
+"""What tests of several rooms need: real servers on loopback, clients, and altered artifacts."""
 
 import contextlib
 import dataclasses

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convd.artifact.frozen import FrozenModel
+from convd.artifact.manifest import Task
 
 GOLDEN_DIRECTORY = PurePosixPath("golden")
 GOLDEN_CASES = GOLDEN_DIRECTORY / "cases.json"
@@ -27,6 +28,18 @@ class GoldenCases(FrozenModel):
     """All golden cases of an artifact, as they stand in `golden/cases.json`."""
 
     cases: tuple[GoldenCase, ...]
+
+
+def count_answers(probabilities: NDArray[np.floating], task: Task) -> int:
+    """How many different predictions there are.
+
+    Args:
+        probabilities: `[cases, labels]`.
+        task: Whether the labels exclude each other.
+    """
+    if task == "multilabel":
+        return len(np.unique(probabilities >= 0.5, axis=0))
+    return len(np.unique(probabilities.argmax(axis=1)))
 
 
 def golden_difference(cases: GoldenCases, probabilities: NDArray[np.float32]) -> float:

@@ -66,7 +66,11 @@ def _renamed(ctx: click.Context, param: click.Parameter, value: str | None) -> N
 @click.option(
     "--data", metavar="SPEC", help="Data to evaluate on [default: what the checkpoint held out]."
 )
-@click.option("--labels", type=Labels(), help="Class names: a,b,... or a file with one a line.")
+@click.option(
+    "--labels",
+    type=Labels(),
+    help="Class names: a,b,... or a file: one a line, CSV, or JSON such as id2label.",
+)
 @click.option("--resize", type=Size(), help="Shorter side (256), or height x width (224x224).")
 @click.option("--crop", type=Size(), help="Cut this from the middle: 224, or 224x224.")
 @click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]))

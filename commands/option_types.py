@@ -6,6 +6,8 @@ from pathlib import Path
 import click
 
 from convd.artifact.preprocessing import CenterCrop, ResizeShorterSide, ResizeTo
+from convd.export.errors import SourceError
+from convd.export.sources.label_files import read_labels, split_labels
 
 
 class Size(click.ParamType[tuple[int, ...]]):
@@ -43,7 +45,7 @@ class Numbers(click.ParamType[tuple[float, ...]]):
 
 
 class Labels(click.ParamType[tuple[str, ...]]):
-    """Names with commas between them, or a file with one a line."""
+    """Names with commas between them, or a file: one a line, CSV, or JSON."""
 
     name = "labels"
 
@@ -55,9 +57,11 @@ class Labels(click.ParamType[tuple[str, ...]]):
             return value
         text = str(value)
         if "," in text:
-            return tuple(name.strip() for name in text.split(","))
+            return split_labels(text)
         try:
-            return tuple(Path(text).read_text(encoding="utf-8").rstrip("\n").split("\n"))
+            labels, note = read_labels(Path(text).read_bytes(), Path(text).name)
+        except SourceError as error:
+            self.fail(str(error), param, ctx)
         except OSError as error:
             self.fail(
                 f"{text} cannot be read ({error.strerror}): give names with commas between them, "
@@ -65,6 +69,9 @@ class Labels(click.ParamType[tuple[str, ...]]):
                 param,
                 ctx,
             )
+        if note is not None:
+            click.echo(note, err=True)
+        return labels
 
 
 OptionValue = str | int | float | bool

@@ -7,7 +7,7 @@ import numpy as np
 from convd.artifact.bundle import Artifact
 from convd.artifact.decoding import decode_image
 from convd.artifact.errors import ArtifactError
-from convd.artifact.golden import golden_difference
+from convd.artifact.golden import count_answers, golden_difference
 from convd.artifact.preprocessing import prepare_image
 from convd.runtime.session import Session
 
@@ -27,7 +27,8 @@ def run_self_test(artifact: Artifact, session: Session) -> float:
         The largest absolute difference of a probability.
 
     Raises:
-        SelfTestError: The difference is over the artifact's tolerance for the provider.
+        SelfTestError: The difference is over the artifact's tolerance for the provider, or all
+            pictures get one answer although they must not.
         ArtifactError: A golden file is missing or altered.
     """
     golden = artifact.golden_cases()
@@ -53,5 +54,13 @@ def run_self_test(artifact: Artifact, session: Session) -> float:
             f"golden probabilities differ by {difference:.2g}, more than the tolerance of "
             f"{tolerance:.2g} for {provider.name} in {precision}: this machine does not give the "
             "artifact's answers"
+        )
+    task = artifact.manifest.task
+    expected = np.array([case.probabilities for case in golden.cases])
+    # A network without data may have one answer to all its golden pictures; no other one may.
+    if count_answers(expected, task) > 1 and count_answers(probabilities, task) == 1:
+        raise SelfTestError(
+            "all golden pictures get the same answer, which they must not: the network does not "
+            "look at its pictures here"
         )
     return difference

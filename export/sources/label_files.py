@@ -71,14 +71,13 @@ def _decode(data: bytes, name: str) -> tuple[str, str | None]:
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return data.decode(encoding, "replace"), None
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        return data.decode("cp1252", "replace"), f"{name} is not UTF-8: it was read as Latin-1"
-    if "\0" in text:
+    if b"\0" in data:
         encoding = "utf-16-le" if data[1:2] == b"\0" else "utf-16-be"
         return data.decode(encoding, "replace"), None
-    return text, None
+    try:
+        return data.decode("utf-8"), None
+    except UnicodeDecodeError:
+        return data.decode("cp1252", "replace"), f"{name} is not UTF-8: it was read as Latin-1"
 
 
 def _from_json(text: str, name: str) -> tuple[str, ...]:
@@ -110,7 +109,7 @@ def _without_indices(lines: Sequence[str]) -> list[str] | None:
     for separator in (",", "\t", ";", ":", " "):
         rows = [_two_parts(line, separator) for line in lines]
         if not _is_numbered(rows[0]) and all(map(_is_numbered, rows[1:])):
-            rows = rows[1:]
+            rows = rows[1:] or rows
         for number, text in ((0, 1), (1, 0)):
             indices = [row[number] for row in rows]
             if not all(index.isdecimal() for index in indices):

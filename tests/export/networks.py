@@ -6,6 +6,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from convd.artifact.manifest import Normalization, Provenance
 from convd.artifact.preprocessing import Preprocessing, ResizeTo
+from convd.export.graph.network_output import Activation
 from convd.export.proof.sample_pictures import SamplePictures
 from convd.export.source import TrainedNetwork
 
@@ -111,7 +112,9 @@ def build() -> nn.Module:
     return TinyCnn().eval()
 
 
-def trained(network: nn.Module, labels: tuple[str, ...] = CLASSES) -> TrainedNetwork:
+def trained(
+    network: nn.Module, labels: tuple[str, ...] = CLASSES, *, activation: Activation = "auto"
+) -> TrainedNetwork:
     """A network without data, for pictures of 16 x 16."""
     return TrainedNetwork(
         network=network,
@@ -120,4 +123,5 @@ def trained(network: nn.Module, labels: tuple[str, ...] = CLASSES) -> TrainedNet
         normalization=HALF,
         provenance=Provenance(source="a test"),
         examples=SamplePictures(),
+        activation=activation,
     )

@@ -38,16 +38,20 @@ class ModelRepository:
 
     Args:
         root: The tree's folder. It need not exist until something is published.
+
+    Attributes:
+        misnamed: Folders that were seen where models and versions are, and cannot be any.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.misnamed: set[Path] = set()
 
     def check_readable(self) -> None:
         """Refuse a root that cannot hold models.
 
         Raises:
-            RepositoryError: It does not exist, is no folder or cannot be read.
+            RepositoryError: It does not exist, is not a folder or cannot be read.
         """
         if not self.root.is_dir():
             raise RepositoryError(
@@ -56,9 +60,28 @@ class ModelRepository:
             )
         self.models()
 
+    def check_whole(self) -> None:
+        """Refuse a root that is a part of a repository, besides what `check_readable` refuses.
+
+        Raises:
+            RepositoryError: It is the folder of a model or of a version, or cannot be read.
+        """
+        self.check_readable()
+        if _is_version(self.root):
+            raise RepositoryError(
+                f"{self.root} is one version of a model: give the repository that it lies in, "
+                f"{self.root.absolute().parent.parent}"
+            )
+        folders = _folders(self.root)
+        if any(_VERSION.fullmatch(path.name) and _is_version(path) for path in folders):
+            raise RepositoryError(
+                f"{self.root} is the folder of one model: give the repository that it lies in, "
+                f"{self.root.absolute().parent}"
+            )
+
     def models(self) -> list[str]:
         """Names of the models that have a folder, sorted."""
-        return sorted(path.name for path in _folders(self.root) if _NAME.fullmatch(path.name))
+        return sorted(path.name for path in self._named(self.root, _NAME))
 
     def versions(self, name: str) -> list[int]:
         """Published versions of a model, oldest first; empty where there are none.
@@ -67,8 +90,7 @@ class ModelRepository:
             RepositoryError: The name is no model name.
         """
         check_model_name(name)
-        folders = _folders(self.root / name)
-        return sorted(int(path.name) for path in folders if _VERSION.fullmatch(path.name))
+        return sorted(int(path.name) for path in self._named(self.root / name, _VERSION))
 
     def version_path(self, name: str, version: int) -> Path:
         """Folder of one version, whether it exists or not.
@@ -78,6 +100,16 @@ class ModelRepository:
         """
         check_model_name(name)
         return self.root / name / str(version)
+
+    def _named(self, parent: Path, name: re.Pattern[str]) -> list[Path]:
+        """Folders with a proper name; the others are noted, but for hidden ones."""
+        proper = []
+        for path in _folders(parent):
+            if name.fullmatch(path.name):
+                proper.append(path)
+            elif not path.name.startswith(".") and path.name != "lost+found":
+                self.misnamed.add(path)
+        return proper
 
     @contextlib.contextmanager
     def staging(self, name: str) -> Iterator[Path]:
@@ -125,6 +157,10 @@ class ModelRepository:
                 continue  # another publisher took this version; take the next
             _sync(target.parent)
             return version
+
+
+def _is_version(folder: Path) -> bool:
+    return (folder / "manifest.json").exists() and (folder / "model.onnx").exists()
 
 
 def _folders(path: Path) -> list[Path]:

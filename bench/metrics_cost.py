@@ -37,7 +37,7 @@ from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 from convd.service.application import Application
 from convd.service.metrics import Metrics, RequestRecord, VersionMetrics
-from convd.service.settings import load_settings
+from convd.service.settings_sources import load_settings
 
 START_SECONDS = 60.0
 

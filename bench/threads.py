@@ -17,7 +17,7 @@ from bench.networks import publish_network
 from convd.runtime.cores import CoreBudget, available_cores
 from convd.runtime.session import ENGINE_THREAD
 from convd.service.application import Application
-from convd.service.settings import load_settings
+from convd.service.settings_sources import load_settings
 
 RUN = Path("runs/bench")
 DOCUMENT = Path("docs/drills/threads.md")

@@ -9,7 +9,8 @@ from convd.artifact.errors import ArtifactError
 from convd.service.address import BindError
 from convd.service.application import Application
 from convd.service.calls.log_format import configure_logging
-from convd.service.settings import ServerSettings, SettingsError, load_settings
+from convd.service.settings import ServerSettings, SettingsError
+from convd.service.settings_sources import load_settings
 from convd.service.workers.supervisor import Supervisor, WorkerError
 
 

@@ -81,12 +81,12 @@ class Application:
             cache = ResponseCache(settings.response_cache_bytes)
             self._metrics.watch_cache(lambda: cache.size_bytes)
         repository = ModelRepository(settings.repository)
-        repository.check_readable()
+        repository.check_whole()
         self._manager = ServableManager(
             repository,
             self._catalog,
             ServableLoader(repository, settings, self._metrics, self.cores, cache),
-            poll_seconds=settings.poll_seconds,
+            poll_seconds=None if settings.poll_seconds == "never" else settings.poll_seconds,
             on_change=self._version_changed,
             on_look=self._looked,
             everywhere=everywhere,

@@ -5,8 +5,7 @@ import logging
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt, ValidationError
+from pydantic import BeforeValidator, Field, PositiveInt, ValidationError
 
 from convd.artifact.frozen import FrozenModel
 from convd.runtime.choice import ProviderChoice
@@ -16,6 +15,8 @@ from convd.service.lifecycle.policy import (
     SpecificVersions,
     VersionPolicy,
 )
+from convd.service.settings import BatchSize, ConcurrentExecutions, QueueDelaySeconds, QueueSize
+from convd.service.strict_yaml import StrictYamlError, YamlMapping, read_yaml, read_yaml_file
 
 logger = logging.getLogger(__name__)
 
@@ -61,10 +62,10 @@ class ModelConfiguration(FrozenModel):
 
     version_policy: Annotated[VersionPolicy, BeforeValidator(_read_policy)] = LatestVersions()
     labels: dict[Label, PositiveInt] = Field(default_factory=dict)
-    max_batch_size: PositiveInt | None = None
-    max_queue_size: PositiveInt | None = None
-    max_queue_delay_seconds: NonNegativeFloat | None = None
-    max_concurrent_executions: PositiveInt | None = None
+    max_batch_size: BatchSize | None = None
+    max_queue_size: QueueSize | None = None
+    max_queue_delay_seconds: QueueDelaySeconds | None = None
+    max_concurrent_executions: Annotated[ConcurrentExecutions, Field(ge=1)] | None = None
     provider: ProviderChoice | None = None
 
     def engine_settings(self) -> dict[str, Any]:
@@ -76,18 +77,18 @@ def read_configuration(text: str) -> ModelConfiguration:
     """Read the text of a `config.yaml`.
 
     Raises:
-        ConfigurationError: It is no YAML, has an unknown key, or a value that cannot be used.
+        ConfigurationError: It is not YAML, has an unknown key, or a value that cannot be used.
     """
     try:
-        values = yaml.load(text, _StrictLoader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"not valid YAML: {' '.join(str(error).split())}") from error
-    if values is None:
-        return ModelConfiguration()
-    if not isinstance(values, dict):
-        raise ConfigurationError("it has to be a mapping, such as 'labels: {stable: 3}'")
+        values = read_yaml(text)
+    except StrictYamlError as error:
+        raise ConfigurationError(str(error)) from error
+    return _check(values)
+
+
+def _check(values: YamlMapping) -> ModelConfiguration:
     try:
-        return ModelConfiguration.model_validate(values)
+        return ModelConfiguration.model_validate(dict(values))
     except ValidationError as error:
         problems = error.errors(include_url=False)
         raise ConfigurationError("; ".join(_explain(problem) for problem in problems)) from error
@@ -131,9 +132,10 @@ class ConfigurationFile:
             self._seen = stamp
             if stamp == self._applied or not settled:
                 return
-            text = "" if stamp is None else self._path.read_text(encoding="utf-8")
-            configuration = read_configuration(text)
-        except (ConfigurationError, OSError, UnicodeDecodeError) as error:
+            configuration = ModelConfiguration()
+            if stamp is not None:
+                configuration = _check(read_yaml_file(self._path))
+        except (ConfigurationError, StrictYamlError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             self._refuse(f"{self._path.name} is refused: {reason}")
             return
@@ -147,19 +149,6 @@ class ConfigurationFile:
         if problem != self.problem:
             logger.error("%s: %s", self._path, problem)
         self.problem = problem
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that is there twice, of which YAML's own loader would keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"the key {key!r} is there twice", problem_mark=node.start_mark
-                )
-        return super().construct_mapping(node, deep)
 
 
 def _stamp(path: Path) -> object:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from convd.artifact.errors import RepositoryError
 from convd.artifact.repository import ModelRepository
@@ -22,6 +23,7 @@ class RepositoryLook:
         self._repository = repository
         self._device: int | None = None
         self._problems: dict[str, str] = {}
+        self._said: set[Path] = set()
 
     @property
     def problem(self) -> str:
@@ -72,6 +74,17 @@ class RepositoryLook:
                 )
             self._problems[name] = problem
             return False
+        self._say_misnamed()
         if self._problems.pop(name, None) is not None:
             logger.info("can be read again: %s", name or self._repository.root)
         return True
+
+    def _say_misnamed(self) -> None:
+        new = self._repository.misnamed - self._said
+        for folder in sorted(new):
+            if folder.parent == self._repository.root:
+                reason = "a model's name has letters, digits, '_', '.' and '-' only"
+            else:
+                reason = "a version's name is a whole number, such as 7, without zeros before it"
+            logger.warning("%s is not served: %s", folder, reason)
+        self._said |= new

@@ -35,7 +35,7 @@ class ServableManager:
         repository: What should be served.
         catalog: What is served.
         load: Makes a servable of a version; raises if it must not serve.
-        poll_seconds: Time between two looks at the repository.
+        poll_seconds: Time between two looks at the repository; None for one look only.
         on_change: Called after every change of a version's status, by one thread at a time.
         on_look: Called after every look at the repository.
         everywhere: Has every worker load or unload a model; None where there are no others.
@@ -48,7 +48,7 @@ class ServableManager:
         catalog: Catalog,
         load: LoadServable,
         *,
-        poll_seconds: float,
+        poll_seconds: float | None,
         on_change: Callable[[VersionStatus], None],
         on_look: Callable[[], None],
         everywhere: Everywhere | None = None,

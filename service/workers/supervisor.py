@@ -57,7 +57,7 @@ class Supervisor:
     """
 
     def __init__(self, settings: ServerSettings) -> None:
-        ModelRepository(settings.repository).check_readable()
+        ModelRepository(settings.repository).check_whole()
         self._settings = settings
         self._port_holder = _hold_port(settings.host, settings.grpc_port)
         self.grpc_port = int(self._port_holder.getsockname()[1])

@@ -91,3 +91,25 @@ def test_an_accepted_name_is_one_plain_folder(name: str) -> None:
 def test_a_repository_that_does_not_exist_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(RepositoryError, match="convd export"):
         ModelRepository(tmp_path / "nothing").check_readable()
+
+
+def test_a_part_of_a_repository_is_not_taken_for_one(tmp_path: Path) -> None:
+    version = tmp_path / "repository" / "digits" / "1"
+    version.mkdir(parents=True)
+    for file in ("manifest.json", "model.onnx"):
+        (version / file).touch()
+    ModelRepository(tmp_path / "repository").check_whole()
+    with pytest.raises(RepositoryError, match=rf"one model: give .* {tmp_path}/repository$"):
+        ModelRepository(version.parent).check_whole()
+    with pytest.raises(RepositoryError, match=rf"one version .* {tmp_path}/repository$"):
+        ModelRepository(version).check_whole()
+
+
+def test_folders_that_cannot_be_models_or_versions_are_noted(tmp_path: Path) -> None:
+    for folder in ("my model/1", "digits/v1", "digits/007", "digits/8", ".git", "digits/.staging"):
+        (tmp_path / folder).mkdir(parents=True)
+    repository = ModelRepository(tmp_path)
+    assert repository.models() == ["digits"]
+    assert repository.versions("digits") == [8]
+    noted = {str(path.relative_to(tmp_path)) for path in repository.misnamed}
+    assert noted == {"my model", "digits/v1", "digits/007"}

@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from convd.service.address import BindError, join_address
 from convd.service.application import Application
-from convd.service.settings import load_settings
+from convd.service.settings_sources import load_settings
 from convd.service.workers.supervisor import Supervisor
 from tests.support import wait_until
 from tests.tiny_artifact import publish_tiny

@@ -23,7 +23,8 @@ from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.service.calls.call import Call
 from convd.service.calls.spans import SpanTracer
 from convd.service.calls.tracing import open_tracer
-from convd.service.settings import SettingsError, load_settings
+from convd.service.settings import SettingsError
+from convd.service.settings_sources import load_settings
 from tests.digits import Digits
 from tests.support import http_request, running_server
 
@@ -75,7 +76,7 @@ def test_one_request_through_a_batch_of_eight_shows_all_stages_and_links(
     repository: Path, digits: Digits, spans: Spans
 ) -> None:
     # A batch is held back until eight rows have come, or for longer than a test may take.
-    limits = {"max_batch_size": 8, "max_queue_delay_seconds": 100.0}
+    limits = {"max_batch_size": 8, "max_queue_delay_seconds": 60.0}
     with (
         running_server(repository, tracer=spans.tracer, **limits) as client,
         ThreadPoolExecutor(8) as threads,
@@ -324,5 +325,5 @@ def test_without_opentelemetry_the_error_says_what_to_install(
 
 @pytest.mark.parametrize("endpoint", ["127.0.0.1:4317", "http://", "file:///x", "http://a b"])
 def test_an_endpoint_that_is_no_url_is_refused(endpoint: str, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="traces_endpoint"):
+    with pytest.raises(SettingsError, match="--traces-endpoint"):
         load_settings({"repository": tmp_path, "traces_endpoint": endpoint})

@@ -61,7 +61,7 @@ def test_only_what_concerns_the_engine_goes_to_the_engine() -> None:
     [
         ("max_batchsize: 4", "max_batchsize: unknown key; did you mean max_batch_size?"),
         ("colour: red", "colour: unknown key"),
-        ("max_batch_size: 0", "max_batch_size: Input should be greater than 0"),
+        ("max_batch_size: 0", "max_batch_size: Input should be greater than or equal to 1"),
         ("max_batch_size: many", "max_batch_size: Input should be a valid integer"),
         ("version_policy: newest", "version_policy: write all, {latest: 2} or {specific: [3, 4]}"),
         ("version_policy: {latest: 0}", "version_policy: write all"),
@@ -70,7 +70,7 @@ def test_only_what_concerns_the_engine_goes_to_the_engine() -> None:
         ("labels: {stable: newest}", "labels.stable: Input should be a valid integer"),
         ("labels: {3: 3}", "labels.3: "),
         ("labels: {stable: 1, stable: 2}", "the key 'stable' is there twice"),
-        ("[1, 2]", "it has to be a mapping"),
+        ("[1, 2]", "it must be a mapping"),
         ("labels: {stable: 1", "not valid YAML"),
     ],
 )

@@ -29,9 +29,9 @@ from convd.service.lifecycle.manager import ServableManager
 from convd.service.lifecycle.policy import State
 from convd.service.metrics import Metrics
 from convd.service.servables.servable import Servable
-from convd.service.settings import load_settings
+from convd.service.settings_sources import load_settings
 from testbed.variants import update_checksums
-from tests.support import wait_until
+from tests.support import running_server, wait_until
 from tests.tiny_artifact import HEIGHT, WIDTH, publish_tiny
 
 
@@ -455,3 +455,16 @@ def test_nobody_meets_a_gap_while_versions_come_and_go(pets: Lifecycle) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def test_folders_that_cannot_be_served_are_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish_tiny(tmp_path)
+    for folder in ("my pets/1", "pets/v2", "pets/007"):
+        (tmp_path / folder).mkdir(parents=True)
+    with running_server(tmp_path):
+        time.sleep(0.3)
+    said = [line for line in caplog.messages if "is not served" in line]
+    assert len(said) == 3
+    assert "whole number" in "".join(said)

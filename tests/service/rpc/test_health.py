@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.service.application import Application
-from convd.service.settings import load_settings
+from convd.service.settings_sources import load_settings
 from tests.support import Client, running_server, wait_until
 
 Response = health_pb2.HealthCheckResponse

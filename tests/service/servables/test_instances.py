@@ -23,7 +23,8 @@ from convd.service.metrics import Metrics
 from convd.service.servables.instances import Instances, faster_instances
 from convd.service.servables.servable import Servable
 from convd.service.servables.warmup import BatchCost
-from convd.service.settings import ServerSettings, load_settings
+from convd.service.settings import ServerSettings
+from convd.service.settings_sources import load_settings
 from tests.service.test_integrity import lie_about_the_golden_answers
 from tests.support import wait_until
 

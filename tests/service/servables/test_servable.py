@@ -14,7 +14,7 @@ from convd.service.lifecycle.configuration import ModelConfiguration
 from convd.service.lifecycle.loading import ServableLoader
 from convd.service.metrics import Metrics
 from convd.service.servables.response_cache import ResponseCache
-from convd.service.settings import load_settings
+from convd.service.settings_sources import load_settings
 from tests.support import wait_until
 
 PATIENCE_SECONDS = 30.0

@@ -8,7 +8,7 @@ from unittest import mock
 from convd.service.application import Application
 from convd.service.lifecycle.loading import ServableLoader
 from convd.service.servables.servable import Servable
-from convd.service.settings import load_settings
+from convd.service.settings_sources import load_settings
 from tests.support import wait_until
 from tests.tiny_artifact import publish_tiny
 

@@ -24,7 +24,7 @@ from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceS
 from convd.protos.inference import grpc_service_pb2 as open_inference_pb
 from convd.protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from convd.service.address import BindError
-from convd.service.settings import load_settings
+from convd.service.settings_sources import load_settings
 from convd.service.workers.supervisor import Supervisor, divide
 from testbed.server import ServerProcess, environment, http_get, server_process
 from tests.support import ROOT, wait_until

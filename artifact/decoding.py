@@ -97,6 +97,29 @@ def _decode(data: bytes, header: PictureHeader, check: Callable[[], None]) -> Im
         return str(damaged(what, header.format))
 
 
+def check_pixels(data: bytes, *, height: int, width: int, channels: int) -> None:
+    """Refuse raw pixels whose size is not what they are said to be.
+
+    Args:
+        data: uint8, row-major `[height, width, channels]`.
+        height: Rows.
+        width: Columns.
+        channels: 1 (grayscale) or 3 (RGB).
+
+    Raises:
+        InvalidImageError: A dimension is not positive, or does not fit the bytes.
+    """
+    if channels not in (1, 3):
+        raise InvalidImageError(f"pixels have {channels} channels: send 1 (grayscale) or 3 (RGB)")
+    if height < 1 or width < 1:
+        raise InvalidImageError(f"pixels of {height} x {width}: both must be at least 1")
+    expected = height * width * channels
+    if len(data) != expected:
+        raise InvalidImageError(
+            f"{height} x {width} x {channels} pixels need {expected} bytes, not {len(data)}"
+        )
+
+
 def picture_from_pixels(data: bytes, *, height: int, width: int, channels: int) -> Image.Image:
     """Take raw pixels as a picture.
 
@@ -112,14 +135,6 @@ def picture_from_pixels(data: bytes, *, height: int, width: int, channels: int) 
     Raises:
         InvalidImageError: A dimension is not positive, or does not fit the bytes.
     """
-    if channels not in (1, 3):
-        raise InvalidImageError(f"pixels have {channels} channels: send 1 (grayscale) or 3 (RGB)")
-    if height < 1 or width < 1:
-        raise InvalidImageError(f"pixels of {height} x {width}: both must be at least 1")
-    expected = height * width * channels
-    if len(data) != expected:
-        raise InvalidImageError(
-            f"{height} x {width} x {channels} pixels need {expected} bytes, not {len(data)}"
-        )
+    check_pixels(data, height=height, width=width, channels=channels)
     shape = (height, width) if channels == 1 else (height, width, channels)
     return Image.fromarray(np.frombuffer(data, np.uint8).reshape(shape))

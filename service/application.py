@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from convd.artifact.repository import ModelRepository
 from convd.runtime.cores import CoreBudget, available_cores
 from convd.service.address import join_address
+from convd.service.allocator import return_large_blocks
 from convd.service.calls.recorder import CallRecorder
 from convd.service.calls.tracing import Tracer, open_tracer
 from convd.service.garbage import collect_and_freeze, collect_rarely
@@ -95,6 +96,7 @@ class Application:
             self._catalog,
             max_image_pixels=settings.max_image_pixels,
             max_images_per_request=settings.max_images_per_request,
+            decode_budget_bytes=settings.decode_budget_bytes,
         )
         recorder = CallRecorder(
             self._metrics, self._tracer, access_log_sample_rate=settings.access_log_sample_rate
@@ -147,9 +149,10 @@ class Application:
         return self._catalog.statistics()
 
     def own_process(self) -> None:
-        """Say that nothing else lives in this process, so that its garbage collector may be set."""
+        """Say that nothing else lives in this process, so that its memory may be managed."""
         self._owns_process = True
         collect_rarely()
+        return_large_blocks()
 
     def start(self) -> None:
         """Begin to answer; the models are loaded in the background and readiness follows them."""

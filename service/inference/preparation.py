@@ -8,12 +8,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from convd.artifact.decoding import decode_image, picture_from_pixels
+from convd.artifact.decoding import (
+    check_pixels,
+    decode_image,
+    picture_from_pixels,
+    read_header,
+)
 from convd.artifact.errors import InvalidImageError
+from convd.artifact.footprint import footprint_of_file, footprint_of_pixels
 from convd.artifact.preprocessing import ImageArray, prepare_image
 from convd.service.batching.entry import Priority
 from convd.service.calls.call import Call
 from convd.service.errors import InvalidRequestError
+from convd.service.inference.decode_budget import DecodeBudget
 from convd.service.servables.servable import Servable
 
 _NANOSECONDS = 1_000_000_000
@@ -55,6 +62,7 @@ def prepare_images(
     *,
     priority: Priority,
     max_image_pixels: int,
+    budget: DecodeBudget,
 ) -> Prepared:
     """Decode and preprocess images in the calling thread.
 
@@ -64,12 +72,14 @@ def prepare_images(
     Args:
         servable: The servable whose preprocessing applies.
         sources: The images.
-        call: The call; its deadline and cancellation are checked before each image is decoded.
+        call: The call; its deadline and cancellation are checked before and while each image is
+            decoded.
         priority: The priority that the rows will have.
         max_image_pixels: Largest picture that is decoded, height x width.
+        budget: The memory that each image reserves while it is decoded and prepared.
 
     Raises:
-        QueueFullError: Too many rows are waiting already.
+        QueueFullError: Too many rows are waiting already, or too many images to be decoded.
         CallerGoneError: The caller cancelled.
         DeadlineExceededError: The deadline has passed, or would pass before the answer.
     """
@@ -89,7 +99,7 @@ def prepare_images(
                 servable.batcher.check(len(sources), deadline=call.deadline, priority=priority)
                 admitted = True
             call.check_wanted()
-            images.append(_decode(servable, source, call, max_image_pixels))
+            images.append(_decode(servable, source, call, max_image_pixels, budget))
         except InvalidImageError as error:
             servable.metrics.images_refused.inc()
             refusals[index] = str(error)
@@ -101,17 +111,34 @@ def prepare_images(
 
 
 def _decode(
-    servable: Servable, source: bytes | PixelImage, call: Call, max_image_pixels: int
+    servable: Servable,
+    source: bytes | PixelImage,
+    call: Call,
+    max_image_pixels: int,
+    budget: DecodeBudget,
 ) -> ImageArray:
+    recipe = servable.manifest.preprocessing
     started_at = time.perf_counter_ns()
     if isinstance(source, bytes):
-        picture = decode_image(source, max_pixels=max_image_pixels)
+        header = read_header(source, max_pixels=max_image_pixels)
+        footprint_bytes = footprint_of_file(header, recipe)
     else:
-        picture = picture_from_pixels(
+        check_pixels(
             source.data, height=source.height, width=source.width, channels=source.channels
         )
-    decoded_at = time.perf_counter_ns()
-    image = prepare_image(picture, servable.manifest.preprocessing)
+        footprint_bytes = footprint_of_pixels(source.height, source.width, source.channels, recipe)
+    with budget.reserve(footprint_bytes, call):
+        if isinstance(source, bytes):
+            picture = decode_image(source, header=header, check=call.check_wanted)
+        else:
+            picture = picture_from_pixels(
+                source.data, height=source.height, width=source.width, channels=source.channels
+            )
+        decoded_at = time.perf_counter_ns()
+        call.check_wanted()
+        image = prepare_image(picture, recipe)
+        # The picture is gone before its memory is given back.
+        del picture
     prepared_at = time.perf_counter_ns()
     servable.metrics.decode_seconds.observe((decoded_at - started_at) / _NANOSECONDS)
     servable.metrics.preprocess_seconds.observe((prepared_at - decoded_at) / _NANOSECONDS)

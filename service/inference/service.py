@@ -11,6 +11,7 @@ from convd.artifact.graph_contract import OutputArrays, Outputs
 from convd.service.batching.entry import Priority
 from convd.service.calls.call import Call
 from convd.service.errors import InvalidRequestError
+from convd.service.inference.decode_budget import DecodeBudget
 from convd.service.inference.preparation import ImageSource, prepare_images
 from convd.service.lifecycle.catalog import Catalog, VersionChoice
 from convd.service.metrics import RequestRecord
@@ -45,14 +46,21 @@ class InferenceService:
         catalog: The servables.
         max_image_pixels: Largest picture that is decoded, height x width.
         max_images_per_request: Maximum number of images in one request.
+        decode_budget_bytes: Memory for all pictures that are decoded and prepared at one time.
     """
 
     def __init__(
-        self, catalog: Catalog, *, max_image_pixels: int, max_images_per_request: int
+        self,
+        catalog: Catalog,
+        *,
+        max_image_pixels: int,
+        max_images_per_request: int,
+        decode_budget_bytes: int,
     ) -> None:
         self.catalog = catalog
         self._max_image_pixels = max_image_pixels
         self._max_images_per_request = max_images_per_request
+        self.decode_budget = DecodeBudget(decode_budget_bytes)
 
     def check_image_count(self, images: int) -> None:
         """Refuse a request without images, or with too many.
@@ -125,6 +133,7 @@ class InferenceService:
                     call,
                     priority=priority,
                     max_image_pixels=self._max_image_pixels,
+                    budget=self.decode_budget,
                 )
                 if refusals and not allow_partial:
                     index, reason = next(iter(refusals.items()))

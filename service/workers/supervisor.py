@@ -183,7 +183,11 @@ def divide(cores: int, workers: int) -> list[int]:
 
 def _settings_of_workers(settings: ServerSettings, grpc_port: int) -> ServerSettings:
     age_seconds = settings.max_connection_age_seconds or CONNECTION_AGE_SECONDS
-    changed = {"grpc_port": grpc_port, "max_connection_age_seconds": age_seconds}
+    changed = {
+        "grpc_port": grpc_port,
+        "max_connection_age_seconds": age_seconds,
+        "decode_budget_bytes": settings.decode_budget_bytes // settings.workers,
+    }
     return ServerSettings.model_construct(**(dict(settings) | changed))
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,7 +57,9 @@ def servable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servable]:
 def inference(servable: Servable) -> InferenceService:
     catalog = Catalog()
     catalog.put(VersionStatus("pets", 1, State.AVAILABLE, servable=servable))
-    return InferenceService(catalog, max_image_pixels=10_000, max_images_per_request=16)
+    return InferenceService(
+        catalog, max_image_pixels=10_000, max_images_per_request=16, decode_budget_bytes=2**26
+    )
 
 
 def answer(classified: Classified) -> Classified:
@@ -157,9 +160,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The files that have been decoded."""
     files: list[bytes] = []
 
-    def watched(data: bytes, *, max_pixels: int) -> Image.Image:
+    def watched(data: bytes, **options: Any) -> Image.Image:
         files.append(data)
-        return decode_image(data, max_pixels=max_pixels)
+        return decode_image(data, **options)
 
     monkeypatch.setattr(preparation, "decode_image", watched)
     return files

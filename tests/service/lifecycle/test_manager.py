@@ -129,7 +129,9 @@ def test_a_request_in_flight_keeps_its_version_while_others_are_loaded(pets: Lif
 def test_an_unloaded_version_leaves_the_memory(pets: Lifecycle) -> None:
     servable = weakref.ref(pets.catalog.status(VersionChoice("pets", 1)).servable)
     session = weakref.ref(servable().session)  # type: ignore[union-attr]
-    inference = InferenceService(pets.catalog, max_image_pixels=9999, max_images_per_request=9)
+    inference = InferenceService(
+        pets.catalog, max_image_pixels=9999, max_images_per_request=9, decode_budget_bytes=2**26
+    )
     rows = np.zeros((1, HEIGHT, WIDTH, 3), np.uint8)
     # They are a part of the session's memory.
     probabilities = inference.classify(

@@ -44,7 +44,9 @@ def servicer(pets: Path) -> Iterator[OpenInferenceServicer]:
     servable = load("pets", 1, ModelConfiguration())
     catalog = Catalog()
     catalog.put(VersionStatus("pets", 1, State.AVAILABLE, servable=servable))
-    inference = InferenceService(catalog, max_image_pixels=2**20, max_images_per_request=16)
+    inference = InferenceService(
+        catalog, max_image_pixels=2**20, max_images_per_request=16, decode_budget_bytes=2**26
+    )
     yield OpenInferenceServicer(inference, None, configuration)  # type: ignore[arg-type]
     servable.drain(1.0)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CLASSIFY = "/convd.v1.ClassificationService/Classify"
+INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,13 @@ def load(
     words = ["--clients", concurrency, "--max-concurrent-streams", 1]
     words += ["--duration", f"{seconds * 1000:.0f}ms", "--warm-up-time", 1]
     return _parse(_run(address, method, request, words, cores))
+
+
+def load_count(address: str, method: str, request: Path, count: int) -> int:
+    """Send a number of requests one after another; returns how many were sent."""
+    words = ["--clients", 1, "--max-concurrent-streams", 1, "--requests", count]
+    _parse(_run(address, method, request, words))
+    return count
 
 
 def load_at_rate(

@@ -18,6 +18,7 @@ from bench.profile import profile_server
 from convd.artifact.bundle import MODEL_FILE
 from convd.artifact.graph_contract import IMAGE
 from convd.commands.load_generator import random_requests
+from convd.protos.inference import grpc_service_pb2 as pb
 from convd.runtime.buckets import batch_buckets
 from convd.runtime.cores import available_cores
 from convd.runtime.cpu import CPU
@@ -177,6 +178,17 @@ def _rate(session: ort.InferenceSession, images: np.ndarray, seconds: float) -> 
 def _request(model: str) -> Path:
     message = random_requests(model, IMAGE_SHAPES[model])[0]
     return write_request(RUN / f"{model}.request", message.SerializeToString())
+
+
+def infer_request(model: str) -> Path:
+    """A request of the Open Inference Protocol with one raw tensor, as `h2load` sends it."""
+    shape = IMAGE_SHAPES[model]
+    message = pb.ModelInferRequest(model_name=model)
+    message.inputs.add(name="image", datatype="UINT8", shape=[1, *shape])
+    message.outputs.add(name="probabilities")
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    message.raw_input_contents.append(pixels.tobytes())
+    return write_request(RUN / f"{model}.infer", message.SerializeToString())
 
 
 def _load(

@@ -142,7 +142,7 @@ class Schedule:
             QueueFullError: The rows do not fit.
             DeadlineExceededError: There is no time left to answer.
         """
-        if admitted:
+        if admitted or entry.deadline == math.inf:
             self._check_room(entry.size)
         else:
             self.check(entry.size, entry.arrived_at, entry.deadline, entry.priority)
@@ -187,9 +187,10 @@ class Schedule:
         """
         while not self._closed:
             runner.phase = Phase.ASLEEP
-            self._check_quiet()
+            if not self.accepting:
+                self._check_quiet()
             yield _SLEEP
-            while self._has_work(runner):
+            while self.queue.waiting_rows and self._may_take(runner):
                 if self._max_queue_delay_seconds:
                     yield from self._gather(runner)
                 if self._needs_cores(runner):
@@ -204,7 +205,8 @@ class Schedule:
                     self._finish(runner, batch, (yield batch))
                     # Or its outputs would stay until the next batch.
                     batch = None
-            self._release_cores(runner)
+            if runner.cores is not None:
+                self._release_cores(runner)
 
     def _check_room(self, size: int) -> None:
         if not self.accepting:
@@ -248,16 +250,13 @@ class Schedule:
         runner.phase = Phase.AWAKE
         runner.wake.release()
 
-    def _has_work(self, runner: Runner) -> bool:
-        runner.phase = Phase.AWAKE
-        if not self.queue.waiting_rows:
-            return False
+    def _may_take(self, runner: Runner) -> bool:
+        """Whether the rows that wait are for this runner."""
         runners = self.runners
         if runners.alone:
             return True
         runners.engine = runners.choose(self.queue.waiting_requests)
         if runner.engine is not runners.engine:
-            runner.phase = Phase.ASLEEP
             self._call_runners()
             return False
         # The one that gathers takes what waits, and calls the others for the rest.
@@ -323,13 +322,16 @@ class Schedule:
             # While it waited for its cores, all others have left or have been served.
             return None
         now = self._clock()
-        rows, ends_at = plan_next_batch(
-            queue,
-            now,
-            runners.most_rows(runner, queue.waiting_rows),
-            engine.costs.expected_seconds,
-            runners.others_ready(runner, now),
-        )
+        max_rows = runners.most_rows(runner, queue.waiting_rows)
+        rows, ends_at = min(queue.waiting_rows, max_rows), -math.inf
+        if queue.earliest_deadline < math.inf:
+            rows, ends_at = plan_next_batch(
+                queue,
+                now,
+                max_rows,
+                engine.costs.expected_seconds,
+                runners.others_ready(runner, now),
+            )
         batch = queue.collect(rows, ends_at, now)
         if not batch.rows:
             return None
@@ -355,7 +357,11 @@ class Schedule:
             # Its frames hold the rows: they would live as long as the failure.
             traceback.clear_frames(outcome.__traceback__)
             self.queue.fail(batch, outcome, now)
+        # Entries keep the batch for its outputs: a cycle would be left to the garbage collector.
+        batch.arrays.clear()
+        batch.owners.clear()
+        batch.traces.clear()
 
     def _check_quiet(self) -> None:
-        if not self.accepting and self.quiet:
+        if self.quiet:
             self._on_quiet()

@@ -79,11 +79,28 @@ class WaitingQueue:
         """
         batch = Batch()
         while batch.rows < rows and self.waiting_rows:
-            entry = self._head()
+            level, entry = self._head()
             if entry.deadline <= now or entry.deadline < ends_at:
                 self.drop(entry, EntryState.EXPIRED, now)
-            else:
-                self._take(entry, min(rows - batch.rows, entry.size - entry.collected), batch)
+                continue
+            array = entry.rows
+            assert array is not None, "an entry with rows to collect has them"  # noqa: S101
+            count = min(rows - batch.rows, entry.size - entry.collected)
+            if count != entry.size:
+                array = array[entry.collected : entry.collected + count]
+            if self._high:
+                self._note_lead(entry, count)
+            entry.pieces.append((batch, batch.rows, count))
+            batch.arrays.append(array)
+            batch.owners.append(entry)
+            batch.rows += count
+            if entry.trace is not None:
+                batch.traces.append(entry.trace)
+            entry.collected += count
+            self._count_out(entry, count)
+            if entry.collected == entry.size:
+                del level[entry]
+                entry.rows = None
         return batch
 
     def deliver(self, batch: Batch, outputs: Outputs, inference_seconds: float, now: float) -> None:
@@ -105,7 +122,6 @@ class WaitingQueue:
                 self.drop(entry, EntryState.EXPIRED, now)
             elif not entry.unanswered:
                 entry.settle(EntryState.ANSWERED, now)
-        _forget_entries(batch)
 
     def fail(self, batch: Batch, cause: BaseException, now: float) -> None:
         """Record that a batch failed; rows of its entries that still wait leave the queue."""
@@ -114,7 +130,6 @@ class WaitingQueue:
                 entry.cause = cause
                 self._remove(entry)
                 entry.settle(EntryState.FAILED, now)
-        _forget_entries(batch)
 
     def drop(self, entry: Entry, state: EntryState, now: float) -> None:
         """Take an entry out, wherever it stands; does nothing once it is settled.
@@ -128,31 +143,12 @@ class WaitingQueue:
             self._remove(entry)
             entry.settle(state, now)
 
-    def _head(self) -> Entry:
+    def _head(self) -> tuple[OrderedDict[Entry, None], Entry]:
         """Choose whose rows come next; at least one entry waits."""
-        if not self._high or (self._normal and self._high_lead >= HIGH_ROWS_PER_NORMAL_ROW):
-            return next(iter(self._normal))
-        return next(iter(self._high))
-
-    def _take(self, entry: Entry, count: int, batch: Batch) -> None:
-        if self._high:
-            self._note_lead(entry, count)
-        rows = entry.rows
-        assert rows is not None, "an entry with rows to collect has them"  # noqa: S101
-        if count != entry.size:
-            rows = rows[entry.collected : entry.collected + count]
-        entry.pieces.append((batch, batch.rows, count))
-        batch.arrays.append(rows)
-        batch.owners.append(entry)
-        batch.rows += count
-        if entry.trace is not None:
-            batch.traces.append(entry.trace)
-        if entry.collected + count == entry.size:
-            self._remove(entry)
-            entry.rows = None
-        else:
-            self._count_out(entry, count)
-        entry.collected += count
+        level = self._high
+        if not level or (self._normal and self._high_lead >= HIGH_ROWS_PER_NORMAL_ROW):
+            level = self._normal
+        return level, next(iter(level))
 
     def _note_lead(self, entry: Entry, count: int) -> None:
         if not self._normal:
@@ -173,10 +169,3 @@ class WaitingQueue:
         self.waiting_rows -= rows
         if entry.priority is Priority.HIGH:
             self._high_rows -= rows
-
-
-def _forget_entries(batch: Batch) -> None:
-    """Entries keep the batch for its outputs: a cycle would be left to the garbage collector."""
-    batch.arrays.clear()
-    batch.owners.clear()
-    batch.traces.clear()

@@ -8,7 +8,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import numpy as np
@@ -25,7 +25,7 @@ from convd.service.batching.entry import (
     Priority,
 )
 from convd.service.batching.runners import Runner
-from convd.service.batching.schedule import GiveWay, Schedule, Sleep, StepOutcome
+from convd.service.batching.schedule import GiveWay, Schedule, Sleep, Step, StepOutcome
 from convd.service.cancellation import Cancellation
 from convd.service.errors import (
     CallerGoneError,
@@ -187,9 +187,11 @@ class Batcher:
         try:
             with self._lock:
                 self._schedule.arrive(entry, admitted=admitted)
+                locks = self._schedule.take_locks()
         except (QueueFullError, DeadlineExceededError):
             self._observer.rejected(size)
             raise
+        _release(locks)
         if not self._started:
             self._start()
         if cancellation is not None:
@@ -222,12 +224,16 @@ class Batcher:
         """
         with self._lock:
             self._schedule.drain()
+            locks = self._schedule.take_locks()
+        _release(locks)
         return self._quiet.wait(timeout_seconds)
 
     def close(self) -> None:
         """Refuse new entries and those that wait; a batch that runs already ends by itself."""
         with self._lock:
             self._schedule.close()
+            locks = self._schedule.take_locks()
+        _release(locks)
 
     def _wait(self, entry: Entry) -> None:
         """Wait for an entry that has a deadline."""
@@ -241,6 +247,8 @@ class Batcher:
     def _drop(self, entry: Entry, state: EntryState) -> None:
         with self._lock:
             self._schedule.drop(entry, state)
+            locks = self._schedule.take_locks()
+        _release(locks)
 
     def _start(self) -> None:
         with self._lock:
@@ -257,12 +265,15 @@ class Batcher:
         life = self._schedule.life(runner)
         outcome: StepOutcome = None
         batch: Batch | None = None
+        step: Step | None
         while True:
             with self._lock:
                 try:
                     step = life.send(outcome)
                 except StopIteration:
-                    return
+                    step = None
+                locks = self._schedule.take_locks()
+            _release(locks)
             if batch is not None:
                 if batch.outputs is not None:
                     self._observer.batch_executed(batch.rows, batch.inference_seconds)
@@ -276,8 +287,15 @@ class Batcher:
                 outcome = runner.wake.acquire(timeout=min(step.seconds, threading.TIMEOUT_MAX))
             elif isinstance(step, GiveWay):
                 os.sched_yield()
-            else:
+            elif step is not None:
                 step.wait()
+            else:
+                return
+
+
+def _release(locks: Iterable[threading.Lock]) -> None:
+    for lock in locks:
+        lock.release()
 
 
 def _execute(engine: Engine, batch: Batch) -> Outputs | BaseException:

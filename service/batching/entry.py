@@ -106,7 +106,7 @@ class Entry:
         pieces: Batch, offset in the batch and number of rows of each collected part, in order.
         deadline: On the monotonic clock, in seconds; infinity for none.
         cause: The engine's exception, for a failed entry.
-        settled: A lock that is held until the entry is settled: its caller waits for it.
+        settled: A lock that its caller waits for; whoever settles the entry has it released.
         trace: Follows the entry; None where it is not traced.
     """
 
@@ -149,11 +149,10 @@ class Entry:
         self.settled.acquire()
 
     def settle(self, state: EntryState, now: float) -> None:
-        """Put the entry into its final state, and let its caller go on."""
+        """Put the entry into its final state."""
         self.state = state
         self.ended_at = now
         self.rows = None
-        self.settled.release()
 
     def result(self) -> BatchedResult:
         """Return what a settled entry ended in.

@@ -10,6 +10,7 @@ nothing sleeps on a timer unless `max_queue_delay_seconds` asks for it.
 """
 
 import math
+import threading
 import traceback
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -95,12 +96,26 @@ class Schedule:
         self._clock = clock
         self._on_quiet = on_quiet
         self._closed = False
+        self._to_wake: list[threading.Lock] = []
         self._account = CoreAccount()
 
     @property
     def quiet(self) -> bool:
         """Whether nothing waits or runs, and nothing will."""
         return not (self.accepting or self.queue.waiting_rows or self.runners.running())
+
+    def take_locks(self) -> list[threading.Lock]:
+        """Take the locks for which threads wait that can go on, to be released by the driver.
+
+        A thread that is woken may run at once, on the core of the one that wakes it. So that is
+        done without the lock, or all others would queue behind it.
+        """
+        locks, self._to_wake = self._to_wake, []
+        settled = self.queue.settled
+        if settled:
+            locks += [entry.settled for entry in settled]
+            settled.clear()
+        return locks
 
     def check(self, size: int, now: float, deadline: float, priority: Priority) -> None:
         """Refuse a request that could not be answered if it arrived now.
@@ -248,7 +263,7 @@ class Schedule:
     def _wake(self, runner: Runner) -> None:
         """Wake a runner that is asleep or gathers."""
         runner.phase = Phase.AWAKE
-        runner.wake.release()
+        self._to_wake.append(runner.wake)
 
     def _may_take(self, runner: Runner) -> bool:
         """Whether the rows that wait are for this runner."""

@@ -17,11 +17,13 @@ class WaitingQueue:
     Attributes:
         waiting_rows: Rows that wait for collection now.
         earliest_deadline: No waiting entry has an earlier one; it is exact while no entry leaves.
+        settled: Entries whose callers have yet to be told that they are settled.
     """
 
     def __init__(self) -> None:
         self.waiting_rows = 0
         self.earliest_deadline = math.inf
+        self.settled: list[Entry] = []
         # OrderedDict as a set: a cancelled entry leaves from the middle in constant time.
         self._high: OrderedDict[Entry, None] = OrderedDict()
         self._normal: OrderedDict[Entry, None] = OrderedDict()
@@ -122,6 +124,7 @@ class WaitingQueue:
                 self.drop(entry, EntryState.EXPIRED, now)
             elif not entry.unanswered:
                 entry.settle(EntryState.ANSWERED, now)
+                self.settled.append(entry)
 
     def fail(self, batch: Batch, cause: BaseException, now: float) -> None:
         """Record that a batch failed; rows of its entries that still wait leave the queue."""
@@ -130,6 +133,7 @@ class WaitingQueue:
                 entry.cause = cause
                 self._remove(entry)
                 entry.settle(EntryState.FAILED, now)
+                self.settled.append(entry)
 
     def drop(self, entry: Entry, state: EntryState, now: float) -> None:
         """Take an entry out, wherever it stands; does nothing once it is settled.
@@ -142,6 +146,7 @@ class WaitingQueue:
         if entry.state is EntryState.WAITING:
             self._remove(entry)
             entry.settle(state, now)
+            self.settled.append(entry)
 
     def _head(self) -> tuple[OrderedDict[Entry, None], Entry]:
         """Choose whose rows come next; at least one entry waits."""

@@ -121,12 +121,33 @@ class Simulation:
         """Raises what the schedule raises."""
         request = Request(ids, Entry(rows_of(ids), self.now, deadline, priority))
         self.schedule.arrive(request.entry)
+        self.release_locks()
         self.requests.append(request)
         return request
 
     def threads(self) -> "list[Request | SimulatedRunner]":
         """Runners and callers."""
         return [*self.runners, *self.requests]
+
+    def drop(self, request: Request, state: EntryState) -> None:
+        """End a request before its answer."""
+        self.schedule.drop(request.entry, state)
+        self.release_locks()
+
+    def drain(self) -> None:
+        """Refuse what arrives from now on."""
+        self.schedule.drain()
+        self.release_locks()
+
+    def close(self) -> None:
+        """Refuse those that wait as well."""
+        self.schedule.close()
+        self.release_locks()
+
+    def release_locks(self) -> None:
+        """Let the threads go on that the schedule wants to wake."""
+        for lock in self.schedule.take_locks():
+            lock.release()
 
     def running(self) -> list[SimulatedRunner]:
         return [runner for runner in self.runners if runner.batch is not None]
@@ -175,6 +196,8 @@ class Simulation:
             step = runner.life.send(outcome)
         except StopIteration:
             return
+        finally:
+            self.release_locks()
         runner.step = step
         if isinstance(step, Sleep):
             runner.sleeps_until = self.now + step.seconds
@@ -187,7 +210,7 @@ class Simulation:
     def _end_wait(self, request: Request) -> None:
         entry = request.entry
         if not entry.settled.acquire(blocking=False):
-            self.schedule.drop(entry, EntryState.EXPIRED)
+            self.drop(request, EntryState.EXPIRED)
             assert entry.settled.acquire(blocking=False)
         request.done = True
         assert entry.state is not EntryState.WAITING

@@ -51,7 +51,7 @@ def test_the_check_and_the_arrival_refuse_the_same(
     simulation.settle_threads()
     queue = simulation.schedule.queue
     if not accepting:
-        simulation.schedule.drain()
+        simulation.drain()
     for request in requests:
         waiting_rows = queue.waiting_rows
         refusal = refusal_of(simulation, request, arrives=False)

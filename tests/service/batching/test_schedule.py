@@ -135,7 +135,7 @@ class Interleavings(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject) -> None:
         requests = [(s, r) for s in self.simulations for r in s.requests]
         simulation, request = requests[data.draw(st.integers(0, len(requests) - 1))]
-        simulation.schedule.drop(request.entry, EntryState.CANCELLED)
+        simulation.drop(request, EntryState.CANCELLED)
 
     @rule(threads=st.integers(1, 3))
     def others_request(self, threads: int) -> None:
@@ -201,7 +201,7 @@ class Interleavings(RuleBasedStateMachine):
             return
         if self.closes:
             for simulation in self.simulations:
-                simulation.schedule.close()
+                simulation.close()
         while True:
             # What one model does may give cores to the other.
             while self.can_step():
@@ -223,16 +223,18 @@ class Interleavings(RuleBasedStateMachine):
             if not self.closes:
                 assert all(runner.phase is Phase.ASLEEP for runner in schedule.runners.all)
                 assert simulation.quiet == 0
-            schedule.drain()
+            simulation.drain()
             assert simulation.quiet > 0
-            schedule.close()
+            simulation.close()
             simulation.settle_threads()
             assert all(runner.ended for runner in simulation.runners)
         assert self.budget.busy == self.budget.running == 0
 
 
 TestInterleavings = Interleavings.TestCase
-TestInterleavings.settings = settings(max_examples=800, stateful_step_count=50, deadline=None)
+TestInterleavings.settings = settings(
+    max_examples=8 * settings.default.max_examples, stateful_step_count=60
+)
 
 
 def test_a_cost_known_from_warm_up_refuses_from_the_first_request_on() -> None:

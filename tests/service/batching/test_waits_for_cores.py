@@ -113,7 +113,7 @@ def test_cores_that_come_for_nothing_go_on_to_others() -> None:
     request = simulation.arrive([0], math.inf)
     simulation.settle_threads()
     behind = shared.budget.request(CoreAccount(), 1)
-    simulation.schedule.drop(request.entry, EntryState.CANCELLED)
+    simulation.drop(request, EntryState.CANCELLED)
     shared.budget.release(busy, 1.0)
     simulation.settle_threads()
     assert behind.granted

@@ -7,7 +7,8 @@ import argparse
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from operator import itemgetter
 from pathlib import Path
 from types import FrameType
 
@@ -72,13 +73,17 @@ def main() -> None:
         counter.stop()
         application.drain()
     per_request = {key: count / requests for key, count in counter.calls.items()}
-    rooms: Counter[str] = Counter()
+    rooms: defaultdict[str, float] = defaultdict(float)
     for (module, _), calls in per_request.items():
         rooms[_room(module)] += calls
     print(
         table(
             ["Room", "Python calls of one request"],
-            [(room, f"{calls:.1f}") for room, calls in rooms.most_common() if calls >= 0.1],
+            [
+                (room, f"{calls:.1f}")
+                for room, calls in sorted(rooms.items(), key=itemgetter(1), reverse=True)
+                if calls >= 0.1
+            ],
         )
     )
     ours = sum(calls for room, calls in rooms.items() if room.startswith("convd."))

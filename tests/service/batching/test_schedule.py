@@ -233,7 +233,7 @@ class Interleavings(RuleBasedStateMachine):
 
 TestInterleavings = Interleavings.TestCase
 TestInterleavings.settings = settings(
-    max_examples=8 * settings.default.max_examples, stateful_step_count=60
+    max_examples=8 * settings().max_examples, stateful_step_count=60
 )
 
 

@@ -17,7 +17,7 @@ from bench.h2load import INFER, check_installed, load, load_count
 from bench.networks import repository_of_one
 from bench.performance import infer_request
 from convd.service.application import Application
-from convd.service.settings import load_settings
+from convd.service.settings_sources import load_settings
 
 RUN = Path("runs/bench")
 REQUESTS = 2000

@@ -2,7 +2,7 @@
 
 import os
 
-# Since gRPC 1.80, threads of its own read a server's connections and hand over what has come: every
-# call wakes twice as many threads as when the thread that takes the calls reads them (decision 12).
-# gRPC asks for this once, when it is imported; whoever has set the variable keeps it.
+# Since gRPC 1.80, separate threads read a server's connections and hand messages over, so every
+# call wakes twice as many threads as when the thread that takes the calls also reads (decision 12).
+# gRPC reads the variable once, on import; a value that the user has set is kept.
 os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")

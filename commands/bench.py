@@ -16,32 +16,32 @@ from convd.protos.convd.v1 import classification_pb2 as pb
 
 @click.command()
 @click.argument("images", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--model", required=True, help="The model to ask.")
+@click.option("--model", required=True, help="Name of the model.")
 @click.option(
     "--concurrency",
     type=click.IntRange(1),
     default=16,
     show_default=True,
-    help="Callers of a closed loop: each sends its next request after its answer.",
+    help="Callers in a closed loop: each sends its next request after its answer.",
 )
 @click.option(
     "--rate",
     type=click.FloatRange(0, min_open=True),
-    help="Requests in a second of an open loop, whatever the server does.",
+    help="Requests per second in an open loop, independent of the answers.",
 )
 @click.option(
     "--duration-seconds",
     type=click.FloatRange(0, min_open=True),
     default=10.0,
     show_default=True,
-    help="For how long requests are sent.",
+    help="How long to send requests.",
 )
 @click.option(
     "--warm-up-seconds",
     type=click.FloatRange(0),
     default=1.0,
     show_default=True,
-    help="For how long, before that, requests are sent and not counted.",
+    help="How long to send requests beforehand, without counting them.",
 )
 @click.option(
     "--deadline-seconds",
@@ -53,20 +53,20 @@ from convd.protos.convd.v1 import classification_pb2 as pb
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Images in one request.",
+    help="Images per request.",
 )
 @click.option(
     "--connections",
     type=click.IntRange(1),
     default=4,
     show_default=True,
-    help="Connections that the requests are spread over.",
+    help="Connections to spread the requests over.",
 )
 @click.option(
     "--plot",
     "picture",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Draw latency by percentile and over time into this file.",
+    help="Plot latency by percentile and over time into this file.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @server_option
@@ -84,11 +84,11 @@ def command(
     as_json: bool,
     server: str,
 ) -> None:
-    """Load a server with requests, and show rates, percentiles and statuses.
+    """Put load on a server, and report rates, latency percentiles and statuses.
 
-    Without IMAGES, random pictures are sent as the network takes them, and no time goes into
-    decoding. A closed loop (--concurrency) shows what the server can do; an open loop (--rate)
-    shows what its callers feel.
+    Without IMAGES, random prepared images are sent, which need no decoding. A closed loop
+    (--concurrency) measures the server's throughput; an open loop (--rate) measures the latency
+    that callers experience.
 
     \b
     Example:
@@ -142,7 +142,7 @@ def _show(report: LoadReport) -> None:
     statuses = ", ".join(f"{count} {code}" for code, count in sorted(report.codes.items()))
     console.print(f"{report.requests} requests in {report.seconds:.1f} s: {statuses}")
     console.print(
-        f"answered well: {report.requests_per_second:.1f} requests, "
+        f"successful: {report.requests_per_second:.1f} requests and "
         f"{report.images_per_second:.1f} images per second"
     )
     table = Table(box=None)

@@ -1,4 +1,4 @@
-"""`convd classify`: ask a server about images."""
+"""`convd classify`: classify images on a server."""
 
 import json
 from pathlib import Path
@@ -24,9 +24,9 @@ _BAR_WIDTH = 40
     type=int,
     default=5,
     show_default=True,
-    help="How many classes to show; 0 shows every class.",
+    help="How many classes to show; 0 shows all.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per image and line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per image.")
 @click.option("--timeout-seconds", type=float, default=30.0, show_default=True)
 @server_option
 @click.pass_context
@@ -41,14 +41,14 @@ def command(
     timeout_seconds: float,
     server: str,
 ) -> None:
-    """Ask a server about images, and show the probabilities as bars.
+    """Classify images on a server, and show the probabilities as bars.
 
     \b
     Example:
       convd classify cat.jpg dog.png --model animals --top-k 3
     """
     if version is not None and version_label is not None:
-        raise click.UsageError("give --version or --version-label, not both")
+        raise click.UsageError("--version and --version-label exclude each other: use one of them")
     spec = pb.ModelSpec(name=model)
     if version is not None:
         spec.version = version
@@ -63,9 +63,9 @@ def command(
                 response = stub.Classify(request, timeout=timeout_seconds)
             except OSError as error:
                 refused += 1
-                click.echo(f"{path}: cannot be read: {error.strerror}", err=True)
+                click.echo(f"{path}: cannot read the file: {error.strerror}", err=True)
             except grpc.RpcError as error:
-                # One bad image; any other failure concerns all of them.
+                # An invalid argument concerns this image; any other failure concerns all images.
                 if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
                     raise
                 refused += 1

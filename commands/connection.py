@@ -1,4 +1,4 @@
-"""What the client commands share: the channel to a server, and its errors in plain words."""
+"""The connection of the client commands: a channel to the server, and errors in plain words."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +15,13 @@ server_option = click.option(
     envvar="CONVD_SERVER",
     default="127.0.0.1:8001",
     show_default=True,
-    help="Address of the server.",
+    help="Address of the server, HOST:PORT.",
 )
 
 
 @contextmanager
 def connect(server: str) -> Iterator[ClassificationServiceStub]:
-    """Open a channel; an RPC that fails ends the command with its reason."""
+    """Open a channel; a failed RPC ends the command with the reason."""
     options = [
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -33,7 +33,7 @@ def connect(server: str) -> Iterator[ClassificationServiceStub]:
             code = error.code()
             if code is grpc.StatusCode.UNAVAILABLE and "connect" in (error.details() or ""):
                 raise click.ClickException(
-                    f"no server answers at {server}: start one with 'convd serve', or give "
+                    f"cannot connect to {server}: start a server with 'convd serve', or set "
                     "--server HOST:PORT"
                 ) from error
             raise click.ClickException(f"{code.name}: {error.details()}") from error

@@ -1,4 +1,4 @@
-"""`convd health`: ask a server whether it serves."""
+"""`convd health`: check whether a server or a model is serving."""
 
 import click
 import grpc
@@ -11,11 +11,11 @@ _STATUSES = health_pb2.HealthCheckResponse.ServingStatus
 
 @click.command()
 @server_option
-@click.option("--model", default="", help="Ask about one model; without it, about the server.")
+@click.option("--model", default="", help="Check this model instead of the whole server.")
 def command(server: str, model: str) -> None:
-    """Ask a server by grpc.health.v1 whether it serves; exit with 1 if it does not.
+    """Check over grpc.health.v1 whether a server is serving; exit with 1 if it is not.
 
-    Containers use it as their health check.
+    The containers use it as their health check.
 
     \b
     Example:
@@ -28,9 +28,12 @@ def command(server: str, model: str) -> None:
             answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=4)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
-                raise click.ClickException(f"{what}: unknown here; see 'convd models'") from error
+                raise click.ClickException(
+                    f"{what}: not found; 'convd models' lists the models"
+                ) from error
             raise click.ClickException(
-                f"{what}: {error.code().name}: {error.details()}; is a server running there?"
+                f"{what}: {error.code().name}: {error.details()}; check that a server is running "
+                "there"
             ) from error
     click.echo(f"{what}: {_STATUSES.Name(answer.status)}")
     if answer.status != _STATUSES.SERVING:

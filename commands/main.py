@@ -13,21 +13,21 @@ from convd.installation import install_command
 
 SUMMARIES = {
     "train": "Train an architecture and save a checkpoint.",
-    "export": "Publish a network as the next version of a model, verified.",
-    "verify": "Run an artifact's checksums and golden cases here.",
+    "export": "Verify a network and publish it as the next version of a model.",
+    "verify": "Check an artifact's files and golden cases on this machine.",
     "serve": "Serve the models of a repository over gRPC.",
-    "classify": "Ask a server about images.",
-    "models": "List what a server has loaded.",
-    "health": "Ask a server whether it serves.",
-    "bench": "Load a server and show rates and percentiles.",
+    "classify": "Classify images on a server.",
+    "models": "List the models of a server.",
+    "health": "Check whether a server is serving.",
+    "bench": "Put load on a server and report rates and latencies.",
 }
 
-# Which extra brings what a sub-command needs, where it is not the one of the same name.
+# The extra that a sub-command needs, if it is not the one of the same name.
 EXTRAS = {"verify": "serve", "classify": "client", "models": "client", "health": "serve"}
 
 
 class LazyGroup(click.Group):
-    """A group that imports the module of a sub-command when it is called."""
+    """A group that imports a sub-command's module only when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Names of the sub-commands, in the order of a model's life."""
@@ -48,7 +48,7 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Show the summaries without importing anything."""
+        """Write the summaries without importing the sub-commands."""
         with formatter.section("Commands"):
             formatter.write_dl(list(SUMMARIES.items()))
 

@@ -1,4 +1,4 @@
-"""`convd models`: what a server has loaded."""
+"""`convd models`: list the models of a server."""
 
 import click
 from rich.console import Console
@@ -13,7 +13,7 @@ _HEADINGS = ("model", "version", "labels", "state", "provider", "accuracy", "gol
 @click.command()
 @server_option
 def command(server: str) -> None:
-    """List every model version of a server: its state, provider, classes and accuracy.
+    """List every version of every model on a server, with state, provider, accuracy and classes.
 
     \b
     Example:
@@ -45,4 +45,4 @@ def command(server: str) -> None:
 
 def _shorten(labels: list[str]) -> str:
     shown = ", ".join(labels[:10])
-    return shown if len(labels) <= 10 else f"{shown}, ... ({len(labels)} in all)"
+    return shown if len(labels) <= 10 else f"{shown}, ... ({len(labels)} in total)"

@@ -1,4 +1,4 @@
-"""Values of options that are more than a word or a number."""
+"""Types of options that are more than a word or a number."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,12 +23,14 @@ class Size(click.ParamType[tuple[int, ...]]):
             return value
         parts = str(value).lower().split("x")
         if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-            self.fail(f"{value!r} is no size: write 224, or 240x320 (height x width)", param, ctx)
+            self.fail(
+                f"{value!r} is not a valid size: write 224, or 240x320 (height x width)", param, ctx
+            )
         return tuple(int(part) for part in parts)
 
 
 class Numbers(click.ParamType[tuple[float, ...]]):
-    """Numbers with commas between them."""
+    """Numbers separated by commas."""
 
     name = "numbers"
 
@@ -41,11 +43,11 @@ class Numbers(click.ParamType[tuple[float, ...]]):
         try:
             return tuple(float(part) for part in str(value).split(","))
         except ValueError:
-            self.fail(f"{value!r} is no list of numbers: write 0.485,0.456,0.406", param, ctx)
+            self.fail(f"{value!r} is not a list of numbers: write 0.485,0.456,0.406", param, ctx)
 
 
 class Labels(click.ParamType[tuple[str, ...]]):
-    """Names with commas between them, or a file: one a line, CSV, or JSON."""
+    """Names separated by commas, or a file: one name per line, CSV or JSON."""
 
     name = "labels"
 
@@ -64,8 +66,8 @@ class Labels(click.ParamType[tuple[str, ...]]):
             self.fail(str(error), param, ctx)
         except OSError as error:
             self.fail(
-                f"{text} cannot be read ({error.strerror}): give names with commas between them, "
-                "or a file with one name a line",
+                f"cannot read {text} ({error.strerror}): give names separated by commas, or a file "
+                "with one name per line",
                 param,
                 ctx,
             )
@@ -101,7 +103,7 @@ class NetworkOption(click.ParamType[tuple[str, OptionValue]]):
 
 
 def resize_of(size: Sequence[int] | None) -> ResizeShorterSide | ResizeTo | None:
-    """How pictures are scaled to a size: one number is the shorter side's."""
+    """The resize step for a size; a single number is the length of the shorter side."""
     if size is None:
         return None
     if len(size) == 1:
@@ -110,5 +112,5 @@ def resize_of(size: Sequence[int] | None) -> ResizeShorterSide | ResizeTo | None
 
 
 def crop_of(size: Sequence[int] | None) -> CenterCrop | None:
-    """What is cut from the middle: one number is height and width."""
+    """The crop step for a size; a single number is both height and width."""
     return CenterCrop(height=size[0], width=size[-1]) if size else None

@@ -1,4 +1,4 @@
-"""`convd serve`: answer over gRPC."""
+"""`convd serve`: serve models over gRPC."""
 
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,13 @@ from convd.service.workers.supervisor import Supervisor, WorkerError
 
 
 def _with_settings(command: click.Command) -> click.Command:
-    """Give a command one option for each of the server's settings."""
+    """Add an option for each of the server's settings to a command."""
     for name, field in ServerSettings.model_fields.items():
         default = "required" if field.is_required() else f"default: {field.default}"
         flag = name.replace("_", "-")
         help_text = f"{field.description} [{default}]"
         if field.annotation is bool:
-            # Without a default of its own, so that the variable and the file can still set it.
+            # Without a default, so that the variable and the file can still set it.
             option = click.Option([f"--{flag}/--no-{flag}"], default=None, help=help_text)
         else:
             metavar = name.rpartition("_")[2].upper()
@@ -35,13 +35,13 @@ def _with_settings(command: click.Command) -> click.Command:
     "--config",
     type=click.Path(dir_okay=False, path_type=Path),
     envvar="CONVD_CONFIG",
-    help="YAML file with settings.",
+    help="YAML file with settings, such as grpc_port: 8001.",
 )
 def command(config: Path | None, **flags: Any) -> None:  # noqa: ANN401
     """Serve the models of a repository over gRPC.
 
-    Every setting can be given as a flag, as a variable (--grpc-port is CONVD_GRPC_PORT) or in the
-    YAML file (grpc_port: 8001), in this order of precedence. SIGTERM drains and exits with 0.
+    Set each setting by flag, by variable (CONVD_GRPC_PORT for --grpc-port) or in the YAML file, in
+    this order of precedence. SIGTERM drains the server, which then exits with 0.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`convd verify`: does an artifact keep its promise on this machine?"""
+"""`convd verify`: check an artifact on this machine."""
 
 import sys
 from pathlib import Path
@@ -24,13 +24,13 @@ _WIDTH = 200
     "--verify-with",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="PUBLIC_KEY",
-    help="Require a signature by the owner of this Ed25519 public key (PEM).",
+    help="Require a signature that this Ed25519 public key (PEM) verifies.",
 )
 @click.pass_context
 def command(context: click.Context, artifact_dir: Path, verify_with: Path | None) -> None:
-    """Check an artifact and run its golden cases on every execution provider of this machine.
+    """Check an artifact's files, and run its golden cases on every execution provider here.
 
-    Exits with 1 if it must not be served here, or only on some of the providers.
+    Exits with 1 if the artifact must not be served on this machine, or not on every provider.
 
     \b
     Example:

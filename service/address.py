@@ -1,10 +1,10 @@
-"""Addresses that the server listens on."""
+"""The addresses that the server listens on."""
 
 
 class BindError(Exception):
-    """The server cannot listen on a port: it is taken, or the system does not allow it."""
+    """A port is in use, or the system does not allow the server to listen on it."""
 
 
 def join_address(host: str, port: int) -> str:
-    """Join a host and a port; an IPv6 address gets brackets, or its end would be the port."""
+    """Join a host and a port. An IPv6 address gets brackets, which tell its end from the port."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

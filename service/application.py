@@ -1,4 +1,4 @@
-"""The server as a whole: puts its parts together, runs them, and drains them."""
+"""One server process: puts the parts together, runs them, and drains them."""
 
 import logging
 import signal
@@ -39,23 +39,23 @@ class Application:
 
     Args:
         settings: The server's settings.
-        metrics: Where it counts; None for metrics of its own.
-        tracer: Traces calls; None for what the settings and the environment say.
-        cores: Cores that inference may keep busy; None for all that there are.
-        is_worker: Whether it is one of several that share the gRPC port, and leaves HTTP to their
+        metrics: Its metrics; None to create them.
+        tracer: Traces calls; None to follow the settings and the environment.
+        cores: Number of cores for inference; None for all.
+        is_worker: Whether it is one of several that share the gRPC port, with HTTP served by their
             supervisor.
-        everywhere: Has every worker load or unload a model; None where there are no others.
-        statistics: What all workers have counted; None where there are no others.
+        everywhere: Makes every worker load or unload a model; None for a single process.
+        statistics: Returns the statistics of all workers; None for a single process.
 
     Attributes:
-        console: Answers what the console's page asks for.
-        cores: What its models share the cores with.
+        console: Answers the requests of the console's page.
+        cores: The budget of cores that its models share.
 
     Raises:
         RepositoryError: The repository does not exist or cannot be read.
-        SigningKeyError: The key of the required signature cannot be read.
-        BindError: A port is taken or not allowed.
-        SettingsError: Traces are wanted and cannot be made.
+        SigningKeyError: The public key for signatures cannot be read.
+        BindError: A port is in use or not allowed.
+        SettingsError: Traces are configured, but OpenTelemetry is not installed.
     """
 
     def __init__(
@@ -126,17 +126,17 @@ class Application:
 
     @property
     def grpc_port(self) -> int:
-        """The port on which gRPC is answered."""
+        """The gRPC port."""
         return self._grpc.port
 
     @property
     def http_port(self) -> int:
-        """The port on which metrics, health and the console are answered; 0 for none."""
+        """The port of metrics, health and the console; 0 for none."""
         return self._http.port if self._http else 0
 
     @property
     def registry(self) -> CollectorRegistry:
-        """What it counts."""
+        """Collects its metrics."""
         return self._metrics.registry
 
     @property
@@ -145,26 +145,26 @@ class Application:
         return self._manager
 
     def statistics(self) -> StatisticsByVersion:
-        """What every loaded version has counted in this process."""
+        """The statistics of every loaded version in this process."""
         return self._catalog.statistics()
 
     def own_process(self) -> None:
-        """Say that nothing else lives in this process, so that its memory may be managed."""
+        """Tune the process's memory; call it only if the process runs nothing else."""
         self._owns_process = True
         collect_rarely()
         return_large_blocks()
 
     def start(self) -> None:
-        """Begin to answer; the models are loaded in the background and readiness follows them."""
+        """Start answering; models load in the background, and readiness follows them."""
         if self._http:
             self._http.start()
-        # A worker that joins others takes no call before its models are loaded.
+        # A worker joins the others only once its models are loaded.
         if not self._is_worker:
             self._grpc.start()
         self._manager.start()
 
     def unready_reason(self) -> str:
-        """Why the server is not ready; empty when it is."""
+        """Why the server is not ready; empty if it is."""
         reason = self._manager.unready_reason()
         return reason or ("not listening yet" if self._is_worker and not self._joined else "")
 
@@ -183,8 +183,8 @@ class Application:
         self.drain()
 
     def drain(self) -> None:
-        """End every accepted call, refuse new ones, then stop."""
-        logger.info("draining for at most %g s", self._settings.drain_seconds)
+        """Refuse new calls, finish the accepted ones, then stop."""
+        logger.info("draining for up to %g s", self._settings.drain_seconds)
         started = time.monotonic()
         self._manager.stop_polling()
         self._grpc.drain(self._settings.drain_seconds)

@@ -1,14 +1,14 @@
-"""A request's cancellation, as the transport tells it to whoever works on the request."""
+"""Cancellation of a request: the transport announces it, the batcher reacts to it."""
 
 from collections.abc import Callable
 
 
 class Cancellation:
-    """Says whether the caller of one request has gone, and tells the batcher at once.
+    """Records whether the caller of one request has gone, and notifies one listener.
 
-    The transport creates one for each request and calls `cancel` when the RPC ends early, for
-    example by `context.add_callback(cancellation.cancel)`. Cancelling twice, or after the answer,
-    does nothing. All methods can be called from any thread.
+    The transport creates one per request and calls `cancel` when the RPC ends early, for example
+    through `context.add_callback(cancellation.cancel)`. Cancelling twice, or after the answer, has
+    no effect. All methods may be called from any thread.
     """
 
     __slots__ = ("_listener", "cancelled")
@@ -18,19 +18,19 @@ class Cancellation:
         self._listener: Callable[[], None] | None = None
 
     def cancel(self) -> None:
-        """Mark the caller as gone, and wake the one who works for it."""
+        """Mark the caller as gone, and notify the listener."""
         self.cancelled = True
         listener = self._listener
         if listener is not None:
             listener()
 
     def listen(self, listener: Callable[[], None] | None) -> None:
-        """Have `listener` called on cancellation; None stops it.
+        """Call `listener` on cancellation; None removes it.
 
-        The listener is called at once where the caller has gone already, and may be called twice.
+        If the caller has already gone, the listener is called at once. It may be called twice.
         """
-        # `cancel` writes the flag and then reads the listener, this writes the listener and then
-        # reads the flag: whichever order the two threads take, one of them sees the other's write.
+        # `cancel` writes the flag, then reads the listener; this method writes the listener, then
+        # reads the flag. In any interleaving, at least one of them sees the other's write.
         self._listener = listener
         if listener is not None and self.cancelled:
             listener()

@@ -1,34 +1,34 @@
-"""Errors of the service room: what can go wrong between a request and its answer.
+"""Errors of the service: what can go wrong between a request and its answer.
 
-The transport maps each to a status code in one place, so nothing below it knows of status codes.
-Texts are for the client, except where a class says otherwise.
+`calls/status.py` maps each to its gRPC and HTTP status; no other code below the transports knows
+status codes. Texts are for the client, unless a class says otherwise.
 
 ServiceError
-├── InvalidRequestError         a parameter, tensor or image that cannot be used
+├── InvalidRequestError         a parameter, tensor or image that is not acceptable
 ├── NotFoundError
 │   ├── ModelNotFoundError      no model of that name
 │   └── VersionNotFoundError    the model has no such version or label
 ├── UnavailableError            loading, draining or unloaded: try again later
-├── QueueFullError              too many rows wait already: try again with a pause
+├── QueueFullError              too much is waiting already: back off and try again
 ├── DeadlineExceededError       no answer before the caller's deadline
 ├── CallerGoneError             the caller cancelled or hung up
-├── UnauthenticatedError        credentials missing or not valid
-├── PermissionDeniedError       valid credentials that do not allow this
-├── UnsupportedError            a part of a protocol that the server does not have
+├── UnauthenticatedError        credentials are missing or invalid
+├── PermissionDeniedError       the caller is not allowed to do this
+├── UnsupportedError            a part of a protocol that the server does not implement
 └── InferenceFailedError        the engine failed; opaque text, the cause is chained
 """
 
 
 class ServiceError(Exception):
-    """Base of every error raised by this room."""
+    """Base of all errors of the service."""
 
 
 class InvalidRequestError(ServiceError):
-    """A parameter, tensor or image of the request cannot be used."""
+    """A parameter, tensor or image of the request is not acceptable."""
 
 
 class NotFoundError(ServiceError):
-    """What the request names is not here."""
+    """The request names something that does not exist."""
 
 
 class ModelNotFoundError(NotFoundError):
@@ -44,7 +44,7 @@ class UnavailableError(ServiceError):
 
 
 class QueueFullError(ServiceError):
-    """As many rows wait as may wait."""
+    """A queue or a limit of concurrent work is full."""
 
 
 class DeadlineExceededError(ServiceError):
@@ -56,20 +56,19 @@ class CallerGoneError(ServiceError):
 
 
 class UnauthenticatedError(ServiceError):
-    """Credentials are missing or not valid."""
+    """Credentials are missing or invalid."""
 
 
 class PermissionDeniedError(ServiceError):
-    """The credentials are valid and do not allow this."""
+    """The caller is not allowed to do this."""
 
 
 class UnsupportedError(ServiceError):
-    """The request uses a part of a protocol that the server does not have."""
+    """The request uses a part of a protocol that the server does not implement."""
 
 
 class InferenceFailedError(ServiceError):
     """The engine failed on a batch.
 
-    The text is opaque, since it goes to the client. The engine's own exception is the `__cause__`,
-    for the log.
+    The client gets an opaque text; the engine's exception is the `__cause__`, for the log.
     """

@@ -1,27 +1,28 @@
-"""Keeps the garbage collector away from the requests.
+"""Keeps the garbage collector from pausing requests.
 
-Requests leave nothing for it: what they make is freed by counting references. Yet the collector
-counts what they allocate, comes every few hundred objects, and a few times in a second looks at
-everything that the process holds, which stops all threads for several milliseconds.
+Requests create no reference cycles, so reference counting frees what they allocate. By default the
+collector still runs every few hundred allocations, and several times a second it scans every object
+of the process, which stops all threads for several milliseconds.
 """
 
 import gc
 
 _YOUNG_OBJECTS = 5000
-"""More than all requests in progress hold together, at usual concurrency."""
+"""More objects than all requests in progress hold at usual concurrency."""
 
 
 def collect_rarely() -> None:
-    """Have the collector come when so many objects stay that something may really be garbage."""
+    """Run the collector only when more objects survive than requests in progress account for."""
     _, middle, old = gc.get_threshold()
     gc.set_threshold(_YOUNG_OBJECTS, middle, old)
 
 
 def collect_and_freeze() -> None:
-    """Collect what has come since the last time, and let no later collection look at what stays.
+    """Collect new garbage, then exclude all surviving objects from later collections.
 
-    To be called when models have come or gone. What stayed before is not looked at again, since
-    that would stop the requests for some milliseconds: a servable that goes must not need it.
+    Call it after models were loaded or unloaded. Objects that survived earlier calls are not
+    scanned again, since that would pause requests for milliseconds; an unloaded servable must
+    therefore be free of reference cycles.
     """
     gc.collect()
     gc.freeze()

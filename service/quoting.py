@@ -1,10 +1,10 @@
-"""Quoting what a client sent: error texts travel in trailers, which are small."""
+"""Quotes a client's text in an error text, which travels in a trailer of limited size."""
 
 _MAX_CHARACTERS = 64
 
 
 def quote(text: str) -> str:
-    """Cut a client's text to 64 characters and replace control characters, for an error text."""
+    """Cut a text to 64 characters, and replace control characters by question marks."""
     cut = text[:_MAX_CHARACTERS]
     clean = "".join(character if character.isprintable() else "?" for character in cut)
     return f"{clean}..." if len(text) > _MAX_CHARACTERS else clean

@@ -1,4 +1,4 @@
-"""The server's settings, each with its bounds: what `convd serve` can be told."""
+"""The settings of `convd serve`, each with its bounds."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -15,8 +15,8 @@ ENVIRONMENT_PREFIX = "CONVD_"
 
 LogFormat = Literal["text", "json"]
 
-# A value over such a bound is a slip of the keyboard: what it asks for would break much later, or
-# without a word. A model's config.yaml has the same bounds.
+# A value beyond such a bound is a typing error, which would otherwise break the server much later
+# or silently. A model's config.yaml has the same bounds.
 BatchSize = Annotated[int, Field(ge=1, le=4096)]
 QueueSize = Annotated[int, Field(ge=1, le=1_000_000)]
 QueueDelaySeconds = Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)]
@@ -24,13 +24,13 @@ ConcurrentExecutions = Annotated[int, Field(ge=0, le=256)]
 
 
 class SettingsError(Exception):
-    """A setting is unknown or has a value that it cannot have."""
+    """A setting is unknown or has an unusable value."""
 
 
 class ServerSettings(BaseSettings):
-    """Everything that `convd serve` can be told.
+    """All settings of `convd serve`.
 
-    The description of a field is its help text on the command line and in the documents.
+    Each field's description is its help text on the command line and in the documents.
     """
 
     model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, extra="forbid", frozen=True)
@@ -38,149 +38,154 @@ class ServerSettings(BaseSettings):
     repository: Path = Field(description="Folder with the models to serve.")
     require_signature: Path | None = Field(
         None,
-        description="Ed25519 public key (PEM); models that its owner has not signed never serve.",
+        description="Ed25519 public key (PEM); only models signed with its private key are served.",
     )
     host: str = Field(
         "127.0.0.1",
-        description="Address to listen on; 0.0.0.0 for every interface, :: for IPv6 too.",
+        description="Address to listen on; 0.0.0.0 for every interface, :: to include IPv6.",
     )
-    grpc_port: int = Field(8001, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
+    grpc_port: int = Field(8001, ge=0, le=65535, description="gRPC port; 0 picks a free one.")
     http_port: int = Field(
         8002,
         ge=0,
         le=65535,
-        description="Port for metrics, health and the console; 0 takes a free one.",
+        description="Port for metrics, health and the console; 0 picks a free one.",
     )
-    console: bool = Field(True, description="Show the console in a browser at / of the HTTP port.")
-    log_format: LogFormat = Field("text", description="Lines for people, or json for machines.")
+    console: bool = Field(True, description="Serve the browser console at / of the HTTP port.")
+    log_format: LogFormat = Field(
+        "text", description="text for plain lines, json for one JSON object per line."
+    )
     access_log_sample_rate: float = Field(
         0.0,
         ge=0,
         le=1,
         allow_inf_nan=False,
-        description="Share of the calls that are logged; 0 logs none, 1 all.",
+        description="Fraction of calls to log: 0 logs none, 1 logs all.",
     )
     traces_endpoint: str = Field(
         "",
         pattern=r"^(https?://\S+)?$",
-        description="Where traces go, as OTLP over gRPC: http://HOST:4317, or https. Empty for "
-        "where the OTEL_EXPORTER_OTLP_ENDPOINT variable says, or nowhere.",
+        description="Where to send traces (OTLP over gRPC): http://HOST:4317, or https. If empty, "
+        "OTEL_EXPORTER_OTLP_ENDPOINT decides; without either, there are no traces.",
     )
     provider: ProviderChoice = Field(
         "auto",
         description=f"Execution provider: {', '.join(PROVIDER_CHOICES[1:])}, or auto for the first "
-        "of them that is installed, loads the model and gives its golden answers.",
+        "of these that is installed, loads the model and reproduces its golden answers.",
     )
     precision_policy: PrecisionPolicy = Field(
         "fastest",
-        description="exact computes a float32 network in float32 only; fastest allows less.",
+        description="exact runs a float32 network in float32 only; fastest allows lower precision.",
     )
     intra_op_threads: int = Field(
         0,
         ge=0,
         le=1024,
-        description="Threads that one inference may use; 0 takes every core, or one where the "
-        "model is too small to gain from more.",
+        description="Threads per inference; 0 uses every core, or one if the model is too small "
+        "to gain from more.",
     )
     max_concurrent_executions: ConcurrentExecutions = Field(
         0,
-        description="Batches of one model that may run at the same time; 0 takes 2 on a GPU, where "
-        "one is copied while the other is computed; without one, 1 on all cores while requests are "
-        "few, and one on each core while they are many and that is not slower.",
+        description="Batches of one model that may run at the same time. 0 decides: on a GPU 2, so "
+        "that one is copied while the other is computed; on a CPU one batch on all cores under "
+        "light load, and under heavy load one batch per core if that is not slower.",
     )
     gpu_memory_limit_bytes: int = Field(
         0,
         ge=0,
         le=TEBIBYTE,
-        description="Most memory that one model may take on a GPU; 0 for no limit.",
+        description="Maximum GPU memory of one model; 0 for no limit.",
     )
-    max_batch_size: BatchSize = Field(32, description="Most rows in one inference.")
+    max_batch_size: BatchSize = Field(32, description="Maximum rows in one batch.")
     max_queue_size: QueueSize = Field(
-        1024, description="Most rows that wait for one model; more are refused at once."
+        1024, description="Maximum rows waiting for one model; further rows are refused at once."
     )
     max_queue_delay_seconds: QueueDelaySeconds = Field(
-        0.0, description="How long a lone request waits for company before it runs."
+        0.0, description="How long a batch that is not full waits for more requests."
     )
     response_cache_bytes: int = Field(
         0,
         ge=0,
         le=TEBIBYTE,
-        description="Memory for answers, so that a picture that comes again is not run again; 0 "
-        "for none.",
+        description="Memory for cached answers, so that a repeated picture is not run again; 0 "
+        "turns the cache off.",
     )
     max_images_per_request: int = Field(
-        256, ge=1, le=65_536, description="Most images in one request; more are refused."
+        256,
+        ge=1,
+        le=65_536,
+        description="Maximum images in one request; a larger request is refused.",
     )
     max_message_bytes: int = Field(
         64 * MEBIBYTE,
         ge=1024,
         le=2 * GIBIBYTE - 1,
-        description="Largest gRPC message, received or sent.",
+        description="Maximum size of a gRPC message, received or sent.",
     )
     max_image_pixels: int = Field(
         64 * MEBIBYTE,
         ge=1,
         le=GIBIBYTE,
-        description="Largest picture that is decoded, height x width.",
+        description="Maximum pixels (height x width) of a picture to decode.",
     )
     decode_budget_bytes: int = Field(
         GIBIBYTE,
         ge=16 * MEBIBYTE,
         le=TEBIBYTE,
-        description="Memory for all pictures that are decoded and prepared at the same time, "
-        "divided among the workers; who finds no room waits, or is refused with "
-        "RESOURCE_EXHAUSTED.",
+        description="Memory for all pictures being decoded and prepared, divided among the "
+        "workers; a request that does not fit waits, or is refused with RESOURCE_EXHAUSTED.",
     )
     unary_threads: int = Field(
         64,
         ge=1,
         le=4096,
-        description="Unary calls that are worked on, or wait for a batch, at the same time; twice "
-        "max_batch_size keeps batches full and lets every call be refused at once.",
+        description="Maximum unary calls in progress, including those that wait for a batch; twice "
+        "max_batch_size keeps batches full.",
     )
     max_waiting_calls: int = Field(
         256,
         ge=1,
         le=65_536,
-        description="Unary calls that may wait for a thread; more are refused at once.",
+        description="Maximum unary calls waiting for a thread; further calls are refused at once.",
     )
     max_streams: int = Field(
-        16, ge=1, le=4096, description="Streams that may be open at the same time."
+        16, ge=1, le=4096, description="Maximum open streams."
     )
     workers: int = Field(
         1,
         ge=1,
         le=256,
-        description="Server processes that share the gRPC port; each loads every model, and the "
-        "cores are divided among them.",
+        description="Server processes that share the gRPC port. Each loads every model and gets "
+        "its share of the cores.",
     )
     max_connection_age_seconds: float = Field(
         0.0,
         ge=0,
         le=604_800,
         allow_inf_nan=False,
-        description="How long a connection lasts before the client is asked to open another, so "
-        "that load spreads over workers or replicas; 0 is for ever, or 30 with several workers.",
+        description="How long a connection lasts before the client is asked to reconnect, so that "
+        "load spreads over workers or replicas; 0 means no limit, or 30 with several workers.",
     )
     drain_seconds: float = Field(
         30.0,
         ge=0.1,
         le=3600,
         allow_inf_nan=False,
-        description="Longest time that accepted calls may take after SIGTERM.",
+        description="How long accepted calls may take to finish after SIGTERM.",
     )
     poll_seconds: (
         Annotated[float, Field(ge=0.01, le=86_400, allow_inf_nan=False)] | Literal["never"]
     ) = Field(
         2.0,
-        description="How often the repository is looked at for new versions; never looks at the "
-        "start only, and when a client asks to load.",
+        description="How often to check the repository for new versions; never checks only at "
+        "startup and when a client loads a model.",
     )
     triton_metrics: bool = Field(
-        False, description="Show the metrics under Triton's names too, for dashboards made for it."
+        False,
+        description="Also export the metrics under Triton's names, for existing dashboards.",
     )
     allow_repository_control: bool = Field(
-        False, description="Let clients load and unload models and set the log level."
+        False, description="Allow clients to load and unload models and to set the log level."
     )
 
     @field_validator("host")
@@ -199,7 +204,8 @@ class ServerSettings(BaseSettings):
     def _a_request_fits_the_queue(self) -> Self:
         if self.max_images_per_request > self.max_queue_size:
             raise ValueError(
-                f"max_images_per_request ({self.max_images_per_request}) is over max_queue_size "
-                f"({self.max_queue_size}): such a request could never be accepted"
+                f"max_images_per_request ({self.max_images_per_request}) is greater than "
+                f"max_queue_size ({self.max_queue_size}), so the largest requests would never fit "
+                "the queue: raise max_queue_size or lower max_images_per_request"
             )
         return self

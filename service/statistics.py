@@ -1,6 +1,6 @@
 """Cumulative statistics of one servable: how often it answered, and where the time went.
 
-Metrics show the same from outside, over time; this is what a client can ask for at one moment.
+Metrics show the same over time; statistics are what a client can ask for over gRPC.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,30 +12,30 @@ NANOSECONDS = 1_000_000_000
 
 @dataclass(slots=True)
 class Duration:
-    """How often something happened, and how long it took altogether."""
+    """How often something happened, and its total duration."""
 
     count: int = 0
     nanoseconds: int = 0
 
     def add(self, nanoseconds: int, count: int = 1) -> None:
-        """Count one more, or several that took so long altogether."""
+        """Count one occurrence, or several with their total duration."""
         self.count += count
         self.nanoseconds += nanoseconds
 
     def include(self, other: "Duration") -> None:
-        """Count what was counted elsewhere too."""
+        """Add the counts of another process."""
         self.count += other.count
         self.nanoseconds += other.nanoseconds
 
 
 @dataclass(slots=True)
 class Stages:
-    """Where the time of requests went.
+    """Total durations of the stages of requests.
 
     Attributes:
-        input: From the choice of the servable to the submission of prepared rows.
+        input: From finding the servable to submitting the prepared rows.
         inference: Running the network.
-        output: From the network's answer to the end of the request.
+        output: From the network's answer to the finished response.
     """
 
     input: Duration = field(default_factory=Duration)
@@ -43,7 +43,7 @@ class Stages:
     output: Duration = field(default_factory=Duration)
 
     def include(self, other: "Stages") -> None:
-        """Count what was counted elsewhere too."""
+        """Add the counts of another process."""
         self.input.include(other.input)
         self.inference.include(other.inference)
         self.output.include(other.output)
@@ -55,15 +55,15 @@ class Statistics:
 
     Attributes:
         last_answer_unix_milliseconds: When a request was last answered; 0 for never.
-        rows: Rows that were answered.
-        batches: Batches that were run.
-        success: Requests that were answered, from the choice of the servable to the answer.
-        failure: Requests that failed.
+        rows: Answered rows.
+        batches: Executed batches.
+        success: Answered requests, from finding the servable to the finished response.
+        failure: Failed requests.
         cancelled: Requests whose caller had gone.
-        queue: Waiting of answered requests for the engine.
+        queue: Time that answered requests waited for the engine.
         stages: The other stages of answered requests.
-        by_batch_size: Stages by rows of a batch: the inference of each batch that was run, and
-            the input and output of answered requests, once for each batch that held their rows.
+        by_batch_size: Stages by batch size: the inference of each executed batch, and the input
+            and output of answered requests, once for each batch that held their rows.
     """
 
     last_answer_unix_milliseconds: int = 0
@@ -84,7 +84,7 @@ class Statistics:
         return stages
 
     def include(self, other: "Statistics") -> None:
-        """Count what was counted elsewhere too."""
+        """Add the counts of another process."""
         self.last_answer_unix_milliseconds = max(
             self.last_answer_unix_milliseconds, other.last_answer_unix_milliseconds
         )
@@ -100,14 +100,14 @@ class Statistics:
 
 
 StatisticsByVersion = dict[tuple[str, int], Statistics]
-"""The statistics of each model's versions."""
+"""Statistics by model and version."""
 
 
 def add_up_statistics(parts: Iterable[Mapping[tuple[str, int], Statistics]]) -> StatisticsByVersion:
-    """Statistics of several processes as those of one that did it all.
+    """Sum the statistics of several processes.
 
     Args:
-        parts: What each process has counted, by model and version. They stay as they are.
+        parts: The statistics of each process, by model and version; not modified.
     """
     total: StatisticsByVersion = {}
     for part in parts:

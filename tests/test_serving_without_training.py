@@ -69,4 +69,4 @@ def test_a_server_and_its_clients_need_no_training_framework(
     assert "'.[train]'" in refused.stderr
     unreachable = convd(*ask)
     assert unreachable.returncode == 1
-    assert "start one with 'convd serve'" in unreachable.stderr
+    assert "start a server with 'convd serve'" in unreachable.stderr

@@ -1,1 +1,1 @@
-"""One call of a client: what is known about it, how it is recorded, and how it ends."""
+"""One call of a client: its deadline and identity, its record and traces, its final status."""

@@ -1,4 +1,4 @@
-"""What every room of the service may know about the call that it works for."""
+"""One call of a client: what every part of the service may know about it."""
 
 import re
 import secrets
@@ -17,31 +17,31 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f][135
 
 
 class CallTrace(EntryTrace, Protocol):
-    """Records where the time of one call goes; times are of `time.perf_counter_ns`."""
+    """Records the stages of one call, with times of `time.perf_counter_ns`."""
 
     def stage(self, name: str, started_at: int, ended_at: int) -> None:
         """Record one stage of the call."""
 
     def submitted(self, started_at: int, ended_at: int) -> None:
-        """Record the stages of rows that were submitted then: their queue and their batches."""
+        """Record the stages between the submission of rows and their answer: queue and batches."""
 
 
 @dataclass(slots=True)
 class Call:
-    """One call of a client, whatever protocol it came by.
+    """One call of a client, over any protocol.
 
     Attributes:
         request_id: The caller's id for it, or one that the server made; empty until needed.
         method: Full name of the method, such as `/convd.v1.ClassificationService/Classify`.
         deadline: When the caller stops waiting, in seconds of `time.monotonic`; None for never.
-        cancellation: Tells when the caller has gone.
-        model: The model that it was resolved to; empty until then.
-        version: The version that it was resolved to; empty until then.
+        cancellation: Set when the caller goes.
+        model: Name of the model, once it is resolved; empty before.
+        version: Version of the model, once it is resolved; empty before.
         code: Name of the gRPC status code that it ended with.
         started_at: When it began, in seconds of `time.monotonic`.
-        protocol: How it came.
+        protocol: `grpc` or `http`.
         trace_id: The sampled trace that it belongs to, 32 hexadecimal digits; empty for none.
-        trace: Records its stages; None where it is not traced.
+        trace: Records its stages; None if the call is not traced.
     """
 
     request_id: str = ""
@@ -57,13 +57,13 @@ class Call:
     trace: CallTrace | None = None
 
     def follow(self, traceparent: str) -> None:
-        """Take the caller's trace id, where the caller samples that trace."""
+        """Adopt the caller's trace id, if the caller samples that trace."""
         match = _TRACEPARENT.fullmatch(traceparent)
         if match is not None:
             self.trace_id = match[1]
 
     def identify(self) -> str:
-        """Return the request's id, and make one where the caller sent none."""
+        """Return the request's id; make one if the caller sent none."""
         if not self.request_id:
             self.request_id = secrets.token_hex(8)
         return self.request_id
@@ -73,7 +73,7 @@ class Call:
         return self.deadline is not None and self.deadline <= time.monotonic()
 
     def check_wanted(self) -> None:
-        """Stop working for a caller who no longer waits.
+        """Raise if the caller no longer waits.
 
         Raises:
             CallerGoneError: The caller has gone.
@@ -89,19 +89,19 @@ _current_call: ContextVar[Call | None] = ContextVar("current_call", default=None
 
 
 set_current_call: Callable[[Call | None], object] = _current_call.set
-"""Notes which call this thread works for; None once it has ended."""
+"""Sets the call that this thread works for; None once it has ended."""
 
 
 def call_in_progress() -> Call | None:
-    """The call that this thread works for; None outside of any."""
+    """The call that this thread works for, or None."""
     return _current_call.get()
 
 
 def current_call() -> Call:
-    """The call that this thread works for; set before every method.
+    """The call that this thread works for; the interceptor sets it before every method.
 
     Raises:
-        LookupError: This thread works for none.
+        LookupError: This thread is not working for a call.
     """
     call = _current_call.get()
     if call is None:

@@ -1,4 +1,4 @@
-"""The log: lines for people, or JSON for machines, each with the call that it belongs to."""
+"""The format of the log: plain lines or JSON, each with the call that it belongs to."""
 
 import json
 import logging
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from convd.service.calls.call import call_in_progress
 from convd.service.settings import LogFormat
 
-# What every record has; anything else was given as `extra` and goes into the JSON.
+# Attributes of every record; any other attribute was passed as `extra` and goes into the JSON.
 _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {
     "asctime",
     "message",
@@ -16,7 +16,7 @@ _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {
 
 
 class TextFormatter(logging.Formatter):
-    """One line for people; that of a call ends with its request id and trace id."""
+    """Formats a record as one line, which ends with the request id and trace id of its call."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s%(worker)s %(name)s: %(message)s")
@@ -30,11 +30,11 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object in one line.
+    """Formats a record as one JSON object on one line.
 
-    Its keys are `time` (RFC 3339, UTC), `level`, `logger`, `message`, `process`; `request_id`,
-    `trace_id`, `method`, `model` and `version` where the record belongs to a call; `exception` with
-    the traceback; and whatever was given as `extra`.
+    Its keys are `time` (RFC 3339, UTC), `level`, `logger`, `message` and `process`; `request_id`,
+    `trace_id`, `method`, `model` and `version` if the record belongs to a call; `exception` with
+    the traceback; and everything that was passed as `extra`.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -60,7 +60,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging(log_format: LogFormat) -> None:
-    """Send every record of level INFO and above to standard error."""
+    """Write records of level INFO and above to standard error."""
     stream = logging.StreamHandler()
     stream.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[stream], force=True)

@@ -1,4 +1,4 @@
-"""Every call is counted, and logged where that is wished, whatever protocol it came by."""
+"""Counts, traces and logs every call, over any protocol."""
 
 import logging
 import random
@@ -17,22 +17,22 @@ Metadata = Mapping[str, str | bytes]
 
 
 class CallTracer(Protocol):
-    """Begins and ends the traces of calls; sets `trace` and `trace_id` of those it traces."""
+    """Traces calls, and sets `trace` and `trace_id` of those that are sampled."""
 
     def begin(self, call: Call, metadata: Metadata) -> None:
-        """Begin the trace of a call, or go on with the one that its metadata names."""
+        """Begin the span of a call, in the trace that its metadata names, if any."""
 
     def end(self, call: Call) -> None:
-        """End the trace of a call with its code."""
+        """End the span of a call with its status code."""
 
 
 class CallRecorder:
-    """Notes the begin and the end of every call; each transport tells it of both.
+    """Records the beginning and the end of every call; each transport reports both.
 
     Args:
         metrics: Where calls are counted.
-        tracer: Traces calls; None for none.
-        access_log_sample_rate: Share of the calls that are logged when they end, 0 to 1.
+        tracer: Traces calls; None for no traces.
+        access_log_sample_rate: Fraction of calls to log when they end, 0 to 1.
 
     Attributes:
         metrics: Where calls are counted.
@@ -50,11 +50,11 @@ class CallRecorder:
         self._access_log_sample_rate = access_log_sample_rate
 
     def begin(self, call: Call, metadata: Metadata) -> None:
-        """Let this thread work for a call.
+        """Make a call the one that this thread works for, and begin its trace.
 
         Args:
             call: The call.
-            metadata: What came with it: keys in lower case, with their values.
+            metadata: Its metadata or headers, with keys in lower case.
         """
         set_current_call(call)
         if TRACEPARENT_KEY in metadata:
@@ -63,7 +63,7 @@ class CallRecorder:
             self._tracer.begin(call, metadata)
 
     def end(self, call: Call) -> None:
-        """Note how a call has ended; the thread works for it no longer."""
+        """Count, log and trace the end of a call; the thread no longer works for it."""
         seconds = time.monotonic() - call.started_at
         self.metrics.request_answered(
             (call.model, call.version, call.method, call.code), seconds, call.trace_id

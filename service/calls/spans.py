@@ -1,9 +1,9 @@
-"""OpenTelemetry spans of calls, their stages and the batches that they ran in.
+"""OpenTelemetry spans of calls, of their stages and of the batches that they ran in.
 
 A call has one server span with a child for each stage: decode, preprocess, queue, inference,
 postprocess. A batch serves many calls, so its span links to the server span of each of them, and
-the inference span of each call links to the batch. The batch span itself belongs to the trace of
-the first of them, so that it is sampled whenever one of its calls is.
+the inference span of each call links to the batch. The batch's span belongs to the trace of its
+first traced call, so it is exported whenever one of its calls is sampled.
 """
 
 import threading
@@ -37,7 +37,7 @@ from convd.service.calls.recorder import Metadata
 _SERVER_ERRORS = frozenset(
     ["UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"]
 )
-"""Codes that are the server's fault, by OpenTelemetry's conventions for gRPC."""
+"""Status codes that count as server errors in OpenTelemetry's conventions for gRPC."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class _BatchRun:
 
 
 class SpanTracer:
-    """Makes spans of calls.
+    """Makes the spans of calls.
 
     Args:
-        provider: Where the spans go; closed with the tracer.
+        provider: Takes the spans; shut down with the tracer.
     """
 
     def __init__(self, provider: TracerProvider) -> None:
@@ -63,17 +63,17 @@ class SpanTracer:
 
     @classmethod
     def exporting(cls, endpoint: str) -> "SpanTracer":
-        """Send spans away as OTLP over gRPC.
+        """Make a tracer that exports spans as OTLP over gRPC.
 
-        OpenTelemetry's variables say the rest: sampling, headers, certificates, resource.
+        OpenTelemetry's variables configure the rest: sampling, headers, certificates, resource.
 
         Args:
-            endpoint: Where to, as a URL; empty for what the variables say.
+            endpoint: URL of the collector; if empty, the variables decide.
         """
         resource = Resource.create()
         if str(resource.attributes["service.name"]).startswith("unknown_service"):
             resource = resource.merge(Resource({"service.name": "convd"}))
-        # Handlers of its own would end the process before it has drained.
+        # Its own exit handler would shut it down before the server has drained.
         provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         exporter = OTLPSpanExporter(endpoint=endpoint or None)
         provider.add_span_processor(BatchSpanProcessor(exporter))
@@ -88,7 +88,7 @@ class SpanTracer:
             kind=SpanKind.SERVER,
             attributes={"rpc.system.name": call.protocol, "rpc.method": call.method.lstrip("/")},
         )
-        # A call that is not sampled costs no more than this.
+        # A call that is not sampled costs nothing more than this.
         if span.is_recording():
             call.trace = SpanTrace(self._tracer, span)
             call.trace_id = format_trace_id(span.get_span_context().trace_id)
@@ -99,8 +99,8 @@ class SpanTracer:
             call.trace.end(call)
 
     def close(self, timeout_seconds: float) -> None:
-        """Send the spans that are left, for a time at most, and stop."""
-        # An exporter that cannot reach its collector tries for longer than a drain may take.
+        """Export the remaining spans, for at most this long, and stop."""
+        # An exporter that cannot reach its collector retries for longer than a drain may take.
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         closing.join(timeout_seconds)
@@ -118,7 +118,7 @@ class SpanTrace:
         self._tracer = tracer
         self._span = span
         self._context = set_span_in_context(span, Context())
-        # From time.perf_counter_ns to nanoseconds since 1970.
+        # Converts time.perf_counter_ns to nanoseconds since 1970.
         self._epoch = time.time_ns() - time.perf_counter_ns()
         self._runs: list[_BatchRun] = []
 
@@ -127,7 +127,7 @@ class SpanTrace:
         self._record(name, started_at, ended_at)
 
     def submitted(self, started_at: int, ended_at: int) -> None:
-        """Record the stages of rows that were submitted then: their queue and their batches."""
+        """Record the stages between the submission of rows and their answer: queue and batches."""
         runs, self._runs = self._runs, []
         self._record("queue", started_at, runs[0].started_at if runs else ended_at)
         for run in runs:
@@ -141,7 +141,7 @@ class SpanTrace:
 
     @contextmanager
     def batch(self, traces: Sequence[EntryTrace], rows: int) -> Iterator[None]:
-        """Record one run of the engine, for every traced call in it."""
+        """Record one run of the engine for every traced call in the batch."""
         members = [trace for trace in traces if isinstance(trace, SpanTrace)]
         span = self._tracer.start_span(
             "batch",
@@ -153,7 +153,7 @@ class SpanTrace:
         try:
             yield
         except BaseException as error:
-            # Its text is for the log only: it may hold what a caller sent.
+            # Only its type: the text may contain what a caller sent.
             span.set_status(Status(StatusCode.ERROR, type(error).__name__))
             raise
         finally:
@@ -165,7 +165,7 @@ class SpanTrace:
 
     @property
     def span_context(self) -> SpanContext:
-        """Names the call's server span."""
+        """The context of the call's server span."""
         return self._span.get_span_context()
 
     def end(self, call: Call) -> None:

@@ -1,4 +1,4 @@
-"""The one table from domain errors to what gRPC and HTTP call them."""
+"""The one table from domain errors to gRPC and HTTP statuses."""
 
 import logging
 from http import HTTPStatus
@@ -26,7 +26,7 @@ from convd.service.errors import (
 logger = logging.getLogger(__name__)
 
 CLIENT_CLOSED_REQUEST = 499
-"""As nginx and the Google APIs have it; nobody is left to read it but the logs."""
+"""The status that nginx and the Google APIs use; only logs ever show it."""
 
 STATUSES: dict[type[ServiceError], tuple[StatusCode, int]] = {
     InvalidRequestError: (StatusCode.INVALID_ARGUMENT, HTTPStatus.BAD_REQUEST),
@@ -47,7 +47,7 @@ _INTERNAL = STATUSES[InferenceFailedError]
 
 
 class Status(NamedTuple):
-    """How a call ends.
+    """The status that a failed call ends with.
 
     Attributes:
         code: The gRPC status code.
@@ -66,10 +66,10 @@ class Status(NamedTuple):
 
 
 def status_of(error: Exception, request_id: str) -> Status:
-    """Map an error to what the client is told.
+    """Map an error to the status for the client.
 
-    An unexpected error's text is not for the client, who gets the request id instead; the log has
-    the cause under that id.
+    The text of an unexpected error is withheld. The client gets the request id instead, under which
+    the log has the cause.
 
     Args:
         error: What was raised.
@@ -84,8 +84,8 @@ def status_of(error: Exception, request_id: str) -> Status:
 
 
 def error_status(error: Exception, call: Call) -> Status:
-    """Map an error to what the client is told, and log what the client is not told."""
-    # gRPC reports a deadline that passes as a caller who goes away.
+    """Map an error to the status for the client, and log what is withheld from the client."""
+    # gRPC reports an expired deadline as a cancellation.
     if isinstance(error, CallerGoneError) and call.is_late():
         error = DeadlineExceededError("the deadline passed before the answer")
     status = status_of(error, call.identify())

@@ -1,7 +1,4 @@
-"""Traces: whether they are wanted, and whom to ask for them.
-
-OpenTelemetry is imported only where they are.
-"""
+"""Decides whether calls are traced, and imports OpenTelemetry only if they are."""
 
 import logging
 import os
@@ -17,23 +14,23 @@ _ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP
 
 
 class Tracer(CallTracer, Protocol):
-    """Traces calls and sends the traces away."""
+    """Traces calls and exports the spans."""
 
     def close(self, timeout_seconds: float) -> None:
-        """Send what is left, for a time at most, and stop."""
+        """Export the remaining spans, for at most this long, and stop."""
 
 
 def open_tracer(endpoint: str) -> Tracer | None:
-    """Make a tracer, if anybody wants traces.
+    """Make a tracer if traces are configured.
 
     Args:
-        endpoint: Where they go; empty for what OpenTelemetry's own variables say.
+        endpoint: Where to send spans; if empty, OpenTelemetry's own variables decide.
 
     Returns:
-        The tracer; None if nobody has asked for traces, so that they cost nothing.
+        The tracer, or None if traces are not configured; then tracing costs nothing.
 
     Raises:
-        SettingsError: An endpoint was given, and OpenTelemetry is not installed.
+        SettingsError: An endpoint is set, but OpenTelemetry is not installed.
     """
     if not endpoint and not _wanted_by_environment():
         return None
@@ -43,7 +40,7 @@ def open_tracer(endpoint: str) -> Tracer | None:
         missing = f"traces need OpenTelemetry: {install_command('traces')}"
         if endpoint:
             raise SettingsError(f"traces_endpoint: {missing}") from error
-        # The variables may stand there for other programs.
+        # The variables may be meant for other programs.
         logger.warning("OTEL_EXPORTER_OTLP_ENDPOINT is set, but %s", missing)
         return None
     return SpanTracer.exporting(endpoint)

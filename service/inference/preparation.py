@@ -37,8 +37,8 @@ class PixelImage:
 
 
 ImageSource = bytes | PixelImage | NDArray[np.uint8] | None
-"""One image: a file (JPEG, PNG, WebP or BMP), pixels, or the network's input itself as uint8 in
-row-major order of any shape. None stands for an image that the caller announced and left out."""
+"""One image: a file (JPEG, PNG, WebP or BMP), pixels, or the network's input itself, uint8 in
+row-major order, of any shape. None is an image for which the caller gave no source."""
 
 
 class Prepared(NamedTuple):
@@ -70,7 +70,7 @@ def prepare_images(
     images for a request that it then refuses.
 
     Args:
-        servable: The servable whose preprocessing applies.
+        servable: The servable that the images are for.
         sources: The images.
         call: The call; its deadline and cancellation are checked before and while each image is
             decoded.

@@ -1,4 +1,4 @@
-"""From probabilities to the most probable classes."""
+"""Ranks classes by probability."""
 
 from operator import itemgetter
 
@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _FEW_CLASSES = 64
-"""numpy lets the interpreter lock go to sort even ten numbers, and to get it back takes longer than
-to sort so few without numpy."""
+"""numpy releases the interpreter lock even to sort ten numbers, and getting the lock back takes
+longer than sorting so few in Python."""
 
 
 def top_classes(probabilities: NDArray[np.float32], top_k: int) -> list[tuple[int, float]]:
@@ -15,14 +15,14 @@ def top_classes(probabilities: NDArray[np.float32], top_k: int) -> list[tuple[in
 
     Args:
         probabilities: float32 `[classes]`.
-        top_k: How many to return; 0, or more than there are, returns every class.
+        top_k: Number of classes to return; 0, or more than exist, returns all.
 
     Returns:
-        Index and probability, most probable first; of equals, the lower index first.
+        Index and probability, most probable first; ties in index order.
     """
     if len(probabilities) <= _FEW_CLASSES:
         values: list[float] = probabilities.tolist()
-        # Python's sort keeps the order of equals in reverse as well.
+        # Python's sort is stable in reverse as well.
         ranking = sorted(enumerate(values), key=itemgetter(1), reverse=True)
         return ranking[:top_k] if top_k else ranking
     order = (-probabilities).argsort(kind="stable")

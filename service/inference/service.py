@@ -1,4 +1,4 @@
-"""The one use case under every protocol: images in, an answer out."""
+"""The one use case under every protocol: images in, a response out."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ _Response = TypeVar("_Response")
 
 
 class Classified(NamedTuple):
-    """What a network says to the images of one request.
+    """The network's answer to the images of one request.
 
     Attributes:
         servable: The servable that answered.
@@ -88,23 +88,23 @@ class InferenceService:
         priority: Priority = Priority.NORMAL,
         timeout_seconds: float | None = None,
     ) -> _Response:
-        """Classify images on one servable, and have the response made of the answer.
+        """Classify images on one servable, and make the response.
 
-        The servable is held until the response is made, and the time of that counts as part of the
-        request.
+        The servable stays loaded until `respond` returns, and the time that `respond` takes counts
+        as part of the request.
 
         Args:
-            call: The call that asks; its deadline and cancellation are respected. The version that
-                answers is noted in it.
+            call: The call that asks; its deadline and cancellation are respected. It learns which
+                version answers.
             choice: The version to ask.
-            sources: The images; or all of them as the network's input itself, uint8
+            sources: The images one by one; or all of them as the network's input itself, uint8
                 `[rows, height, width, channels]`.
-            respond: Makes the response.
-            allow_partial: Whether an image that cannot be used fails alone. Otherwise it fails the
-                request; a request without any usable image fails in either case.
-            priority: Which requests run first when many wait.
-            timeout_seconds: The longest time that the answer may take, if that is less than the
-                call's deadline allows; None for no limit besides the deadline.
+            respond: Makes the response from the answer.
+            allow_partial: Whether an unusable image fails alone rather than failing the request. A
+                request without any usable image fails in either case.
+            priority: The priority of the rows in the queue.
+            timeout_seconds: Maximum time for the answer, in addition to the call's deadline; None
+                for the deadline alone.
 
         Raises:
             InvalidRequestError: The number of images, their shape or an image is not acceptable.

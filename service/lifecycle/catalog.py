@@ -35,8 +35,8 @@ class VersionStatus:
         name: The model.
         version: The version.
         state: Where it is in its life.
-        reason: Why it failed, or could not be loaded anew; empty otherwise.
-        servable: What answers, while it is available or draining.
+        reason: Why it failed, or why its reload failed; empty otherwise.
+        servable: The servable that answers, while the version is available or draining.
     """
 
     name: str
@@ -82,30 +82,30 @@ class Catalog:
                 del self._models[name]
 
     def set_labels(self, name: str, labels: Mapping[str, int], wanted: Mapping[str, int]) -> None:
-        """Record what each label of a model points to, and what it should point to."""
+        """Record what each label of a model points to, and what its configuration wants."""
         with self._lock:
             if name in self._models:
                 self._models[name].labels = dict(labels)
                 self._models[name].wanted_labels = dict(wanted)
 
     def labels(self, name: str) -> dict[str, int]:
-        """What each label of a model points to; only available versions."""
+        """The available version that each label of a model points to."""
         with self._lock:
             return dict(self._models[name].labels) if name in self._models else {}
 
     def set_problem(self, name: str, problem: str) -> None:
-        """Record what is wrong with a model's configuration; empty for nothing."""
+        """Record what is wrong with a model's configuration; empty if nothing is."""
         with self._lock:
             if name in self._models:
                 self._models[name].problem = problem
 
     def problem(self, name: str) -> str:
-        """What is wrong with a model's configuration; empty if nothing."""
+        """What is wrong with a model's configuration; empty if nothing is."""
         with self._lock:
             return self._models[name].problem if name in self._models else ""
 
     def newest(self, name: str) -> Servable | None:
-        """What answers where no version is asked for."""
+        """The servable that answers requests without a version; None if there is none."""
         with self._lock:
             return self._models[name].newest if name in self._models else None
 
@@ -120,7 +120,7 @@ class Catalog:
             ]
 
     def statistics(self) -> StatisticsByVersion:
-        """What every loaded version has counted in this process."""
+        """The statistics of every loaded version in this process."""
         return {
             (one.name, one.version): one.servable.metrics.statistics()
             for one in self.statuses()
@@ -172,7 +172,7 @@ class Catalog:
                 status = model.versions.get(version)
                 servable = status.servable if status and status.state is State.AVAILABLE else None
             if servable is not None:
-                # Under the lock, so that draining cannot begin in between.
+                # Still under the lock, so that draining cannot begin in between.
                 servable.retain()
                 return servable
         status = self.status(choice)

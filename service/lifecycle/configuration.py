@@ -26,7 +26,7 @@ _NEVER = object()
 
 
 class ConfigurationError(Exception):
-    """A model's configuration cannot be used; the text says what to change."""
+    """A model's configuration is not valid; the text says what to change."""
 
 
 def _read_policy(value: object) -> object:
@@ -46,18 +46,16 @@ Label = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
 
 
 class ModelConfiguration(FrozenModel):
-    """What `config.yaml` may say about one model.
-
-    What is left out is as the server's own settings have it.
+    """The content of a model's `config.yaml`; anything left out follows the server's settings.
 
     Attributes:
         version_policy: Which versions should be available.
         labels: Versions by label. A labelled version is available whatever the policy says.
-        max_batch_size: Most rows in one inference.
-        max_queue_size: Most rows that wait.
-        max_queue_delay_seconds: How long a lone request waits for company before it runs.
-        max_concurrent_executions: Inferences that may run at the same time.
-        provider: What to run the model on.
+        max_batch_size: Maximum rows in one batch.
+        max_queue_size: Maximum waiting rows.
+        max_queue_delay_seconds: How long a batch that is not full waits for more requests.
+        max_concurrent_executions: Maximum batches that run at the same time.
+        provider: The execution provider.
     """
 
     version_policy: Annotated[VersionPolicy, BeforeValidator(_read_policy)] = LatestVersions()
@@ -69,7 +67,7 @@ class ModelConfiguration(FrozenModel):
     provider: ProviderChoice | None = None
 
     def engine_settings(self) -> dict[str, Any]:
-        """What a servable has to be loaded with, by the names of the server's settings."""
+        """The overridden settings that a servable is loaded with, by name."""
         return self.model_dump(exclude={"version_policy", "labels"}, exclude_none=True)
 
 
@@ -77,7 +75,7 @@ def read_configuration(text: str) -> ModelConfiguration:
     """Read the text of a `config.yaml`.
 
     Raises:
-        ConfigurationError: It is not YAML, has an unknown key, or a value that cannot be used.
+        ConfigurationError: It is not YAML, or has an unknown key or an invalid value.
     """
     try:
         values = read_yaml(text)
@@ -97,10 +95,13 @@ def _check(values: YamlMapping) -> ModelConfiguration:
 class ConfigurationFile:
     """The configuration of one model, which may change at any time.
 
-    A file that cannot be used leaves the last good configuration in force.
+    While the file is not valid, the last good configuration stays in force.
 
     Args:
         path: The file; it need not exist.
+
+    Attributes:
+        problem: Why the file is refused; empty if it is not.
     """
 
     def __init__(self, path: Path) -> None:
@@ -112,19 +113,19 @@ class ConfigurationFile:
 
     @property
     def configuration(self) -> ModelConfiguration | None:
-        """The last good configuration; None if there was none and the file cannot be used."""
+        """The last good configuration; None if there was none and the file is not valid."""
         return self._good
 
     @property
     def exists(self) -> bool:
-        """Whether there was a file when it was last looked at."""
+        """Whether the file existed at the last look."""
         return self._seen not in (_NEVER, None)
 
     def refresh(self) -> None:
         """Look at the file, and read it if it has changed.
 
-        A change is taken over at the look after the one that saw it first: many editors empty a
-        file before they write it, and an empty configuration is a valid one.
+        A change is applied one look after it was first seen, if the file has not changed since.
+        Many editors empty a file before they write it, and an empty configuration is valid.
         """
         try:
             stamp = _stamp(self._path)
@@ -140,7 +141,7 @@ class ConfigurationFile:
             self._refuse(f"{self._path.name} is refused: {reason}")
             return
         if self._good is not None and configuration != self._good:
-            logger.info("%s is in force: %s", self._path, configuration)
+            logger.info("%s: new configuration in force: %s", self._path, configuration)
         self._applied, self._good, self.problem = stamp, configuration, ""
 
     def _refuse(self, problem: str) -> None:

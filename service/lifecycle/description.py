@@ -1,4 +1,4 @@
-"""What a client may know about a version, whichever protocol tells it."""
+"""Describes a version to clients, over any protocol."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Loading: from a published version to a servable that has proved itself."""
+"""Loading: makes a servable of a published version once its self-test has passed."""
 
 from collections.abc import Callable
 from functools import partial
@@ -25,14 +25,14 @@ class ServableLoader:
     """Makes servables of published versions.
 
     Args:
-        repository: Where the versions are.
+        repository: Holds the versions.
         settings: The server's settings.
-        metrics: Where the servables count what they do.
-        cores: What all servables share the cores with.
-        cache: Where all servables keep answers; None for nowhere.
+        metrics: The metrics of all servables.
+        cores: The budget of cores that all servables share.
+        cache: The response cache that all servables share; None for no cache.
 
     Raises:
-        SigningKeyError: The key of the required signature cannot be read.
+        SigningKeyError: The public key for signatures cannot be read.
     """
 
     def __init__(
@@ -52,15 +52,15 @@ class ServableLoader:
         self._signed_by = read_public_key(required) if required else None
 
     def __call__(self, name: str, version: int, configuration: ModelConfiguration) -> Servable:
-        """Read, check, prove and warm up one version.
+        """Read, check, self-test and warm up one version.
 
         Args:
             name: The model.
             version: Its version.
-            configuration: The model's own settings, which go before the server's.
+            configuration: The model's own settings, which override the server's.
 
         Raises:
-            ArtifactError: It is incomplete, altered or does not give its golden answers.
+            ArtifactError: It is incomplete or altered, or does not reproduce its golden answers.
         """
         with self._metrics.loading(name, version):
             return self._prove(name, version, configuration)

@@ -1,4 +1,4 @@
-"""Looks at the repository: what goes wrong with one takes nothing out of service."""
+"""Looks at the repository; a look that fails takes nothing out of service."""
 
 import logging
 from collections.abc import Callable
@@ -11,12 +11,12 @@ logger = logging.getLogger(__name__)
 
 
 class RepositoryLook:
-    """Finds the models, and takes the steps of a look so that an error ends one of them only.
+    """Finds the models, and runs the steps of a look so that an error ends only its own step.
 
-    A volume that cannot be read, or is no longer mounted, takes nothing out of service.
+    An unreadable or unmounted volume takes nothing out of service.
 
     Args:
-        repository: What is looked at.
+        repository: The repository.
     """
 
     def __init__(self, repository: ModelRepository) -> None:
@@ -31,44 +31,44 @@ class RepositoryLook:
         return "; ".join(self._problems.values())
 
     def models(self, *, had_models: bool) -> list[str]:
-        """Names of the models that there are.
+        """Names of the models in the repository.
 
         Args:
-            had_models: Whether there were any before.
+            had_models: Whether the last look found any.
 
         Raises:
-            RepositoryError: The repository cannot be read, or seems to be no longer mounted.
+            RepositoryError: The repository cannot be read, or appears to be unmounted.
         """
         self._repository.check_readable()
         names = self._repository.models()
         device = self._repository.root.stat().st_dev
         if not names and had_models and self._device not in (None, device):
             raise RepositoryError(
-                f"the repository {self._repository.root} is empty and on another device than "
-                "before: it seems to be no longer mounted"
+                f"the repository {self._repository.root} is empty and on a different device than "
+                "before: check that the volume is mounted"
             )
         self._device = device
         return names
 
     def attempt(self, name: str, step: Callable[[], None]) -> bool:
-        """Take one step of a look; what goes wrong with it leaves everything as it is.
+        """Run one step of a look; an error leaves everything as it is.
 
         Args:
             name: The model that the step is about; empty for the repository.
-            step: What to do.
+            step: The step.
 
         Returns:
-            Whether it went well.
+            Whether the step succeeded.
         """
         try:
             step()
-        # The manager must outlive anything that one look at the repository brings.
+        # The manager must survive any error of a look at the repository.
         except Exception as error:
             expected = isinstance(error, RepositoryError | OSError)
             problem = f"{name}: {error}" if name else str(error)
             if self._problems.get(name) != problem:
                 logger.error(
-                    "cannot be read, so what is loaded stays loaded: %s",
+                    "repository read failed; loaded versions stay loaded: %s",
                     problem,
                     exc_info=None if expected else error,
                 )
@@ -76,7 +76,7 @@ class RepositoryLook:
             return False
         self._say_misnamed()
         if self._problems.pop(name, None) is not None:
-            logger.info("can be read again: %s", name or self._repository.root)
+            logger.info("readable again: %s", name or self._repository.root)
         return True
 
     def _say_misnamed(self) -> None:

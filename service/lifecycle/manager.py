@@ -1,4 +1,4 @@
-"""The manager: keeps what is loaded in step with what the repository holds."""
+"""The manager: keeps the loaded versions in step with the repository."""
 
 import functools
 import logging
@@ -23,23 +23,23 @@ logger = logging.getLogger(__name__)
 _DRAIN_SECONDS = 60.0
 
 Everywhere = Callable[[str, str], None]
-"""Has every worker "load" or "unload" a model, and raises what one of them raises."""
+"""Makes every worker "load" or "unload" a model, and raises an error if one of them does."""
 
 
 class ServableManager:
-    """Polls the repository and lets every model follow it, one step after another.
+    """Polls the repository, and reconciles one model after another with it.
 
-    Polling also works on network volumes, where notifications of changes do not arrive.
+    Polling also works on network volumes, which send no change notifications.
 
     Args:
-        repository: What should be served.
-        catalog: What is served.
+        repository: Holds the models to serve.
+        catalog: Holds the loaded versions.
         load: Makes a servable of a version; raises if it must not serve.
         poll_seconds: Time between two looks at the repository; None for one look only.
         on_change: Called after every change of a version's status, by one thread at a time.
         on_look: Called after every look at the repository.
-        everywhere: Has every worker load or unload a model; None where there are no others.
-        clock: A monotonic clock, in seconds, by which failed loads are tried again.
+        everywhere: Makes every worker load or unload a model; None for a single process.
+        clock: A monotonic clock, in seconds, that schedules retries of failed loads.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class ServableManager:
         self._clock = clock
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="servable-manager", daemon=True)
-        # Whoever changes what is loaded holds it: the polling thread, or a caller.
+        # Held while models are loaded or unloaded, by the polling thread or by a call.
         self._changing = threading.Lock()
         self._reporting = threading.Lock()
         self._models: dict[str, ModelLifecycle] = {}
@@ -86,15 +86,15 @@ class ServableManager:
         return self._look.problem
 
     def start(self) -> None:
-        """Load what there is and keep in step with it, in the background."""
+        """Load the repository's models and follow its changes, in the background."""
         self._thread.start()
 
     def stop_polling(self) -> None:
-        """Load nothing more; from now on the server is not ready."""
+        """Stop loading; from now on the server is not ready."""
         self._stop.set()
 
     def unload_all(self, timeout_seconds: float) -> None:
-        """Drain every servable, for `timeout_seconds` at most in all."""
+        """Drain every servable, for at most `timeout_seconds` altogether."""
         deadline = time.monotonic() + timeout_seconds
         self._thread.join(timeout_seconds)
         for model in list(self._models.values()):
@@ -102,7 +102,7 @@ class ServableManager:
         self._drains.wait(max(deadline - time.monotonic(), 0.0))
 
     def unready_reason(self) -> str:
-        """Why the server is not ready; empty when it is."""
+        """Why the server is not ready; empty if it is."""
         if self._stop.is_set():
             return "draining"
         statuses = self._catalog.statuses()
@@ -119,9 +119,9 @@ class ServableManager:
         )
 
     def reconcile(self) -> None:
-        """Bring what is loaded in step with the repository, until nothing is left to do.
+        """Load and unload versions until they match the repository.
 
-        A model that cannot be read stays as it is, and the others go on.
+        A model that cannot be read stays as it is; the others are reconciled.
         """
         if not self._look.attempt("", self._find_models):
             return
@@ -131,13 +131,13 @@ class ServableManager:
                     self._look.attempt(name, functools.partial(self._reconcile, name))
 
     def load_model(self, name: str) -> None:
-        """Load a model that was unloaded or has failed, or its new versions, at once.
+        """Load a model's new versions now, or a model that was unloaded or has failed.
 
-        Every worker does so, where there are several.
+        With several workers, every worker loads it.
 
         Raises:
             ModelNotFoundError: The repository has no such model.
-            UnavailableError: It was tried, and no version of it can serve.
+            UnavailableError: No version of it could be loaded.
         """
         if self._everywhere is None:
             self.load_here(name)
@@ -145,9 +145,9 @@ class ServableManager:
             self._everywhere("load", name)
 
     def unload_model(self, name: str) -> None:
-        """Unload every version of a model; it stays unloaded until it is asked for again.
+        """Unload every version of a model; it stays unloaded until a client loads it again.
 
-        Every worker does so, where there are several.
+        With several workers, every worker unloads it.
 
         Raises:
             ModelNotFoundError: There is no such model.
@@ -158,7 +158,7 @@ class ServableManager:
             self._everywhere("unload", name)
 
     def hold_back(self, names: Iterable[str]) -> None:
-        """Leave models unloaded that were unloaded before this process began."""
+        """Keep models unloaded that clients unloaded before this process started."""
         for name in names:
             self._model(name).held_back = True
 
@@ -193,13 +193,13 @@ class ServableManager:
         self._on_look()
 
     def version_policy(self, name: str) -> VersionPolicy | None:
-        """Which versions of a model should be available; None if that is not known."""
+        """Which versions of a model should be available; None if its configuration is refused."""
         model = self._models.get(name)
         configuration = model.configuration if model is not None else None
         return configuration.version_policy if configuration is not None else None
 
     def _wait_for_drains(self, name: str) -> None:
-        """Wait while versions of a model drain, which cannot be loaded anew before they end."""
+        """Wait for draining versions of a model, which cannot be reloaded before they end."""
         deadline = time.monotonic() + _DRAIN_SECONDS
         while any(one.state is State.DRAINING for one in self._catalog.statuses(name)):
             if self._stop.wait(0.02) or time.monotonic() > deadline:
@@ -232,7 +232,7 @@ class ServableManager:
             del self._models[name]
 
     def _report(self, status: VersionStatus) -> None:
-        # Servables end in threads of their own.
+        # Each draining servable ends in a thread of its own.
         with self._reporting:
             self._on_change(status)
 
@@ -243,5 +243,5 @@ class ServableManager:
             try:
                 self._on_look()
             except Exception:
-                logger.exception("what follows a look at the repository failed")
+                logger.exception("updating metrics and health after a repository look failed")
             self._stop.wait(self._poll_seconds)

@@ -1,4 +1,4 @@
-"""One model: keeps its loaded versions in step with its folder and its configuration."""
+"""One model: keeps its loaded versions in step with its folder and configuration."""
 
 import logging
 from collections.abc import Callable
@@ -19,16 +19,19 @@ logger = logging.getLogger(__name__)
 
 
 class ModelLifecycle:
-    """Decides which versions of one model are loaded, reloaded and drained.
+    """Decides which versions of one model to load, reload and drain.
 
-    Not to be called from two threads at once.
+    Not thread-safe.
 
     Args:
         name: The model.
-        repository: Where its versions are.
-        catalog: Where what is loaded is entered.
-        failures: Remembers what failed.
-        transitions: Carries out what is decided.
+        repository: Holds its versions.
+        catalog: Holds the loaded versions.
+        failures: Remembers failed loads.
+        transitions: Carries out the decisions.
+
+    Attributes:
+        held_back: Whether a client has unloaded the model, so that it stays unloaded.
     """
 
     def __init__(
@@ -51,13 +54,13 @@ class ModelLifecycle:
 
     @property
     def configured(self) -> bool:
-        """Whether this is a model that somebody wants to be served."""
+        """Whether the model should be served."""
         wanted = self._file.exists or bool(self._catalog.statuses(self.name))
         return wanted and not self.held_back
 
     @property
     def configuration(self) -> ModelConfiguration | None:
-        """The configuration in force; None if there is none that can be used."""
+        """The configuration in force; None if there is no valid one."""
         return self._file.configuration
 
     @property
@@ -66,13 +69,13 @@ class ModelLifecycle:
         return self._file.problem
 
     def reconcile(self, stopped: Callable[[], bool]) -> None:
-        """Bring what is loaded in step with the folder, until nothing is left to do.
+        """Load and unload versions until they match the folder and the configuration.
 
         Args:
-            stopped: Whether to leave it at that.
+            stopped: Returns whether to stop early.
 
         Raises:
-            RepositoryError: The folder cannot be read. What is loaded stays loaded.
+            RepositoryError: The folder cannot be read; loaded versions stay loaded.
         """
         self._file.refresh()
         on_disk = self._look()
@@ -97,7 +100,7 @@ class ModelLifecycle:
         self._catalog.set_problem(self.name, self._problem(on_disk, configuration))
 
     def try_failed_again(self) -> None:
-        """Let the next look try every failed version, whatever the reason."""
+        """Retry every failed version at the next look, whatever the reason of its failure."""
         for status in self._statuses():
             self._failures.forget(status.version)
 
@@ -108,7 +111,7 @@ class ModelLifecycle:
                 self._transitions.drain(status)
 
     def _look(self) -> set[int]:
-        """Versions on disk; one that answers must be missing twice before it is given up."""
+        """Versions on disk; an available version counts as gone only after two looks."""
         listed = set(self._repository.versions(self.name))
         available = {one.version for one in self._statuses() if one.state is State.AVAILABLE}
         on_disk = listed | (available & self._listed)
@@ -151,10 +154,12 @@ class ModelLifecycle:
         self._catalog.set_labels(self.name, labels, configuration.labels)
         for label in sorted(labels):
             if labels[label] != before.get(label):
-                logger.info("label %s of %s points to version %d", label, self.name, labels[label])
+                logger.info(
+                    "label %s of %s now points to version %d", label, self.name, labels[label]
+                )
 
     def _problem(self, on_disk: set[int], configuration: ModelConfiguration) -> str:
-        """What is wrong with the configuration, or is not as it wants it; empty for nothing."""
+        """What is wrong with the configuration or does not match it; empty if nothing is."""
         unmet = unmet_wishes(configuration, on_disk, self._catalog.labels(self.name))
         problem = "; ".join(filter(None, [self._file.problem, *unmet]))
         if problem and problem != self._catalog.problem(self.name):
@@ -162,7 +167,7 @@ class ModelLifecycle:
         return problem
 
     def _refuse_all(self, on_disk: set[int]) -> None:
-        """Serve nothing: without its configuration the wrong version might be served."""
+        """Load nothing: without a valid configuration, the wrong version might be served."""
         self._refused = True
         if on_disk:
             self._transitions.enter(

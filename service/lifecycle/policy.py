@@ -1,7 +1,7 @@
-"""The version policy: a pure function from what is on disk and what is loaded to what to do next.
+"""The version policy: a pure function from the versions on disk and in memory to the next actions.
 
 A new version becomes available before the one that it replaces drains, and a version that fails
-takes nobody's place.
+replaces none.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -28,7 +28,7 @@ class LatestVersions(FrozenModel):
     """The newest versions should be available.
 
     Attributes:
-        latest: How many; versions that fail do not count.
+        latest: How many of them, not counting versions that failed.
     """
 
     latest: PositiveInt = 1
@@ -64,17 +64,16 @@ VersionPolicy = LatestVersions | AllVersions | SpecificVersions
 
 
 def _good(wanted: Iterable[int], versions: Mapping[int, State]) -> set[int]:
-    """Those on disk that have not failed."""
+    """The wanted versions that are on disk and have not failed."""
     return {one for one in wanted if versions.get(one, State.FAILED) is not State.FAILED}
 
 
 @dataclass(frozen=True)
 class Action:
-    """One thing to do to one version of a model.
+    """One action on one version of a model.
 
-    To load and to unload speak for themselves. To reload is to load a version anew, beside the
-    servable that answers, and to put it in that servable's place. To forget is to take a version
-    that is no longer on disk out of the lists.
+    `reload` loads a version again next to the servable that answers, and then replaces it. `forget`
+    removes a version that is no longer on disk from the lists.
     """
 
     kind: Literal["load", "reload", "unload", "forget"]
@@ -90,22 +89,20 @@ def plan(
     resolved: Mapping[str, int] | None = None,
     stale: Collection[int] = (),
 ) -> list[Action]:
-    """Say what to do next for one model.
-
-    Called again after every step, until nothing is left to do.
+    """Plan the next actions for one model; called again until none are left.
 
     Args:
-        on_disk: Versions that the repository holds.
-        states: State of every version that has ever been loaded or tried.
+        on_disk: Versions in the repository.
+        states: State of every version that was ever loaded or tried.
         policy: Which versions should be available.
-        labels: What each label should point to. Labelled versions should be available too.
-        resolved: What each label points to now. Such a version is not unloaded before its label
+        labels: The version that each label should point to; these should be available too.
+        resolved: The version that each label points to now; it is not unloaded before the label
             has moved on.
-        stale: Versions that should be loaded anew.
+        stale: Versions that should be reloaded.
 
     Returns:
-        Actions that may be carried out now, in this order. Loads come before unloads; a version
-        that others replace is unloaded only once one of them is available.
+        The actions that may be carried out now, in this order. Loads come before unloads; a version
+        is unloaded only once one of those that replace it is available.
     """
     known = {version: states.get(version, State.UNLOADED) for version in on_disk}
     labelled = _good((labels or {}).values(), known)
@@ -138,18 +135,18 @@ def plan(
 def move_labels(
     labels: Mapping[str, int], resolved: Mapping[str, int], states: Mapping[int, State]
 ) -> dict[str, int]:
-    """Say what each label points to now.
+    """Find the version that each label points to now.
 
-    A label moves once the version that it should point to is available; until then it stays where
-    it is, as long as that version is available.
+    A label moves once its new version is available. Until then it stays where it is, as long as
+    that version is available.
 
     Args:
-        labels: What each label should point to.
-        resolved: What each label pointed to until now.
+        labels: The version that each label should point to.
+        resolved: The version that each label pointed to before.
         states: State of every version.
 
     Returns:
-        What each label points to; labels that point to nothing available are left out.
+        The version of each label; labels without an available version are left out.
     """
     moved = {}
     for label, target in labels.items():

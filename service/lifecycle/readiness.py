@@ -1,4 +1,4 @@
-"""Readiness: what is missing before the server does what it was set up to do, and why."""
+"""Readiness: which models are not yet available, and why."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -7,10 +7,10 @@ from convd.service.lifecycle.policy import State
 
 
 class Readiness:
-    """Whether every model is available, or was once.
+    """Whether every model is available, or once was.
 
-    Until every model of the repository has an available version the server is not ready; once it
-    was, a model that arrives broken does not take the others out of service.
+    The server is not ready until every model of the repository has an available version. Once it
+    was ready, a new model that is broken does not take the others out of service.
     """
 
     def __init__(self) -> None:
@@ -25,12 +25,12 @@ class Readiness:
         first_look_done: bool,
         repository_problem: str,
     ) -> str:
-        """Why the server is not ready; empty when it is.
+        """Why the server is not ready; empty if it is.
 
         Args:
             configured: Names of the models that should be available.
             statuses: Statuses of all versions.
-            problems: What is wrong with the configurations, by model.
+            problems: What is wrong with each model's configuration.
             first_look_done: Whether every model was tried once.
             repository_problem: Why the last look at the repository was incomplete.
         """
@@ -52,12 +52,12 @@ def missing_models(
     statuses: Sequence[VersionStatus],
     problems: Mapping[str, str],
 ) -> dict[str, str]:
-    """Models that have no available version, each with the reason.
+    """Find the models without an available version, each with the reason.
 
     Args:
         configured: Names of the models that should be available.
         statuses: Statuses of all versions.
-        problems: What is wrong with the configurations, by model.
+        problems: What is wrong with each model's configuration.
     """
     available = {status.name for status in statuses if status.state is State.AVAILABLE}
     missing = {}
@@ -72,5 +72,5 @@ def missing_models(
 
 def _reason(status: VersionStatus) -> str:
     if status.state is State.FAILED:
-        return f"version {status.version} is refused ({status.reason})"
+        return f"version {status.version} was refused ({status.reason})"
     return f"version {status.version} is {status.state.value}"

@@ -1,4 +1,4 @@
-"""Which failed versions are worth another try, and when."""
+"""Decides which failed versions to load again, and when."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ LONGEST_PAUSE_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class Attempt:
-    """What a version was loaded from.
+    """The files and settings that a version was loaded with.
 
     Attributes:
         files: A fingerprint of its files.
-        engine_settings: What its model's configuration said about the engine.
+        engine_settings: The engine settings of its model's configuration.
     """
 
     files: object
@@ -31,13 +31,13 @@ class _Failure:
 
 
 class FailedLoads:
-    """Remembers failed attempts to load versions of one model.
+    """Remembers failed attempts to load the versions of one model.
 
-    A version whose files have changed is tried again, once they have stayed the same from one look
-    to the next: until then they are still being copied. One that should be loaded otherwise is
-    tried at once. One whose files could not be read or loaded, as on a volume that hangs or with
-    too little memory, is tried again after pauses that double. One that gave wrong answers is not:
-    chance must not let it pass.
+    A version is retried when its files have changed and have then stayed the same from one look to
+    the next, since before that they may still be in the middle of a copy. It is retried at once
+    when its engine settings have changed. If its files could not be read or loaded (a hanging
+    volume, too little memory), it is retried after pauses that double. A version that gave wrong
+    answers is not retried: it must not pass by chance.
 
     Args:
         clock: A monotonic clock, in seconds.
@@ -48,7 +48,7 @@ class FailedLoads:
         self._failures: dict[int, _Failure] = {}
 
     def record(self, version: int, attempt: Attempt, *, final: bool) -> None:
-        """Remember that an attempt failed; `final` if it would always fail."""
+        """Record a failed attempt; `final` if the same attempt must not be repeated."""
         before = self._failures.get(version)
         pause_seconds = FIRST_PAUSE_SECONDS
         if before is not None and before.attempt == attempt:
@@ -65,11 +65,11 @@ class FailedLoads:
         return version in self._failures
 
     def is_due(self, version: int, now: Attempt) -> bool:
-        """Whether a version should be tried again; to be asked once at each look.
+        """Whether to load a version again; call it once per look.
 
         Args:
             version: The version.
-            now: What it would be loaded from now.
+            now: The files and settings that it would be loaded with now.
         """
         failure = self._failures.get(version)
         if failure is None or now.engine_settings != failure.attempt.engine_settings:
@@ -82,7 +82,7 @@ class FailedLoads:
 
 
 def fingerprint(folder: Path) -> object:
-    """Something that changes when any file of a version does; None if it cannot be read."""
+    """A value that changes with any file of a version; None if the folder cannot be read."""
     try:
         return tuple(
             (str(file), status.st_mtime_ns, status.st_size)

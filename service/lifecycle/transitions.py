@@ -1,4 +1,4 @@
-"""The steps in the life of a model's versions: loading, refusing, draining, forgetting."""
+"""Transitions of a model's versions: loading, refusing, draining, forgetting."""
 
 import dataclasses
 import logging
@@ -23,15 +23,15 @@ LoadServable = Callable[[str, int, ModelConfiguration], Servable]
 
 
 class VersionTransitions:
-    """Brings versions of one model from one state to the next, and enters each in the catalog.
+    """Moves the versions of one model from state to state, and records each state in the catalog.
 
     Args:
         name: The model.
-        repository: Where its versions are.
-        catalog: Where what is loaded is entered.
+        repository: Holds its versions.
+        catalog: Holds the loaded versions.
         load: Makes a servable of a version; raises if it must not serve.
-        drains: Where servables end that are no longer wanted.
-        failures: Remembers what failed.
+        drains: Drains and closes servables that are no longer wanted.
+        failures: Remembers failed loads.
         on_change: Called after every change of a version's status.
     """
 
@@ -55,7 +55,7 @@ class VersionTransitions:
         self._loaded: dict[int, Attempt] = {}
 
     def carry_out(self, action: Action, configuration: ModelConfiguration) -> None:
-        """Do what was planned for a version; where it cannot be loaded, its status says so."""
+        """Carry out a planned action; a failed load is recorded in the version's status."""
         if action.kind == "load":
             self.enter(VersionStatus(self.name, action.version, State.LOADING))
             self._load_version(action.version, configuration)
@@ -68,20 +68,20 @@ class VersionTransitions:
             self._catalog.forget(self.name, action.version)
 
     def drain(self, status: VersionStatus) -> None:
-        """Begin to drain what answers for a version."""
+        """Begin to drain a version's servable."""
         if status.servable is not None:
             self.enter(dataclasses.replace(status, state=State.DRAINING, reason=""))
             self._drains.begin(status.servable, lambda: self._drained(status.version))
 
     def enter(self, status: VersionStatus) -> None:
-        """Record the status of a version, and tell of it."""
+        """Record the status of a version, and report the change."""
         self._catalog.put(status)
         self._on_change(status)
 
     def is_worth_another_try(
         self, status: VersionStatus, engine_settings: Mapping[str, Any]
     ) -> bool:
-        """Whether a version failed, or answers and was published or configured anew since."""
+        """Whether to load again: it failed, or its files or settings have changed since."""
         path = self._path(status.version)
         if status.state is State.AVAILABLE:
             loaded = self._loaded[status.version]
@@ -95,16 +95,16 @@ class VersionTransitions:
         path = self._path(version)
         before = self._status(version)
         engine_settings = configuration.engine_settings()
-        # Taken before the files are read: what changes meanwhile is noticed at the next look.
+        # Taken before the files are read, so that the next look notices a change made meanwhile.
         files, manifest = fingerprint(path), _manifest_stamp(path)
         try:
             servable = self._load(self.name, version, configuration)
-        # Whatever is wrong with one version, the others go on.
+        # Whatever is wrong with one version, the others keep serving.
         except Exception as error:
             final = isinstance(error.__cause__, SelfTestError)
             known = self._failures.has(version)
             self._failures.record(version, Attempt(files, engine_settings), final=final)
-            # ONNX Runtime's own texts have several lines.
+            # ONNX Runtime's messages have several lines.
             reason = " ".join(str(error).split()) or type(error).__name__
             self._refuse(before, reason, known=known)
             return
@@ -118,7 +118,7 @@ class VersionTransitions:
 
     def _refuse(self, before: VersionStatus, reason: str, *, known: bool) -> None:
         if before.state is State.AVAILABLE:
-            reason = f"could not be loaded anew, and answers as it was loaded before: {reason}"
+            reason = f"reload failed; the previously loaded version keeps serving: {reason}"
             status = dataclasses.replace(before, reason=reason)
         else:
             status = VersionStatus(self.name, before.version, State.FAILED, reason)
@@ -131,7 +131,7 @@ class VersionTransitions:
         logger.info("unloaded %s version %d", self.name, version)
 
     def _note_another_contract(self, servable: Servable) -> None:
-        """Tell clients that prepare their own images; those that send files never notice."""
+        """Warn about changes for clients that prepare their own images or rely on class order."""
         answering = self._catalog.newest(self.name)
         if answering is None or answering.version == servable.version:
             return
@@ -139,7 +139,7 @@ class VersionTransitions:
         if differences:
             logger.warning(
                 "%s version %d differs from version %d: %s; clients that send prepared images or "
-                "count on the order of classes should name a version or a label",
+                "rely on the order of classes should request a version or a label",
                 self.name,
                 servable.version,
                 answering.version,
@@ -154,7 +154,7 @@ class VersionTransitions:
 
 
 def _manifest_stamp(path: Path) -> object:
-    """Changes when another artifact takes the place of this one; None if there is none."""
+    """A value that changes when the artifact is replaced; None if there is none."""
     try:
         status = (path / MANIFEST_FILE).stat()
     except OSError:

@@ -1,6 +1,6 @@
-"""Metrics under the names of NVIDIA's Triton, so that dashboards written for it keep working.
+"""Metrics under the names of NVIDIA's Triton, so that existing dashboards keep working.
 
-Only the names are Triton's; the same is told with more detail by convd's own metrics.
+convd's own metrics show the same in more detail.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,44 +18,44 @@ _MICROSECOND = 1000  # nanoseconds
 # Triton's counters have no suffix _total, which the client library would add to a counter.
 _COUNTERS: dict[str, tuple[str, Callable[[Statistics], float]]] = {
     "nv_inference_request_success": (
-        "Requests that were answered.",
+        "Answered requests.",
         lambda counted: counted.success.count,
     ),
-    "nv_inference_count": ("Images that were classified.", lambda counted: counted.rows),
-    "nv_inference_exec_count": ("Batches that were run.", lambda counted: counted.batches),
+    "nv_inference_count": ("Classified images.", lambda counted: counted.rows),
+    "nv_inference_exec_count": ("Executed batches.", lambda counted: counted.batches),
     "nv_inference_request_duration_us": (
-        "Time of answered requests.",
+        "Total duration of answered requests.",
         lambda counted: counted.success.nanoseconds / _MICROSECOND,
     ),
     "nv_inference_queue_duration_us": (
-        "Time that answered requests waited for the engine.",
+        "Total time that answered requests waited for the engine.",
         lambda counted: counted.queue.nanoseconds / _MICROSECOND,
     ),
     "nv_inference_compute_input_duration_us": (
-        "Time of decoding and preprocessing.",
+        "Total time of decoding and preprocessing.",
         lambda counted: counted.stages.input.nanoseconds / _MICROSECOND,
     ),
     "nv_inference_compute_infer_duration_us": (
-        "Time of inference.",
+        "Total time of inference.",
         lambda counted: counted.stages.inference.nanoseconds / _MICROSECOND,
     ),
     "nv_inference_compute_output_duration_us": (
-        "Time from the network's answer to the end of the request.",
+        "Total time from the network's answer to the finished response.",
         lambda counted: counted.stages.output.nanoseconds / _MICROSECOND,
     ),
 }
 _FAILURES = "nv_inference_request_failure"
 
 COUNTER_NAMES = (*_COUNTERS, _FAILURES)
-"""What adds up over workers, though it is not declared as a counter."""
+"""Metrics that are summed over workers although their type is not counter."""
 
 
 class TritonCollector(Collector):
-    """Shows the statistics of every loaded version.
+    """Exports the statistics of every loaded version.
 
     Args:
-        registry: Where they are collected.
-        statuses: Every version with its state and servable.
+        registry: Collects the metrics.
+        statuses: Returns every version with its state and servable.
     """
 
     def __init__(
@@ -91,11 +91,11 @@ class TritonCollector(Collector):
             for name, (documentation, _) in _COUNTERS.items()
         }
         families[_FAILURES] = UnknownMetricFamily(
-            _FAILURES, "Requests that failed, by reason.", labels=[*_LABELS, "reason"]
+            _FAILURES, "Failed requests by reason.", labels=[*_LABELS, "reason"]
         )
         families["nv_inference_pending_request_count"] = GaugeMetricFamily(
             "nv_inference_pending_request_count",
-            "Images that wait for an inference.",
+            "Images waiting for a batch.",
             labels=_LABELS,
         )
         return families

@@ -1,4 +1,4 @@
-"""The state of every version, read from the catalog whenever metrics are collected."""
+"""Metrics of every version, read from the catalog when metrics are collected."""
 
 import threading
 import time
@@ -16,16 +16,16 @@ from convd.service.servables.servable import Servable
 _VERSION = ["model", "version"]
 
 KEEP_SECONDS = 600.0
-"""How long the counters of a version that is gone stay, so that the last scrape sees them."""
+"""How long the counters of a removed version are kept, so that the next scrape sees them."""
 
 
 class VersionCollector(Collector):
-    """Shows what the catalog knows, and forgets versions that it knows no more.
+    """Exports the state of every version, and drops the series of removed versions.
 
     Args:
-        registry: Where it is collected.
-        statuses: Every version with its state and servable.
-        forget: Drops the counters of a model's version.
+        registry: Collects the metrics.
+        statuses: Returns every version with its state and servable.
+        forget: Drops the series of a model's version.
         clock: A monotonic clock, in seconds.
     """
 
@@ -77,43 +77,42 @@ class _Families:
     def __init__(self) -> None:
         self.state = GaugeMetricFamily(
             "convd_version_state",
-            "1 for the state that a version is in, 0 for the others.",
+            "1 for the current state of a version, 0 for the other states.",
             labels=[*_VERSION, "state"],
         )
         self.info = GaugeMetricFamily(
             "convd_servable_info",
-            "1 for the execution provider and the precision that a version runs with.",
+            "1 for the execution provider and precision that a version runs with.",
             labels=[*_VERSION, "provider", "precision"],
         )
         self.golden_difference = GaugeMetricFamily(
             "convd_golden_difference_ratio",
-            "Largest difference of a golden probability that the self-test saw.",
+            "Largest difference from a golden probability in the self-test.",
             labels=[*_VERSION, "provider"],
         )
         self.golden_tolerance = GaugeMetricFamily(
             "convd_golden_tolerance_ratio",
-            "Largest difference of a golden probability that the artifact allows.",
+            "Largest difference from a golden probability that the artifact allows.",
             labels=[*_VERSION, "provider"],
         )
         self.accuracy = GaugeMetricFamily(
             "convd_accuracy_ratio",
-            "Share of the evaluation data that the network gets right, from the manifest.",
+            "Top-1 accuracy on the evaluation data, from the manifest.",
             labels=_VERSION,
         )
         self.baseline = GaugeMetricFamily(
             "convd_baseline_prediction_ratio",
-            "Share of the evaluation data that the network takes for each class, from the "
-            "manifest.",
+            "Share of the evaluation data predicted as each class, from the manifest.",
             labels=[*_VERSION, "class"],
         )
         self.queue_rows = GaugeMetricFamily(
-            "convd_queue_rows", "Rows that wait for an inference.", labels=_VERSION
+            "convd_queue_rows", "Rows waiting for a batch.", labels=_VERSION
         )
         self.queue_limit = GaugeMetricFamily(
-            "convd_queue_limit_rows", "Rows that may wait; more are refused.", labels=_VERSION
+            "convd_queue_limit_rows", "Maximum waiting rows; more are refused.", labels=_VERSION
         )
         self.queue_age = GaugeMetricFamily(
-            "convd_queue_age_seconds", "How long the oldest row has waited.", labels=_VERSION
+            "convd_queue_age_seconds", "Waiting time of the oldest row.", labels=_VERSION
         )
 
     def all(self) -> list[GaugeMetricFamily]:

@@ -1,7 +1,7 @@
-"""What the service counts and times, in Prometheus' terms.
+"""What the service counts and times, as Prometheus metrics.
 
-Labels are bounded: a model and a version become labels only after they were resolved, and the
-series of a version that is gone are dropped after a while.
+Labels are bounded: a model and a version become labels only once they are resolved, and the series
+of a removed version are dropped after a while.
 """
 
 from convd.service.metrics.server import Metrics

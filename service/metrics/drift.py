@@ -1,8 +1,8 @@
-"""Drift: how far the answers of today are from those on the evaluation data.
+"""Drift: how far the recent predictions are from those on the evaluation data.
 
 The population stability index compares two distributions over the same bins, `sum((p - q) ln(p/q))`
 (Lewis, "An Introduction to Credit Scoring", 1994; it is the symmetrised divergence of Jeffreys,
-1946). By the usual rule of thumb below 0.1 nothing has changed, and above 0.25 much has.
+1946). By the usual rule of thumb, below 0.1 nothing has changed, and above 0.25 much has.
 """
 
 import threading
@@ -14,29 +14,29 @@ from numpy.typing import NDArray
 from convd.artifact.evidence import Baseline
 
 WINDOW_PREDICTIONS = 500
-"""Predictions that are compared with the baseline: the most recent ones.
+"""How many of the most recent predictions are compared with the baseline.
 
-With as many and 20 bins, chance alone makes an index of about 0.04 plus 19 / baseline examples.
+With this many and 20 bins, chance alone gives an index of about 0.04 + 19 / baseline examples.
 """
 
-_MOST_BINS = 20
+_MAX_GROUPS = 20
 
 
 def stability_index(
     counts: NDArray[np.integer[Any]], baseline_shares: NDArray[np.float64]
 ) -> float:
-    """The population stability index of counts against a baseline.
+    """Compute the population stability index of counts against a baseline.
 
-    Half an observation is added to every bin, and the same share of the baseline is spread over its
-    bins, so that an empty one does not make the index infinite and equal distributions still give
+    Half an observation is added to every bin, and the same share of the baseline to each of its
+    bins, so that an empty bin does not make the index infinite and equal distributions still give
     0.
 
     Args:
-        counts: `[bins]`, how many fell into each bin.
+        counts: `[bins]`, observations in each bin.
         baseline_shares: `[bins]`, share of the baseline's examples in each bin.
 
     Returns:
-        The index, 0 or more.
+        The index, at least 0.
     """
     total = counts.sum() + 0.5 * len(counts)
     shares = (counts + 0.5) / total
@@ -44,32 +44,32 @@ def stability_index(
     return float(((shares - expected) * np.log(shares / expected)).sum())
 
 
-def group_classes(shares: NDArray[np.float64], most_groups: int = _MOST_BINS) -> NDArray[np.intp]:
-    """Put neighbouring classes together until the groups are few enough to be compared.
+def group_classes(shares: NDArray[np.float64], max_groups: int = _MAX_GROUPS) -> NDArray[np.intp]:
+    """Merge neighbouring classes into groups that are few enough to compare.
 
-    A thousand classes cannot be told from chance with some hundred predictions. Each group gets
+    A few hundred predictions over a thousand classes cannot be told from chance. Each group gets
     about the same share of the baseline.
 
     Args:
         shares: `[classes]`, share of the baseline's examples of each class.
-        most_groups: Most groups.
+        max_groups: Maximum number of groups.
 
     Returns:
         `[classes]`, the group of each class, ascending from 0 without gaps.
     """
-    if len(shares) <= most_groups:
+    if len(shares) <= max_groups:
         return np.arange(len(shares))
-    # A class belongs where the middle of its share lies.
+    # A class belongs to the group that contains the middle of its share.
     middles = np.cumsum(shares) - shares / 2
-    groups = np.minimum((middles * most_groups).astype(np.intp), most_groups - 1)
+    groups = np.minimum((middles * max_groups).astype(np.intp), max_groups - 1)
     return np.unique(groups, return_inverse=True)[1]
 
 
 class DriftWindow:
-    """The most recent predictions of a servable, compared with its baseline.
+    """Compares the most recent predictions of a servable with its baseline.
 
     Args:
-        baseline: How the network answers its evaluation data.
+        baseline: The network's predictions on its evaluation data.
         size: How many predictions are compared.
     """
 
@@ -100,10 +100,10 @@ class DriftWindow:
             self._seen += len(classes)
 
     def indices(self) -> tuple[float, float] | None:
-        """Stability index of the predicted classes and of the confidence.
+        """Compute the stability index of the predicted classes and of the confidence.
 
         Returns:
-            Both, or None before the window is full: few predictions prove nothing.
+            Both, or None until the window is full, since few predictions prove nothing.
         """
         with self._lock:
             if self._seen < self._size:

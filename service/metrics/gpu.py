@@ -1,4 +1,4 @@
-"""GPUs, as NVIDIA's management library (NVML) sees them, where there are any."""
+"""Metrics of NVIDIA GPUs from their management library (NVML), if there are any."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,7 +11,7 @@ _LABELS = ["gpu", "name"]
 
 
 def register_gpu_metrics(registry: CollectorRegistry) -> bool:
-    """Collect metrics of the GPUs; False where there are none or NVML's bindings are missing."""
+    """Collect metrics of the GPUs; False if there are none or NVML's bindings are missing."""
     try:
         import pynvml
     except ModuleNotFoundError:
@@ -28,9 +28,9 @@ def register_gpu_metrics(registry: CollectorRegistry) -> bool:
 
 
 class GpuCollector(Collector):
-    """Asks NVML about every GPU whenever metrics are collected.
+    """Queries NVML for every GPU when metrics are collected.
 
-    What a GPU does not know, as the power of one that is shared, is left out.
+    Values that a GPU does not report, such as the power of a shared one, are left out.
 
     Args:
         nvml: The bindings of NVML, initialised.
@@ -68,29 +68,29 @@ class GpuCollector(Collector):
 
         return [
             (
-                gauge("convd_gpu_busy_ratio", "Share of the last moment in which a kernel ran."),
+                gauge("convd_gpu_busy_ratio", "Fraction of NVML's last sample with a kernel busy."),
                 lambda gpu: nvml.nvmlDeviceGetUtilizationRates(gpu).gpu / 100,
             ),
             (
-                gauge("convd_gpu_memory_used_bytes", "Memory in use, by anyone."),
+                gauge("convd_gpu_memory_used_bytes", "GPU memory in use by all processes."),
                 lambda gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).used,
             ),
             (
-                gauge("convd_gpu_memory_total_bytes", "Memory that the GPU has."),
+                gauge("convd_gpu_memory_total_bytes", "Total GPU memory."),
                 lambda gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).total,
             ),
             (
-                gauge("convd_gpu_temperature_celsius", "Temperature of the chip."),
+                gauge("convd_gpu_temperature_celsius", "GPU temperature."),
                 lambda gpu: nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU),
             ),
             (
-                gauge("convd_gpu_power_watts", "Power drawn."),
+                gauge("convd_gpu_power_watts", "Power draw."),
                 lambda gpu: nvml.nvmlDeviceGetPowerUsage(gpu) / 1e3,
             ),
             (
                 CounterMetricFamily(
                     "convd_gpu_energy_joules",
-                    "Energy drawn since the driver was loaded.",
+                    "Energy consumed since the driver was loaded.",
                     labels=_LABELS,
                 ),
                 lambda gpu: nvml.nvmlDeviceGetTotalEnergyConsumption(gpu) / 1e3,

@@ -1,9 +1,8 @@
 """Histograms that cost a request one append.
 
 A histogram of prometheus_client searches its buckets and takes two locks for every value, about a
-microsecond each time; a request has several values to note, and a small network answers in 150
-microseconds. Here a value is only kept, and many are sorted into the buckets together: when enough
-have come, and whenever metrics are collected.
+microsecond each time, and a small network answers a request in 150 microseconds. Here observations
+are buffered and aggregated in bulk, when the buffer fills or on read.
 """
 
 import bisect
@@ -22,7 +21,7 @@ from prometheus_client.utils import floatToGoString
 Bucket = tuple[str, float] | tuple[str, float, Exemplar]
 """Upper bound, cumulative count and, where there is one, an exemplar."""
 
-_MOST_KEPT = 512
+_MAX_BUFFERED = 512
 
 
 class Distribution:
@@ -32,10 +31,10 @@ class Distribution:
         bounds: Upper bounds of the buckets, ascending, without infinity.
 
     Attributes:
-        feeds: Called before the distribution is read, to add values that are kept elsewhere.
+        feeds: Called before the distribution is read, to add values that are buffered elsewhere.
     """
 
-    __slots__ = ("_bounds", "_counts", "_exemplars", "_kept", "_lock", "_sum", "feeds")
+    __slots__ = ("_bounds", "_buffer", "_counts", "_exemplars", "_lock", "_sum", "feeds")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.feeds: list[Callable[[], None]] = []
@@ -43,32 +42,32 @@ class Distribution:
         self._counts = np.zeros(len(bounds) + 1, np.int64)
         self._exemplars: list[Exemplar | None] = [None] * (len(bounds) + 1)
         self._sum = 0.0
-        # A deque, because appending to it and taking from it need no lock.
-        self._kept: deque[float] = deque()
+        # Appending to a deque and taking from it need no lock.
+        self._buffer: deque[float] = deque()
         self._lock = threading.Lock()
 
     def observe(self, value: float, trace_id: str = "") -> None:
-        """Note one value.
+        """Observe one value.
 
         Args:
             value: The value, in the unit of the histogram's name.
-            trace_id: The trace that shows how it came about; empty for none.
+            trace_id: The trace that it belongs to, for an exemplar; empty for none.
         """
-        self._kept.append(value)
+        self._buffer.append(value)
         if trace_id:
             bucket = bisect.bisect_left(self._bounds, value)
             self._exemplars[bucket] = Exemplar({"trace_id": trace_id}, value, time.time())
-        if len(self._kept) >= _MOST_KEPT:
+        if len(self._buffer) >= _MAX_BUFFERED:
             self._sort_in()
 
     def observe_all(self, values: "np.ndarray") -> None:
-        """Note many values at once."""
+        """Observe many values at once."""
         with self._lock:
             self._add(values)
 
     @property
     def count(self) -> int:
-        """How many values there were."""
+        """The number of values."""
         self._complete()
         return int(self._counts.sum())
 
@@ -89,8 +88,8 @@ class Distribution:
 
     def _sort_in(self) -> None:
         with self._lock:
-            kept = self._kept
-            self._add(np.array([kept.popleft() for _ in range(len(kept))], np.float64))
+            buffer = self._buffer
+            self._add(np.array([buffer.popleft() for _ in range(len(buffer))], np.float64))
 
     def _add(self, values: "np.ndarray") -> None:
         places = np.searchsorted(self._bounds, values, side="left")
@@ -103,10 +102,10 @@ class Histogram(Collector):
 
     Args:
         name: Name of the metric, with its unit.
-        documentation: What it says.
+        documentation: Its help text.
         label_names: Names of the labels.
         bounds: Upper bounds of the buckets, ascending, without infinity.
-        registry: Where it is collected.
+        registry: Collects the histogram.
     """
 
     def __init__(
@@ -126,7 +125,7 @@ class Histogram(Collector):
         registry.register(self)
 
     def labels(self, *values: str) -> Distribution:
-        """The distribution of one set of labels, made where there is none yet."""
+        """The distribution of one set of labels, created on first use."""
         found = self._distributions.get(values)
         if found is not None:
             return found
@@ -134,19 +133,19 @@ class Histogram(Collector):
             return self._distributions.setdefault(values, Distribution(self._bounds))
 
     def observe(self, labels: tuple[str, ...], value: float, trace_id: str = "") -> None:
-        """Note one value for one set of labels."""
+        """Observe one value for one set of labels."""
         distribution = self._distributions.get(labels)
         if distribution is None:
             distribution = self.labels(*labels)
         distribution.observe(value, trace_id)
 
     def adopt(self, values: tuple[str, ...], distribution: Distribution) -> None:
-        """Show a distribution that somebody else made; one of the same labels is replaced."""
+        """Export an existing distribution; it replaces one with the same labels."""
         with self._lock:
             self._distributions[values] = distribution
 
     def remove_matching(self, labels: dict[str, str]) -> None:
-        """Forget every distribution that has all these labels."""
+        """Drop every distribution that has all these labels."""
         wanted = [(self._label_names.index(name), value) for name, value in labels.items()]
         with self._lock:
             for values in list(self._distributions):

@@ -1,4 +1,4 @@
-"""What the network says: predictions per class, confidence, entropy, and drift."""
+"""Metrics of the answers themselves: predictions per class, confidence, entropy and drift."""
 
 import threading
 from collections.abc import Iterable, Sequence
@@ -16,13 +16,13 @@ from convd.service.metrics.histogram import Distribution, Histogram
 
 MOST_CLASS_SERIES = 1000
 OTHER_CLASSES = "(other)"
-"""Label of the classes beyond the first thousand, which share one series."""
+"""Label of the series that all classes beyond the first thousand share."""
 
 _VERSION = ["model", "version"]
 
 
 class PredictionRecorder:
-    """Counts the answers of one servable.
+    """Counts the predictions of one servable.
 
     Args:
         manifest: The artifact's manifest.
@@ -36,14 +36,14 @@ class PredictionRecorder:
         self._counts = np.zeros(len(self.labels), np.int64)
 
     def count(self, answers: Sequence[NDArray[np.float32]]) -> None:
-        """Count answers; not to be called from two threads at once.
+        """Count answers; not thread-safe.
 
         Args:
             answers: The probabilities of each, float32 `[rows, classes]`.
         """
         probabilities = np.concatenate(answers)
         classes = probabilities.argmax(axis=1)
-        # In float32 a probability may be a rounding error more than 1.
+        # In float32 a probability may exceed 1 by a rounding error.
         confidences = np.minimum(probabilities.max(axis=1), 1).astype(np.float64)
         self._counts += np.bincount(classes, minlength=len(self.labels))
         self.confidence.observe_all(confidences)
@@ -52,7 +52,7 @@ class PredictionRecorder:
             self.drift.add(classes, confidences)
 
     def class_counts(self) -> list[tuple[str, int]]:
-        """Predictions by label of the class."""
+        """Number of predictions by class label."""
         counts = self._counts.tolist()
         own = list(zip(self.labels, counts[:MOST_CLASS_SERIES], strict=False))
         if len(counts) > MOST_CLASS_SERIES:
@@ -61,13 +61,13 @@ class PredictionRecorder:
 
 
 def entropy_ratio(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Entropy of each row as a share of the largest that there can be.
+    """Compute the entropy of each row relative to the maximum.
 
     Args:
         probabilities: float32 `[rows, classes]`.
 
     Returns:
-        `[rows]`: 0 where one class has it all, 1 where all classes are equally probable.
+        `[rows]`: 0 for a single certain class, 1 if all classes are equally probable.
     """
     smallest = np.finfo(np.float32).tiny
     terms = probabilities * np.log(np.maximum(probabilities, smallest))
@@ -78,10 +78,10 @@ def entropy_ratio(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 class PredictionMetrics(Collector):
-    """The families of metrics about what networks say.
+    """The metric families of predictions.
 
     Args:
-        registry: Where they are collected.
+        registry: Collects the metrics.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -97,15 +97,14 @@ class PredictionMetrics(Collector):
         )
         self._entropy = Histogram(
             "convd_prediction_entropy_ratio",
-            "Entropy of the probabilities as a share of the largest possible: 0 is certain, "
-            "1 is clueless.",
+            "Entropy of the probabilities relative to the maximum: 0 is certain, 1 is uniform.",
             _VERSION,
             ENTROPY_RATIO,
             registry,
         )
 
     def add(self, model: str, version: str, recorder: PredictionRecorder) -> None:
-        """Collect what a recorder counts; one of the same version before is replaced."""
+        """Export a recorder; it replaces an earlier one of the same version."""
         with self._lock:
             self._recorders[model, version] = recorder
         self._confidence.adopt((model, version), recorder.confidence)
@@ -129,7 +128,7 @@ class PredictionMetrics(Collector):
         with self._lock:
             recorders = list(self._recorders.items())
         for version, recorder in recorders:
-            # Reading this first has the answers counted that are kept.
+            # Reading this first also counts the buffered answers.
             images.add_metric(version, recorder.confidence.count)
             for label, count in recorder.class_counts():
                 predictions.add_metric([*version, label], count)
@@ -143,16 +142,16 @@ class PredictionMetrics(Collector):
 
     def _families(self) -> tuple[CounterMetricFamily, CounterMetricFamily, GaugeMetricFamily]:
         return (
-            CounterMetricFamily("convd_images", "Images that were classified.", labels=_VERSION),
+            CounterMetricFamily("convd_images", "Classified images.", labels=_VERSION),
             CounterMetricFamily(
                 "convd_predictions",
-                "Images by the class that the network found most probable.",
+                "Classified images by their most probable class.",
                 labels=[*_VERSION, "class"],
             ),
             GaugeMetricFamily(
                 "convd_drift_index",
-                "Population stability index of the most recent predictions against the "
-                "evaluation data: below 0.1 is quiet, above 0.25 is drift.",
+                "Population stability index of recent predictions against the evaluation data: "
+                "below 0.1 is stable, above 0.25 is drift.",
                 labels=[*_VERSION, "of"],
             ),
         )

@@ -1,4 +1,4 @@
-"""Requests of every method, answered or refused."""
+"""Metrics of the requests of every method, answered or refused."""
 
 from collections.abc import Iterable
 
@@ -13,21 +13,21 @@ _LABELS = ["model", "version", "method", "code"]
 
 
 class RequestMetrics(Collector):
-    """Times requests, and so counts them.
+    """Times requests, and thereby counts them.
 
     Args:
-        registry: Where they are collected.
+        registry: Collects the metrics.
 
     Attributes:
-        answered: Counts a request, by `(model, version, method, code)`, with its seconds and the id
-            of its trace. Model and version are empty where they were not resolved.
+        answered: Counts a request by `(model, version, method, code)`, with its seconds and the id
+            of its trace. Model and version are empty if they were not resolved.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         registry.register(self)
         self._seconds = Histogram(
             "convd_request_duration_seconds",
-            "Time from the beginning of the work on a request to its answer.",
+            "Time from the start of work on a request to its end.",
             _LABELS,
             SECONDS,
             registry,
@@ -52,6 +52,6 @@ class RequestMetrics(Collector):
     def _family(self) -> CounterMetricFamily:
         return CounterMetricFamily(
             "convd_requests",
-            "Requests answered, by model, version, method and gRPC status code.",
+            "Finished requests by model, version, method and gRPC status code.",
             labels=_LABELS,
         )

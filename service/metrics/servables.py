@@ -1,4 +1,4 @@
-"""What servables do: images, stages, batches and rows that were dropped."""
+"""Metrics of servables: stages, batches, refused images, dropped rows and cache hits."""
 
 from prometheus_client import CollectorRegistry, Counter
 
@@ -12,41 +12,40 @@ DROP_REASONS = ("rejected", "expired", "cancelled")
 
 
 class ServableMetrics:
-    """The families of metrics that all servables share.
+    """The metric families that all servables share.
 
     Args:
-        registry: Where they are collected.
+        registry: Collects the metrics.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.stage_seconds = Histogram(
             "convd_stage_duration_seconds",
-            "Time that a request spent in one stage: decode, preprocess, queue, inference or "
-            "postprocess.",
+            "Time of a request in one stage: decode, preprocess, queue, inference or postprocess.",
             [*_VERSION, "stage"],
             SECONDS,
             registry,
         )
         self.batch_rows = Histogram(
-            "convd_batch_size_rows", "Rows in one inference.", _VERSION, ROWS, registry
+            "convd_batch_size_rows", "Rows in one batch.", _VERSION, ROWS, registry
         )
         self.batch_seconds = Histogram(
             "convd_batch_duration_seconds",
-            "Time of one inference. The rate of its sum is how busy the engine is.",
+            "Inference time of one batch. The rate of its sum is the utilisation of the engine.",
             _VERSION,
             SECONDS,
             registry,
         )
         self.refused_images = Counter(
             "convd_refused_images",
-            "Images that could not be decoded or have the wrong size.",
+            "Images that could not be decoded or had the wrong size.",
             _VERSION,
             registry=registry,
         )
         self.dropped_rows = Counter(
             "convd_dropped_rows",
-            "Rows that got no answer: rejected (queue full or too late on arrival), expired "
-            "(deadline) or cancelled.",
+            "Rows without an answer: rejected (queue full, or too late on arrival), expired "
+            "(deadline passed) or cancelled.",
             [*_VERSION, "reason"],
             registry=registry,
         )

@@ -20,11 +20,11 @@ class Metrics:
     """All metrics of one server.
 
     Attributes:
-        registry: Where they are collected.
+        registry: Collects the metrics.
     """
 
     def __init__(self) -> None:
-        # A second series for every counter, which says when it was made, is of no use here.
+        # Creation times would add a series to every counter and are not used.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         register_process_metrics(self.registry)
@@ -33,25 +33,25 @@ class Metrics:
         self._servables = ServableMetrics(self.registry)
         self._load_failures = Counter(
             "convd_load_failures",
-            "Loads of a version that failed, by cause: golden (the self-test saw other answers "
-            "than the artifact promises), artifact, engine or other.",
+            "Failed loads of a version by cause: golden (wrong answers in the self-test), artifact "
+            "(incomplete or altered files), engine or other.",
             ["model", "version", "cause"],
             registry=self.registry,
         )
         self._configuration_refused = Gauge(
             "convd_model_configuration_refused",
-            "1 if the model's config.yaml is refused, and its last good one is in force; else 0.",
+            "1 if the model's config.yaml is refused and the last good one stays in force, else 0.",
             ["model"],
             registry=self.registry,
         )
         self._repository_unreadable = Gauge(
             "convd_repository_unreadable",
-            "1 if the last look at the repository, or at a model in it, failed; else 0.",
+            "1 if the last look at the repository or at one of its models failed, else 0.",
             registry=self.registry,
         )
         self._cache_bytes = Gauge(
             "convd_response_cache_bytes",
-            "Memory that the answers in the response cache take.",
+            "Memory used by the response cache.",
             registry=self.registry,
         )
         self.request_answered = self._requests.answered
@@ -61,18 +61,18 @@ class Metrics:
         return VersionMetrics(self._servables, model, str(version), manifest)
 
     def repository_read(self, *, problem: bool, refused_configurations: Mapping[str, bool]) -> None:
-        """Show what the last look at the repository has found."""
+        """Export the result of the last look at the repository."""
         self._repository_unreadable.set(problem)
         for model, refused in refused_configurations.items():
             self._configuration_refused.labels(model).set(refused)
 
     def watch_cache(self, size_bytes: Callable[[], int]) -> None:
-        """Read the size of the response cache whenever metrics are collected."""
+        """Export the size of the response cache."""
         self._cache_bytes.set_function(size_bytes)
 
     @contextmanager
     def loading(self, model: str, version: int) -> Iterator[None]:
-        """Count a load that fails."""
+        """Count the load if it fails."""
         try:
             yield
         except Exception as error:
@@ -80,19 +80,19 @@ class Metrics:
             raise
 
     def watch_readiness(self, unready_reason: Callable[[], str]) -> None:
-        """Show whether the server is ready."""
-        ready = Gauge("convd_ready", "1 while the server is ready.", registry=self.registry)
+        """Export whether the server is ready."""
+        ready = Gauge("convd_ready", "1 if the server is ready, else 0.", registry=self.registry)
         ready.set_function(lambda: float(not unready_reason()))
 
     def watch_calls(self, waiting_calls: Callable[[], int], *, limit: int) -> None:
-        """Show how many calls wait for a thread, and how many may."""
+        """Export how many calls are waiting for a thread, and the limit."""
         waiting = Gauge(
-            "convd_waiting_calls", "Unary calls that wait for a thread.", registry=self.registry
+            "convd_waiting_calls", "Unary calls waiting for a thread.", registry=self.registry
         )
         waiting.set_function(waiting_calls)
         Gauge(
             "convd_waiting_calls_limit",
-            "Unary calls that may wait for a thread; more are refused before they are counted.",
+            "Maximum unary calls waiting for a thread; more are refused before they are counted.",
             registry=self.registry,
         ).set(limit)
 

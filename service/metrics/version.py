@@ -1,4 +1,4 @@
-"""What one servable counts: a record for each request and each batch, counted in bulk."""
+"""Metrics and statistics of one servable, from a record of each request and batch."""
 
 import copy
 import threading
@@ -22,15 +22,15 @@ _MAX_KEPT_PROBABILITIES = 65536
 
 
 class RequestRecord:
-    """What is to be counted of one request; times are of `time.perf_counter_ns`.
+    """The facts of one request that are counted; times are of `time.perf_counter_ns`.
 
     Attributes:
-        started_at: When the servable was chosen.
-        submitted_at: When the prepared rows went to the batcher.
+        started_at: When its servable was found.
+        submitted_at: When its rows were submitted to the batcher.
         answered_at: When the batcher returned.
-        ended_at: When the response was made.
+        ended_at: When the response was finished.
         queue_seconds: How long the rows waited for the engine.
-        inference_seconds: How long the engine took for the batches that held them.
+        inference_seconds: Inference time of the batches that held the rows.
         batch_sizes: Rows of each of these batches; 0 for an answer from the cache.
         probabilities: float32 `[rows, classes]`.
     """
@@ -61,7 +61,7 @@ class RequestRecord:
 class VersionMetrics(BatchObserver):
     """Counts the requests and batches of one servable, as metrics and as statistics.
 
-    Records are kept and counted in bulk: when enough have come, and before anything is read.
+    Records are buffered and counted in bulk, when a buffer fills or before anything is read.
 
     Args:
         metrics: The families of metrics.
@@ -93,10 +93,10 @@ class VersionMetrics(BatchObserver):
         metrics.predictions.add(model, version, self._predictions)
         self._statistics = Statistics()
         self._lock = threading.Lock()
-        # Deques: appending to one and taking from it need no lock.
+        # Appending to a deque and taking from it need no lock.
         self._requests: deque[RequestRecord] = deque()
         self._batches: deque[tuple[int, float]] = deque()
-        # A record keeps its probabilities in memory, and many classes are many bytes.
+        # Each record holds its probabilities, which may be many.
         self._max_kept_requests = min(
             _MAX_KEPT_REQUESTS, max(1, _MAX_KEPT_PROBABILITIES // len(manifest.labels))
         )
@@ -113,7 +113,7 @@ class VersionMetrics(BatchObserver):
             distribution.feeds.append(self.count)
 
     def answered(self, record: RequestRecord) -> None:
-        """Keep a request that was answered; neither it nor its arrays may change afterwards."""
+        """Record an answered request; neither the record nor its arrays may change afterwards."""
         self._requests.append(record)
         if len(self._requests) >= self._max_kept_requests:
             self.count()
@@ -127,7 +127,7 @@ class VersionMetrics(BatchObserver):
             kind.add(nanoseconds)
 
     def batch_executed(self, rows: int, inference_seconds: float) -> None:
-        """Keep a batch."""
+        """Record a batch."""
         self._batches.append((rows, inference_seconds))
         if len(self._batches) >= _MAX_KEPT_BATCHES:
             self.count()
@@ -141,22 +141,22 @@ class VersionMetrics(BatchObserver):
         self._expired.inc(rows)
 
     def cancelled(self, rows: int) -> None:
-        """Count rows whose caller has gone."""
+        """Count rows whose caller had gone."""
         self._cancelled.inc(rows)
 
     def cache_looked_up(self, hits: int, misses: int) -> None:
-        """Count rows that the response cache knew, and those that it did not."""
+        """Count rows that hit and that missed the response cache."""
         self._cache_hits.inc(hits)
         self._cache_misses.inc(misses)
 
     def statistics(self) -> Statistics:
-        """Copy what was counted since the servable was loaded."""
+        """Copy the statistics since the servable was loaded."""
         self.count()
         with self._lock:
             return copy.deepcopy(self._statistics)
 
     def count(self) -> None:
-        """Count what was kept so far."""
+        """Count the buffered records."""
         with self._lock:
             batches = [self._batches.popleft() for _ in range(len(self._batches))]
             if batches:
@@ -166,7 +166,7 @@ class VersionMetrics(BatchObserver):
                 self._count_requests(requests)
 
     def close(self) -> None:
-        """Count the rest; a record that stayed would keep the memory of its session's arena."""
+        """Count the rest; a buffered record would keep its session's arena in memory."""
         self.count()
         for distribution in self._fed:
             distribution.feeds.remove(self.count)

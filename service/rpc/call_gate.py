@@ -1,4 +1,4 @@
-"""The gate through which every call comes: open while serving, closed while draining."""
+"""The gate that every call passes: open while serving, closed while draining."""
 
 import threading
 import time
@@ -7,36 +7,36 @@ from typing import TypeVar
 
 from convd.service.errors import UnavailableError
 
-DRAINING = "the server is draining: send the call to another one"
+DRAINING = "the server is shutting down: send the call to another server"
 
 _Message = TypeVar("_Message")
 
 
 class CallGate:
-    """Knows what is in progress and what still arrives, so that draining can wait for it."""
+    """Tracks the calls in progress and the calls that still arrive, so that a drain can wait."""
 
     def __init__(self) -> None:
         self.closed = False
         self._accepted = 0
         self._last_refusal = 0.0
-        # Every call takes it, and to take it through the condition costs twice as much.
+        # Every call takes the lock, and taking it through the condition costs twice as much.
         self._lock = threading.Lock()
         self._ended = threading.Condition(self._lock)
 
     def enter(self) -> None:
-        """Count an accepted call that begins."""
+        """Count the beginning of an accepted call."""
         with self._lock:
             self._accepted += 1
 
     def leave(self) -> None:
-        """Count an accepted call that ends."""
+        """Count the end of an accepted call."""
         with self._lock:
             self._accepted -= 1
             if self.closed:
                 self._ended.notify_all()
 
     def requests(self, messages: Iterator[_Message]) -> Iterator[_Message]:
-        """Take the requests of an accepted stream; while it waits for one, it does not count.
+        """Iterate over the messages of an accepted stream, which does not count while it waits.
 
         Raises:
             UnavailableError: The gate is closed.
@@ -53,20 +53,20 @@ class CallGate:
         raise UnavailableError(DRAINING)
 
     def refuse(self) -> None:
-        """Note that a call came too late."""
+        """Record that a call was refused because of the drain."""
         self._last_refusal = time.monotonic()
 
     def close(self) -> None:
-        """Refuse whatever arrives from now on."""
+        """Refuse calls that arrive from now on."""
         self.closed = True
 
     def wait_until_empty(self, timeout_seconds: float) -> bool:
-        """Wait until every accepted call has ended; False if that takes too long."""
+        """Wait until every accepted call has ended; False on timeout."""
         with self._ended:
             return self._ended.wait_for(lambda: self._accepted == 0, timeout_seconds)
 
     def wait_until_quiet(self, quiet_seconds: float, timeout_seconds: float) -> None:
-        """Wait until nobody has come too late for a while, or the time is up."""
+        """Wait until no call has been refused for `quiet_seconds`, or until the timeout."""
         started = time.monotonic()
         while True:
             now = time.monotonic()

@@ -1,8 +1,8 @@
 """The threads that work on calls.
 
-gRPC hands each call to a pool, and wants to hear no more than that it is over. `ThreadPoolExecutor`
-keeps a result and a failure for whoever may wait for them, and takes a dozen locks for it, which a
-small network's request notices: see docs/decisions/0011-the-interpreter.md.
+gRPC hands each call to a pool and needs only a callback when it is done. `ThreadPoolExecutor` also
+keeps each result and failure for a waiter, at the cost of a dozen locks per call, which is
+noticeable with a small network: see docs/decisions/0011-the-interpreter.md.
 """
 
 import atexit
@@ -14,75 +14,75 @@ from queue import SimpleQueue
 
 logger = logging.getLogger(__name__)
 
-_Told = Callable[["Task"], object]
+_Callback = Callable[["Task"], object]
 
 
 class Task:
-    """Work that a thread does once.
+    """One piece of work for a thread.
 
     Args:
-        work: What to do.
-        arguments: With what.
+        work: The function to call.
+        arguments: Its arguments.
     """
 
-    __slots__ = ("_arguments", "_over", "_to_tell", "_work")
+    __slots__ = ("_arguments", "_callbacks", "_done", "_work")
 
     def __init__(self, work: Callable[..., object], arguments: tuple[object, ...]) -> None:
         self._work = work
         self._arguments = arguments
-        self._over = False
-        self._to_tell: list[_Told] = []
+        self._done = False
+        self._callbacks: list[_Callback] = []
 
-    def add_done_callback(self, callback: _Told) -> None:
-        """Have `callback` called with the task when it is over, at once if it is already."""
-        # This writes the list and then reads the flag, `run` writes the flag and then reads the
-        # list: whichever order the two threads take, one of them tells.
-        self._to_tell.append(callback)
-        if self._over:
-            self._tell()
+    def add_done_callback(self, callback: _Callback) -> None:
+        """Call `callback` with the task once it is done, or at once if it already is."""
+        # This method writes the list, then reads the flag; `run` writes the flag, then reads the
+        # list. In any interleaving, at least one of them sees the other's write.
+        self._callbacks.append(callback)
+        if self._done:
+            self._notify()
 
     def run(self) -> None:
-        """Do the work; what it raises is logged."""
+        """Do the work; exceptions are logged."""
         try:
             self._work(*self._arguments)
-        # The thread has other calls to work on.
+        # The thread must survive to work on other calls.
         except BaseException:
-            logger.exception("a call ended in an error that nobody expected")
-        self._over = True
-        self._tell()
+            logger.exception("a call ended in an unexpected error")
+        self._done = True
+        self._notify()
 
-    def _tell(self) -> None:
-        while self._to_tell:
+    def _notify(self) -> None:
+        while self._callbacks:
             try:
-                callback = self._to_tell.pop()
+                callback = self._callbacks.pop()
             except IndexError:
-                # The other thread has told.
+                # The other thread has taken it.
                 return
             callback(self)
 
 
 class CallThreads:
-    """Runs tasks in threads, in the order in which they come; threads are made when needed.
+    """Runs tasks in threads, in the order of submission; threads are created on demand.
 
-    Like those of `ThreadPoolExecutor`, they finish what they do before the process exits.
+    As with `ThreadPoolExecutor`, the threads finish their tasks before the process exits.
 
     Args:
-        most: Most threads.
-        name: What their names begin with.
+        max_threads: Maximum number of threads.
+        name: Prefix of their names.
     """
 
-    def __init__(self, most: int, name: str) -> None:
-        self._most = most
+    def __init__(self, max_threads: int, name: str) -> None:
+        self._max_threads = max_threads
         self._name = name
         self._tasks: SimpleQueue[Task | None] = SimpleQueue()
-        # A deque as a semaphore: to take from it and to append to it need no lock.
+        # A deque as a semaphore: appending and taking need no lock.
         self._idle: deque[None] = deque()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         atexit.register(self._finish)
 
     def submit(self, work: Callable[..., object], /, *arguments: object) -> Task:
-        """Have a thread do something, as soon as one has nothing else to do."""
+        """Run `work` in the next free thread."""
         task = Task(work, arguments)
         self._tasks.put(task)
         try:
@@ -92,20 +92,20 @@ class CallThreads:
         return task
 
     def waiting(self) -> int:
-        """How many tasks wait for a thread."""
+        """Number of tasks waiting for a thread."""
         return self._tasks.qsize()
 
     def close(self) -> None:
-        """Let every thread end once there is nothing more to do; what comes later is not done."""
+        """End every thread once the queue is empty; tasks submitted later are not run."""
         with self._lock:
-            self._most = 0
+            self._max_threads = 0
             for _ in self._threads:
                 self._tasks.put(None)
 
     def _add_thread(self) -> None:
         with self._lock:
-            if len(self._threads) < self._most:
-                # A daemon, since others are waited for before `atexit` can tell them to end.
+            if len(self._threads) < self._max_threads:
+                # A daemon: Python waits for other threads before `atexit` could end them.
                 name = f"{self._name}_{len(self._threads)}"
                 thread = threading.Thread(target=self._run_tasks, name=name, daemon=True)
                 self._threads.append(thread)
@@ -114,7 +114,7 @@ class CallThreads:
     def _run_tasks(self) -> None:
         while (task := self._tasks.get()) is not None:
             task.run()
-            # Or a thread would keep a call's request and answer until its next one.
+            # Otherwise the thread would keep a call's request and response until its next one.
             del task
             self._idle.append(None)
 

@@ -1,4 +1,4 @@
-"""convd's own protocol: converts messages and delegates to the inference service."""
+"""convd's own protocol: converts messages, and delegates to the use case."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -28,10 +28,10 @@ _STATES = {
 
 
 class ClassificationServicer(pb_grpc.ClassificationServiceServicer):
-    """Answers `convd.v1.ClassificationService`.
+    """Implements `convd.v1.ClassificationService`.
 
     Args:
-        inference: The use case behind every method.
+        inference: The use case.
     """
 
     def __init__(self, inference: InferenceService) -> None:
@@ -50,7 +50,7 @@ class ClassificationServicer(pb_grpc.ClassificationServiceServicer):
         request_iterator: Iterator[pb.ClassifyStreamRequest],
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> Iterator[pb.ClassifyStreamResponse]:
-        """Classify request after request; an error answers its own request only."""
+        """Classify request after request; an error concerns its own request only."""
         call = current_call()
         for message in request_iterator:
             response = pb.ClassifyStreamResponse(id=message.id)
@@ -90,7 +90,7 @@ class ClassificationServicer(pb_grpc.ClassificationServiceServicer):
     def _classify(self, request: pb.ClassifyRequest, call: Call) -> pb.ClassifyResponse:
         if request.top_k < 0:
             raise InvalidRequestError(
-                f"top_k is {request.top_k}: send how many classes you want, or 0 for every class"
+                f"top_k is {request.top_k}: send the number of classes you want, or 0 for all"
             )
         sources: list[ImageSource] = []
         for image in request.images:
@@ -113,14 +113,14 @@ class ClassificationServicer(pb_grpc.ClassificationServiceServicer):
 
 def _choice(spec: pb.ModelSpec) -> VersionChoice:
     if not spec.name:
-        raise InvalidRequestError("the request names no model: set model.name")
+        raise InvalidRequestError("the request does not name a model: set model.name")
     kind = spec.WhichOneof("version_choice")
     if kind is None:
         return VersionChoice(spec.name)
     if kind == "version_label":
         return VersionChoice(spec.name, label=spec.version_label)
     if spec.version < 1:
-        raise InvalidRequestError(f"version {spec.version}: versions begin at 1")
+        raise InvalidRequestError(f"version is {spec.version}: versions start at 1")
     return VersionChoice(spec.name, spec.version)
 
 

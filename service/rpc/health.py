@@ -15,10 +15,10 @@ _Send = Callable[[object], None]
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
-    """Answers Check, and tells watchers of every change.
+    """Answers checks, and notifies watchers of every change.
 
-    Unlike the one that comes with gRPC, it can forget a model that is gone, and it ends the watches
-    when the server drains, so that a watcher does not hold up the exit.
+    Unlike the servicer that comes with gRPC, it can forget a removed model, and it ends all watches
+    when the server drains, so that a watcher does not delay the exit.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self._watchers: dict[str, list[_Send]] = {}
         self._draining = False
         self._messages: queue.SimpleQueue[tuple[_Send, object]] = queue.SimpleQueue()
-        # A watcher that takes nothing blocks whoever sends to it; that must not be the lifecycle.
+        # Sending to a watcher that does not read blocks, and must not block the lifecycle.
         threading.Thread(target=self._send_all, name="health-watch", daemon=True).start()
 
     def Check(  # noqa: N802
@@ -37,7 +37,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         with self._lock:
             status = self._status(request.service)
         if status == _Response.SERVICE_UNKNOWN:
-            context.abort(grpc.StatusCode.NOT_FOUND, "there is no service or model of this name")
+            context.abort(grpc.StatusCode.NOT_FOUND, "there is no service or model with this name")
         return _Response(status=status)
 
     def Watch(  # noqa: N802
@@ -46,7 +46,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         context: grpc.ServicerContext,
         send_response_callback: _Send,
     ) -> None:
-        """Status now and after every change."""
+        """The current status, and every later change."""
         send = send_response_callback
         with self._lock:
             self._messages.put((send, _Response(status=self._status(request.service))))
@@ -57,19 +57,19 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         if not context.add_callback(lambda: self._leave(request.service, send)):
             self._leave(request.service, send)
 
-    # gRPC's own marker of methods that answer by callback and hold no thread meanwhile.
+    # gRPC's marker for methods that answer by callback and do not hold a thread meanwhile.
     Watch.experimental_non_blocking = True  # type: ignore[attr-defined]
 
     def set(self, service: str, *, serving: bool) -> None:
-        """Tell checks and watchers whether a service or model answers."""
+        """Set whether a service or model is serving, and notify its watchers."""
         self._change(service, serving)
 
     def forget(self, service: str) -> None:
-        """Tell watchers that a model is gone."""
+        """Remove a model, and notify its watchers."""
         self._change(service, None)
 
     def drain(self) -> None:
-        """Tell everybody for good that nothing answers any more, and end the watches."""
+        """Report NOT_SERVING for everything from now on, and end all watches."""
         with self._lock:
             self._draining = True
             for service, watchers in self._watchers.items():
@@ -110,6 +110,6 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
             send, message = self._messages.get()
             try:
                 send(message)
-            # One watcher that is gone must not end the others.
+            # One watcher that has gone must not end the others.
             except Exception:
-                logger.debug("a health watcher could not be told", exc_info=True)
+                logger.debug("a health watcher could not be notified", exc_info=True)

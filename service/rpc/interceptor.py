@@ -1,4 +1,4 @@
-"""One interceptor over every method: request ids, errors as statuses, counts and durations."""
+"""One interceptor for every method: request ids, deadlines, statuses and records of calls."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 
 _HEALTH = "/grpc.health.v1.Health/"
 
-# gRPC promises None where a caller waits for ever, and says 9e18 seconds.
+# For a caller without a deadline gRPC documents None, but returns 9e18 seconds.
 _FOREVER_SECONDS = 1e18
 
 REQUEST_ID_KEY = "x-request-id"
 RESPONSE_COMPRESSION_KEY = "x-response-compression"
-"""Metadata that asks for compressed answers; what a request was compressed with is not visible."""
+"""Metadata that asks for a compressed response: a request's own compression is not visible."""
 
 
 class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
-    """Wraps every method of every service, so that none can be forgotten.
+    """Wraps every method of every service, so that no method can be forgotten.
 
-    Streams get threads of their own: each holds one for as long as it is open, and idle streams
-    must never starve the unary calls.
+    Streams have their own threads: an open stream holds one all the time, and idle streams must
+    never starve unary calls.
 
     Args:
-        recorder: Is told of every call.
-        gate: Where calls come in; once it is closed they are refused.
-        max_streams: Streams that may be open at the same time.
+        recorder: Records every call.
+        gate: Tracks every call; once it is closed, new calls are refused.
+        max_streams: Maximum open streams.
     """
 
     def __init__(self, recorder: CallRecorder, gate: CallGate, *, max_streams: int) -> None:
@@ -50,7 +50,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         self._gate = gate
         self._max_streams = max_streams
         self._free_streams = threading.Semaphore(max_streams)
-        # One thread more, which refuses the streams that are too many.
+        # One more thread, which refuses excess streams.
         self._stream_threads = ThreadPoolExecutor(max_streams + 1, thread_name_prefix="stream")
         self._wrapped: dict[tuple[str, bool], _MethodHandler] = {}
 
@@ -61,17 +61,18 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
     ) -> "_MethodHandler | None":
         """Wrap the handler of one method.
 
-        Called when a call arrives: what arrived while the gate was open is accepted, however long
-        it waits for a thread.
+        Called when a call arrives. A call that arrives while the gate is open is accepted, however
+        long it then waits for a thread.
         """
         method = handler_call_details.method
-        # Health is told to the last.
+        # Health checks are answered until the very end.
         accepted = not self._gate.closed or method.startswith(_HEALTH)
         wrapped = self._wrapped.get((method, accepted))
         if wrapped is not None:
             return wrapped
         handler = continuation(handler_call_details)
-        # A call without a thread, as a health watch, is not wrapped: it would never leave.
+        # A call without a thread, such as a health watch, is not wrapped: it would never leave the
+        # gate.
         if handler is None or _needs_no_thread(handler):
             return handler
         wrapped = self._wrap(handler, method, accepted=accepted)
@@ -124,8 +125,8 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
                 self._check(call, accepted=accepted)
                 if not self._free_streams.acquire(blocking=False):
                     raise QueueFullError(
-                        f"{self._max_streams} streams are open already: close one, share one, or "
-                        "send unary calls"
+                        f"{self._max_streams} streams are already open (--max-streams): close or "
+                        "share one, or send unary calls"
                     )
                 try:
                     yield from behavior(request, context)
@@ -161,9 +162,9 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         if not accepted:
             self._gate.refuse()
             raise UnavailableError(DRAINING)
-        # Whoever waited for a thread until it was too late must not cost any work.
+        # A call that waited too long for a thread must not cost any work.
         if call.deadline is not None and call.deadline <= call.started_at:
-            raise DeadlineExceededError("the deadline passed before the call was begun")
+            raise DeadlineExceededError("the deadline passed while the call waited for a thread")
         if call.cancellation.cancelled:
             raise CallerGoneError("the caller has gone")
 
@@ -174,8 +175,8 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
 
 
 def _refuse(error: Exception, call: Call, context: grpc.ServicerContext) -> NoReturn:
-    """End a call with the status of an error; gRPC wants an exception for that."""
-    # A method that aborted by itself, as the health service does, has set its code.
+    """End a call with the status of an error; gRPC does so by raising an exception."""
+    # A method that has aborted itself, as the health service does, has set its code.
     aborted = context.code()  # type: ignore[attr-defined]
     if isinstance(aborted, grpc.StatusCode) and aborted is not grpc.StatusCode.OK:
         call.code = aborted.name
@@ -187,5 +188,5 @@ def _refuse(error: Exception, call: Call, context: grpc.ServicerContext) -> NoRe
 
 
 def _needs_no_thread(handler: "_MethodHandler") -> bool:
-    """Whether it answers by callback, as the health service's Watch does; it holds no thread."""
+    """Whether it answers by callback, as the health service's Watch does."""
     return bool(getattr(handler.unary_stream, "experimental_non_blocking", False))

@@ -1,4 +1,4 @@
-"""The gRPC server: which services it offers, and its limits."""
+"""The gRPC server: its services, limits and drain."""
 
 import threading
 import time
@@ -41,18 +41,18 @@ _MAX_LINGER_SECONDS = 1.0
 
 
 class GrpcServer:
-    """A synchronous gRPC server; every unary call has a thread while it is worked on.
+    """A synchronous gRPC server, which works on each unary call in a thread.
 
     Args:
-        inference: The use case behind the protocols.
+        inference: The use case.
         manager: Loads and unloads models, and knows whether the server is ready.
-        recorder: Is told of every call.
-        settings: Address, limits and bounds.
+        recorder: Records every call.
+        settings: Address and limits.
         shares_port: Whether other workers listen on the same port.
-        statistics: What all workers have counted; None where there are no others.
+        statistics: Returns the statistics of all workers; None for a single process.
 
     Raises:
-        BindError: The port is taken or not allowed.
+        BindError: The port is in use or not allowed.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class GrpcServer:
         self._gate = CallGate()
         self._threads = CallThreads(settings.unary_threads, "unary")
         self._server = grpc.server(
-            # gRPC asks no more of a pool than to submit.
+            # gRPC only calls the pool's `submit`.
             cast("ThreadPoolExecutor", self._threads),
             interceptors=[CallInterceptor(recorder, self._gate, max_streams=settings.max_streams)],
             maximum_concurrent_rpcs=settings.unary_threads
@@ -77,7 +77,7 @@ class GrpcServer:
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
-                # Two servers on one port would share its calls without anybody noticing.
+                # Otherwise a second server on the same port would silently take half of the calls.
                 ("grpc.so_reuseport", int(shares_port)),
                 *_connection_age(settings.max_connection_age_seconds),
             ],
@@ -95,18 +95,18 @@ class GrpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(SERVICE_NAMES, self._server)
         self._address = join_address(settings.host, settings.grpc_port)
-        # A worker takes its share of the connections from the moment that it is bound.
+        # A bound worker receives connections, so it binds only once it is started.
         self.port = 0 if shares_port else self._bind()
 
     def waiting_calls(self) -> int:
-        """Accepted unary calls that wait for a thread."""
+        """Number of accepted unary calls waiting for a thread."""
         return self._threads.waiting()
 
     def start(self) -> None:
-        """Begin to answer.
+        """Start answering.
 
         Raises:
-            BindError: The port is taken or not allowed.
+            BindError: The port is in use or not allowed.
         """
         self.port = self.port or self._bind()
         self._server.start()
@@ -116,36 +116,36 @@ class GrpcServer:
             return self._server.add_insecure_port(self._address)
         except RuntimeError as error:
             raise BindError(
-                f"cannot listen on {self._address}: the port is taken or not allowed; choose "
-                "another with --grpc-port"
+                f"cannot listen on {self._address}: the port is in use or not allowed; choose "
+                "another one with --grpc-port"
             ) from error
 
     def set_serving(self, service: str, *, serving: bool) -> None:
-        """Tell health checks and watchers of a service, a model, or "" for the whole server."""
+        """Set the health of a service, of a model, or of the whole server ("")."""
         self._health.set(service, serving=serving)
 
     def forget_health(self, model: str) -> None:
-        """Tell health checks and watchers that a model is gone."""
+        """Remove a model from the health service."""
         self._health.forget(model)
 
     def drain(self, timeout_seconds: float) -> None:
-        """Refuse new calls with UNAVAILABLE and let the accepted ones end, for a time at most."""
+        """Refuse new calls with UNAVAILABLE, and wait at most this long for the accepted ones."""
         deadline = time.monotonic() + timeout_seconds
         self._health.drain()
         self._gate.close()
-        # The queue of the threads is in order: once this has run, whatever was accepted has begun.
+        # Tasks start in order: once this one runs, every accepted call has begun.
         begun = threading.Event()
         self._threads.submit(begun.set)
         begun.wait(timeout_seconds)
         self._gate.wait_until_empty(max(deadline - time.monotonic(), 0.0))
-        # gRPC cancels, rather than refuses, what reaches a server that stops: so go on refusing
-        # until the clients have understood.
+        # A stopping gRPC server cancels new calls instead of refusing them, so keep refusing until
+        # clients have moved on.
         self._gate.wait_until_quiet(_QUIET_SECONDS, _MAX_LINGER_SECONDS)
-        # What is left are streams that wait for a request.
+        # Only streams that wait for a message are left.
         self._server.stop(min(_QUIET_SECONDS, max(deadline - time.monotonic(), 0.0))).wait()
         self._threads.close()
 
 
 def _connection_age(seconds: float) -> list[tuple[str, int]]:
-    """A connection that is old takes no new calls, and ends with its last one."""
+    """After this age, a connection takes no new calls and ends with its last one."""
     return [("grpc.max_connection_age_ms", round(1000 * seconds))] if seconds else []

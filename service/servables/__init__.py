@@ -1,1 +1,1 @@
-"""One model version, loaded: how it is warmed up, run and held, and its cached answers."""
+"""One loaded model version: its warm-up, its instances, its cached answers."""

@@ -1,4 +1,4 @@
-"""A batcher that remembers answers."""
+"""A batcher with a response cache."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,12 +13,12 @@ from convd.service.servables.response_cache import ResponseCache, content_key
 
 
 class CachingBatcher(Batcher):
-    """Runs the rows whose answers are not known yet, and answers the others at once.
+    """Answers rows from the cache where it can, and runs the others.
 
     Args:
         *engine: As for `Batcher`.
-        cache: Where answers are kept.
-        on_look_up: Told how many rows were known, and how many were not.
+        cache: Holds the answers.
+        on_look_up: Called with the number of rows that hit and that missed the cache.
         **settings: As for `Batcher`.
     """
 
@@ -36,7 +36,7 @@ class CachingBatcher(Batcher):
     def check(
         self, size: int, *, deadline: float | None = None, priority: Priority = Priority.NORMAL
     ) -> None:
-        """Refuse nobody: whether the answers are known, only the rows can tell."""
+        """Never refuse here: only the prepared rows tell whether the answer is cached."""
 
     def submit(
         self,
@@ -48,7 +48,7 @@ class CachingBatcher(Batcher):
         trace: EntryTrace | None = None,
         admitted: bool = False,  # noqa: ARG002
     ) -> BatchedResult:
-        """As `Batcher.submit`; rows that were known ran in a batch of 0."""
+        """As `Batcher.submit`; if every row was cached, the batch size is 0."""
         keys = [content_key(row) for row in rows]
         answers = self._cache.look_up(self, keys)
         missing = [index for index, answer in enumerate(answers) if answer is None]
@@ -72,7 +72,7 @@ class CachingBatcher(Batcher):
         return BatchedResult(outputs, queue_seconds, inference_seconds, batch_sizes)
 
     def close(self) -> None:
-        """Refuse new entries and those that wait, and forget every answer."""
+        """Refuse new and waiting entries, and drop the cached answers."""
         super().close()
         self._cache.forget(self)
 

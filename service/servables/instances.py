@@ -1,4 +1,4 @@
-"""Instances: batches on a core each, where that answers more requests than all cores together."""
+"""Instances: one batch per core, where that answers more requests than one batch on all cores."""
 
 import logging
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from convd.service.settings import ServerSettings
 logger = logging.getLogger(__name__)
 
 LEAST_RATE = 0.95
-"""Rate of instances that are kept, as a multiple of that of all cores together. What calls take
-from the cores under load costs instances less, since none waits for the one that was interrupted:
-so nearly the same rate is enough."""
+"""Minimum rate of the instances, relative to one batch on all cores. Under load, calls interrupt
+the cores that compute; a batch on all cores then waits for its slowest thread, while instances do
+not wait for each other. So nearly the same rate in isolation is enough."""
 
 
 @dataclass(frozen=True)
 class Instances:
-    """A second session of a network, of which each core can run a batch by itself.
+    """A second session of a network, which runs one batch per core.
 
     Attributes:
-        session: The session, which has given the golden answers.
-        costs: What a batch of each size costs while all instances run.
+        session: The session, which has reproduced the golden answers.
+        costs: The measured cost of a batch of each size while all instances run.
         engine: The session as the batcher uses it.
     """
 
@@ -36,22 +36,22 @@ class Instances:
 def faster_instances(
     artifact: Artifact, session: Session, costs: tuple[BatchCost, ...], settings: ServerSettings
 ) -> Instances | None:
-    """Prove and measure instances beside a session that takes all cores.
+    """Self-test instances, and measure them against a session that uses all cores.
 
-    All instances together take as many rows as one batch on all cores, so that they need no more
-    memory for what they compute with. Large batches of few instances are what some networks want:
-    where the weights are most of the work, to read them once for many rows is worth more.
+    All instances together take as many rows as one batch on all cores, so their activations need no
+    more memory. Networks whose cost is dominated by reading weights prefer one large batch, which
+    reads the weights once for many rows.
 
     Args:
         artifact: The artifact.
-        session: What runs it on all cores.
-        costs: What a batch of each size costs there.
-        settings: The server's settings, with the model's own in place of them.
+        session: Runs it on all cores.
+        costs: The cost of a batch of each size there.
+        settings: The server's settings, overridden by the model's own.
 
     Returns:
-        None where instances are clearly slower than all cores together or do not give the golden
-        answers, where somebody has chosen threads or executions, and where rows are to wait for
-        company.
+        The instances. None if they are clearly slower than one batch on all cores or do not
+        reproduce the golden answers, or if the settings fix the number of threads or executions or
+        let batches wait for more requests.
     """
     chosen = settings.intra_op_threads or settings.max_concurrent_executions
     if (
@@ -79,10 +79,10 @@ def faster_instances(
         if rate < LEAST_RATE:
             return None
         instance_costs = warm_up(instances, shape, executions=executions)
-    # All cores have given the right answers, so that nothing that is wrong here keeps the model
-    # from being served. ONNX Runtime raises one class per status code.
+    # The session on all cores has passed its self-test, so a failure here must not keep the model
+    # from being served. ONNX Runtime raises a class per status code.
     except Exception as error:
-        logger.warning("%s: no batch runs on a core of its own: %s", artifact.path, error)
+        logger.warning("%s: batches will not run on single cores: %s", artifact.path, error)
         return None
     return Instances(
         instances, instance_costs, engine_of(instances, instance_costs, max_batch_size)

@@ -1,4 +1,4 @@
-"""The response cache: the same picture to the same version gets the same answer, without a run."""
+"""The response cache: a picture that a version has already classified is not run again."""
 
 import hashlib
 import threading
@@ -12,14 +12,14 @@ RowAnswer = tuple[NDArray[np.float32], ...]
 """The outputs of one row, float32 `[classes]` each."""
 
 _ENTRY_OVERHEAD_BYTES = 400
-"""What Python keeps beside the numbers: key, tuple, arrays and the place in the table."""
+"""Memory that an entry takes besides the numbers: key, tuple, array headers, table slot."""
 
 
 class ResponseCache:
-    """Answers by servable and content, the least recently used leave first.
+    """Answers by servable and content, with the least recently used evicted first.
 
     Args:
-        max_bytes: Most memory that the answers may take.
+        max_bytes: Maximum memory for the answers.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -30,15 +30,15 @@ class ResponseCache:
 
     @property
     def size_bytes(self) -> int:
-        """Memory that the answers take now."""
+        """Memory in use."""
         return self._size_bytes
 
     def look_up(self, owner: object, keys: Sequence[bytes]) -> list[RowAnswer | None]:
-        """Return the answers that are known, in the order of the keys.
+        """Return the cached answers in the order of the keys, with None for the others.
 
         Args:
-            owner: The servable; another one of the same name and version has answers of its own.
-            keys: Of `content_key`, one for each row.
+            owner: The servable; a reloaded version is a different owner.
+            keys: One `content_key` for each row.
         """
         found = []
         with self._lock:
@@ -50,8 +50,8 @@ class ResponseCache:
         return found
 
     def store(self, owner: object, key: bytes, answer: RowAnswer) -> None:
-        """Keep the answer to one row."""
-        # A view would keep the whole batch in memory.
+        """Cache the answer to one row."""
+        # A view would keep the outputs of the whole batch in memory.
         answer = tuple(output.copy() for output in answer)
         size_bytes = _size_bytes(answer)
         if size_bytes > self._max_bytes:
@@ -66,14 +66,14 @@ class ResponseCache:
                 self._size_bytes -= _size_bytes(dropped)
 
     def forget(self, owner: object) -> None:
-        """Drop every answer of a servable that is unloaded."""
+        """Drop every answer of an unloaded servable."""
         with self._lock:
             for key in [key for key in self._answers if key[0] == owner]:
                 self._size_bytes -= _size_bytes(self._answers.pop(key))
 
 
 def content_key(image: NDArray[np.uint8]) -> bytes:
-    """A hash of the content of one prepared image, which no two pictures share in practice.
+    """Hash the content of one prepared image; no two pictures share a hash in practice.
 
     Args:
         image: uint8 `[height, width, channels]`.

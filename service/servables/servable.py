@@ -19,13 +19,12 @@ class Servable:
         name: The model.
         version: Its version.
         manifest: The artifact's manifest.
-        proven: The loaded network, with its proof.
-        costs: What a batch of each size costs here.
-        instances: What runs batches on a core each while requests are many; None where they run as
-            they do while requests are few.
-        batcher: Runs rows of many requests together.
-        metrics: Where it counts what it does.
-        settings: The server's settings, with the model's own in place of them.
+        proven: The loaded network and the result of its self-test.
+        costs: The measured cost of a batch of each size.
+        instances: Runs one batch per core under heavy load; None to run all batches on the session.
+        batcher: Runs the rows of many requests together.
+        metrics: Counts its requests and batches.
+        settings: The server's settings, overridden by the model's own.
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class Servable:
         self.name = name
         self.version = version
         self.manifest = manifest
-        # Every request asks for these.
+        # Every request needs these.
         self.version_text = str(version)
         self.image_shape = manifest.preprocessing.output_shape
         self.image_bytes = math.prod(self.image_shape)
@@ -58,34 +57,34 @@ class Servable:
         self.metrics = metrics
         self.settings = settings
         self._holders = 0
-        # Every request takes it, and to take it through the condition costs twice as much.
+        # Every request takes the lock, and taking it through the condition costs twice as much.
         self._lock = threading.Lock()
         self._released = threading.Condition(self._lock)
 
     def retain(self) -> None:
-        """Count one more holder; the servable is not unloaded before it is released."""
+        """Add a holder; the servable is not unloaded before every holder has released it."""
         with self._lock:
             self._holders += 1
 
     def release(self) -> None:
-        """Count one holder less."""
+        """Remove a holder."""
         with self._lock:
             self._holders -= 1
             if self._holders == 0:
                 self._released.notify_all()
 
     def drain(self, timeout_seconds: float) -> bool:
-        """Wait until nobody holds the servable; False if that takes too long."""
+        """Wait until the servable has no holders; False on timeout."""
         with self._released:
             return self._released.wait_for(lambda: self._holders == 0, timeout_seconds)
 
     def close(self) -> None:
-        """Answer nobody any more: whoever still waits is refused."""
+        """Refuse all waiting and future requests."""
         self.batcher.close()
         self.metrics.close()
 
     def describe(self) -> str:
-        """For people: what it is, where it runs and why there, and how fast it is."""
+        """Describe it for the log: provider with the refusals of others, quality and speed."""
         accuracy = self.manifest.accuracy
         proof = f"golden difference {self.golden_difference:.1e}"
         quality = f", accuracy {accuracy.top1:.2%}" if accuracy else ""

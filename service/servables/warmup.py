@@ -1,4 +1,4 @@
-"""Warm-up: every batch size runs before the first caller, and its cost is measured."""
+"""Warm-up: runs every batch size before the first request, and measures its cost."""
 
 import math
 import time
@@ -20,7 +20,7 @@ _LONGEST_BATCH_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class BatchCost:
-    """What a batch costs on this machine.
+    """The measured cost of a batch on this machine.
 
     Attributes:
         rows: Rows of the batch.
@@ -34,14 +34,14 @@ class BatchCost:
 
     @property
     def images_per_second(self) -> float:
-        """Rows that batches of this size answer in a second."""
+        """Throughput with batches of this size."""
         return self.executions * self.rows / self.seconds
 
 
 def warm_up(
     session: Session, image_shape: tuple[int, int, int], *, executions: int = 1
 ) -> tuple[BatchCost, ...]:
-    """Run every bucket, so that no caller meets a cold size.
+    """Run every bucket, so that no request is the first of its batch size.
 
     Args:
         session: The session.
@@ -49,8 +49,8 @@ def warm_up(
         executions: How many batches to run at the same time.
 
     Returns:
-        The cost of each bucket, smallest first: that of its fastest run, since others that are
-        served meanwhile only make it slower.
+        The cost of each bucket, smallest first. It is the time of the fastest run, since other work
+        on the machine can only slow a run down.
     """
     costs = []
     for rows in session.buckets:
@@ -66,17 +66,17 @@ def relative_rate(
     costs: tuple[BatchCost, ...],
     image_shape: tuple[int, int, int],
 ) -> float:
-    """Compare instances, all of which run, with as many rows in one batch on all cores.
+    """Compare all instances at once with one batch of as many rows on all cores.
 
     Args:
         instances: A session with a thread for each of its executions.
         session: The same network on all cores.
-        costs: What a batch of each size costs there.
+        costs: The cost of a batch of each size there.
         image_shape: Height, width and channels of its input.
 
     Returns:
-        The rate of the instances as a multiple of the other's. They run in turn, so that the
-        machine's other work disturbs both alike.
+        The rate of the instances divided by the session's. They run alternately, so that other work
+        on the machine disturbs both alike.
     """
     executions = instances.max_concurrent_executions
     row_seconds = costs[-1].seconds / costs[-1].rows
@@ -94,12 +94,12 @@ def relative_rate(
 
 
 def engine_of(session: Session, costs: tuple[BatchCost, ...], max_batch_size: int) -> Engine:
-    """The session as the batcher uses it.
+    """Make the batcher's engine of a session.
 
     Args:
         session: The session.
-        costs: What warm-up has measured: admission control knows it before the first request.
-        max_batch_size: Most rows of one batch.
+        costs: Measured by the warm-up, so that admission control works from the first request on.
+        max_batch_size: Maximum rows in one batch.
     """
     seeded = BatchCosts()
     for cost in costs:
@@ -115,7 +115,7 @@ def engine_of(session: Session, costs: tuple[BatchCost, ...], max_batch_size: in
 
 @dataclass(frozen=True)
 class _ConcurrentBatches:
-    """Batches that run at the same time."""
+    """Equal batches that run at the same time."""
 
     session: Session
     images: NDArray[np.uint8]
@@ -139,7 +139,7 @@ def _images(rows: int, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
 def _fastest(
     contestants: Sequence[_ConcurrentBatches], longest_seconds: float = math.inf
 ) -> list[float]:
-    """The fastest of a few runs of each load, in turn, after a cold run of each."""
+    """Time the fastest of a few alternating runs of each, after a cold run of each."""
     fastest = [math.inf] * len(contestants)
     with ThreadPoolExecutor(max(batches.executions for batches in contestants)) as pool:
         for batches in contestants:

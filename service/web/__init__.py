@@ -1,1 +1,1 @@
-"""The HTTP side: metrics, health, and a console for people."""
+"""The HTTP transport: metrics, health and the browser console."""

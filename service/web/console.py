@@ -1,4 +1,4 @@
-"""What the console's page asks for: models, their cards and pictures, and trying an image."""
+"""The console's API: models, model cards, pictures, and classifying an image."""
 
 import logging
 import re
@@ -26,12 +26,12 @@ _VERSION_PATH = re.compile(r"/api/models/([^/]+)/([1-9][0-9]{0,17})(?:/files/(.+
 
 
 class Console:
-    """Answers what the page in the browser asks for.
+    """Answers the requests of the console's page.
 
     Args:
-        inference: What classifies the images that are tried, and knows the models.
-        repository: Where the artifacts lie, for model cards and pictures.
-        recorder: Is told of every image that is tried.
+        inference: The use case.
+        repository: Holds the artifacts, with their model cards and pictures.
+        recorder: Records every call.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Console:
         self._trial = Trial(inference, recorder)
 
     def answer(self, request: Request) -> Response:
-        """Answer one request; an error is an answer too."""
+        """Answer one request; errors become responses."""
         path = request.path
         if path == CLASSIFY_PATH:
             return self._trial.classify(request)
@@ -52,7 +52,7 @@ class Console:
             return json_response(entries)
         match = _VERSION_PATH.fullmatch(path)
         if match is None:
-            return error_response(NotFoundError("the console has no such path"))
+            return error_response(NotFoundError("the console's API has no such path"))
         name, version, file = match.groups()
         try:
             artifact = self._artifact(name, int(version))
@@ -62,19 +62,23 @@ class Console:
         except ServiceError as error:
             return error_response(error)
         except ArtifactError:
-            logger.warning("%s cannot be shown", path, exc_info=True)
-            return error_response(NotFoundError("the artifact was altered or removed on disk"))
+            logger.warning("cannot show %s", path, exc_info=True)
+            return error_response(
+                NotFoundError("the artifact was altered or removed on disk after it was loaded")
+            )
 
     def _artifact(self, name: str, version: int) -> Artifact:
         status = self._catalog.status(VersionChoice(name, version))
         if status.servable is None:
-            raise NotFoundError(f"version {version} of this model is {status.state.value}")
-        # The manifest in memory is the one that was proved; what lies on disk must still fit it.
+            raise NotFoundError(
+                f"version {version} of this model is {status.state.value}, so it has no page"
+            )
+        # The self-test has proved the manifest in memory; files on disk must still match it.
         return Artifact(self._repository.version_path(name, version), status.servable.manifest)
 
 
 def _picture(artifact: Artifact, file: str) -> Response:
     media_type = picture_type(file)
     if media_type is None or file not in artifact.manifest.files:
-        raise NotFoundError("the manifest lists no such picture")
+        raise NotFoundError("the model's manifest lists no such picture")
     return Response(artifact.read(PurePosixPath(file)), media_type)

@@ -1,4 +1,4 @@
-"""What the console shows of a model, as JSON."""
+"""What the console shows of a model: its entry in the list, and its page with the card."""
 
 from dataclasses import asdict
 from pathlib import PurePosixPath
@@ -17,12 +17,12 @@ _MAX_EXAMPLES = 8
 
 
 def picture_type(file: str) -> str | None:
-    """Media type of a picture that a browser can show; None for any other file."""
+    """Media type of a picture that browsers can show; None for other files."""
     return _PICTURE_TYPES.get(PurePosixPath(file).suffix)
 
 
 def list_entry(description: VersionDescription) -> dict[str, object]:
-    """One version in the list of models; what only a loaded one has is left out otherwise."""
+    """Make a version's entry in the list of models; facts of loaded versions may be absent."""
     entry = asdict(description) | {"state": description.state.value}
     del entry["loaded"]
     loaded = description.loaded
@@ -36,7 +36,7 @@ def list_entry(description: VersionDescription) -> dict[str, object]:
 
 
 def version_page(name: str, version: int, artifact: Artifact) -> dict[str, object]:
-    """All about one version: its card as HTML, its labels, and images to try."""
+    """Make the page of one version: its labels, its card as HTML, and example images."""
     manifest = artifact.manifest
     files = f"api/models/{name}/{version}/files/"
     golden = [
@@ -52,7 +52,7 @@ def version_page(name: str, version: int, artifact: Artifact) -> dict[str, objec
 
 
 def _card(artifact: Artifact, files: str) -> str:
-    """The model card as HTML; raw HTML in it is shown, never obeyed."""
+    """Render the model card as HTML; raw HTML in it is shown as text."""
     try:
         source = artifact.read(MODEL_CARD).decode()
     except (ArtifactError, UnicodeDecodeError):
@@ -60,7 +60,7 @@ def _card(artifact: Artifact, files: str) -> str:
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(source)
     for token in tokens:
-        # A style in the page itself is what the content security policy forbids.
+        # The content security policy forbids inline styles.
         alignment = token.attrs.pop("style", None)
         if alignment is not None:
             token.attrSet("class", str(alignment).replace("text-align:", "align-"))

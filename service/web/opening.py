@@ -18,24 +18,24 @@ def open_http(
     unready_reason: Callable[[], str],
     ask_console: AskConsole,
 ) -> HttpServer:
-    """Open the port; nothing is answered before `start`.
+    """Bind the port; requests are answered after `start`.
 
     Args:
         settings: Address and port, and whether there is a console.
         registry: The metrics.
-        unready_reason: Why the server is not ready; empty when it is.
-        ask_console: Answers what the console's page asks for.
+        unready_reason: Returns why the server is not ready; empty if it is.
+        ask_console: Answers the requests of the console's page.
 
     Raises:
-        BindError: The port is taken or not allowed.
+        BindError: The port is in use or not allowed.
     """
-    asked = ask_console if settings.console else None
-    site = Site(OriginPolicy(settings.host), registry, unready_reason, asked)
+    console = ask_console if settings.console else None
+    site = Site(OriginPolicy(settings.host), registry, unready_reason, console)
     max_body_bytes = MAX_IMAGE_BYTES if settings.console else 0
     try:
         return HttpServer(settings.host, settings.http_port, site, max_body_bytes=max_body_bytes)
     except OSError as error:
         address = join_address(settings.host, settings.http_port)
         raise BindError(
-            f"cannot listen on {address}: {error.strerror}; choose another port with --http-port"
+            f"cannot listen on {address}: {error.strerror}; choose another one with --http-port"
         ) from error

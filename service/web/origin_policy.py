@@ -1,4 +1,4 @@
-"""Which requests the HTTP side accepts from a browser, by host name and origin."""
+"""Decides by host name and origin which requests the HTTP port accepts from a browser."""
 
 import ipaddress
 from typing import TYPE_CHECKING
@@ -12,23 +12,22 @@ if TYPE_CHECKING:
 
 
 class OriginPolicy:
-    """Refuses what a foreign web page makes a visitor's browser send.
+    """Refuses requests that a foreign web page makes a visitor's browser send.
 
-    Authentication belongs into `check`: it sees every request of the HTTP side, and refuses by
-    raising.
+    Authentication belongs in `check`, which sees every HTTP request and refuses it by raising.
 
     Args:
-        host: Address that the server listens on.
+        host: The address that the server listens on.
     """
 
     def __init__(self, host: str) -> None:
         self._only_loopback = _is_loopback(host)
 
     def check(self, environ: "WSGIEnvironment") -> None:
-        """Let a request in, or not.
+        """Accept or refuse a request.
 
         Raises:
-            PermissionDeniedError: It may not enter.
+            PermissionDeniedError: The request is refused.
         """
         if self._only_loopback:
             _refuse_rebound_names(environ)
@@ -37,17 +36,18 @@ class OriginPolicy:
 
 
 def _refuse_rebound_names(environ: "WSGIEnvironment") -> None:
-    """Refuse names that a foreign page's owner may have bound to this machine (DNS rebinding)."""
+    """Refuse host names that an attacker may have bound to this machine (DNS rebinding)."""
     host = environ.get("HTTP_HOST", "")
     if not _is_loopback(_host_name(host)):
         raise PermissionDeniedError(
-            f"this server listens on loopback only and answers to localhost, not to {quote(host)}: "
-            "let a proxy in front of it send 'Host: localhost', or listen elsewhere with --host"
+            f"this server listens on loopback and accepts the host name localhost, not "
+            f"{quote(host)}: make the proxy in front of it send 'Host: localhost', or listen on "
+            "another address with --host"
         )
 
 
 def _refuse_other_sites(environ: "WSGIEnvironment") -> None:
-    """Refuse what a page of another site posts; programs send neither header."""
+    """Refuse posts from pages of other sites; programs send neither header."""
     site = environ.get("HTTP_SEC_FETCH_SITE")
     if site is not None:
         foreign = site not in ("same-origin", "none")
@@ -55,7 +55,7 @@ def _refuse_other_sites(environ: "WSGIEnvironment") -> None:
         origin = environ.get("HTTP_ORIGIN")
         foreign = origin is not None and urlsplit(origin).netloc != environ.get("HTTP_HOST")
     if foreign:
-        raise PermissionDeniedError("a page of another site may not post to this server")
+        raise PermissionDeniedError("pages of other sites may not post to this server")
 
 
 def _host_name(host: str) -> str:

@@ -14,7 +14,7 @@ _MEDIA_TYPES = {
 
 
 def read_pages() -> dict[str, Response]:
-    """Read them all, once, by path."""
+    """Read all files of the console into memory, by path."""
     pages = {}
     for file in (resources.files("convd.service.web") / "static").iterdir():
         media_type = _MEDIA_TYPES.get(PurePosixPath(file.name).suffix)

@@ -1,4 +1,4 @@
-"""What the console is asked, apart from how it came: it may be answered in another process."""
+"""A request of the console, independent of WSGI: another process may answer it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ class Request:
 
     Attributes:
         path: Its path.
-        query: Its parameters; of several with one name the last.
-        headers: Those that matter to a call, by name in lower case.
-        body: What was sent.
+        query: Its parameters; the last value of each name.
+        headers: The headers that concern a call, by name in lower case.
+        body: Its body.
     """
 
     path: str
@@ -29,7 +29,7 @@ class Request:
 
     @classmethod
     def read(cls, environ: "WSGIEnvironment") -> "Request":
-        """Read a WSGI request; its body has been bounded by the server."""
+        """Read a WSGI request; the server has already bounded its body."""
         query = {key: values[-1] for key, values in parse_qs(environ["QUERY_STRING"]).items()}
         headers = {name: environ.get(f"HTTP_{name.upper().replace('-', '_')}") for name in _HEADERS}
         return cls(

@@ -1,4 +1,4 @@
-"""What the site answers, and the headers that every answer carries."""
+"""A response of the site, with the headers of every response."""
 
 import json
 from collections.abc import Iterable
@@ -12,8 +12,8 @@ from convd.service.calls.status import error_status
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
-# Nothing may come from or go to another host, no script or style may stand in the page itself, and
-# markup reaches the page only through the one policy that the console names.
+# No connections to other hosts, no inline scripts or styles, and markup only through the console's
+# trusted-types policy.
 _CONTENT_SECURITY_POLICY = "; ".join(
     [
         "default-src 'none'",
@@ -36,7 +36,7 @@ _SECURITY_HEADERS = (
     ("Referrer-Policy", "no-referrer"),
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
-    # What is shown is the state of this moment.
+    # Every response shows the current state.
     ("Cache-Control", "no-store"),
 )
 
@@ -45,13 +45,13 @@ _REASON_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 @dataclass(frozen=True)
 class Response:
-    """One answer.
+    """One response.
 
     Attributes:
-        body: What is sent.
-        content_type: Its media type.
-        status: Status of the answer.
-        headers: Headers beside the type and those of every answer.
+        body: Its body.
+        content_type: Media type of the body.
+        status: HTTP status.
+        headers: Headers in addition to the content type and those of every response.
     """
 
     body: bytes
@@ -60,7 +60,7 @@ class Response:
     headers: tuple[tuple[str, str], ...] = ()
 
     def send(self, start: "StartResponse", *, with_body: bool) -> Iterable[bytes]:
-        """Answer a WSGI request."""
+        """Send it as the response to a WSGI request."""
         headers = [
             ("Content-Type", self.content_type),
             ("Content-Length", str(len(self.body))),
@@ -72,22 +72,23 @@ class Response:
 
 
 def text(content: str, status: int = HTTPStatus.OK) -> Response:
-    """One line of plain text."""
+    """Make a response of one line of plain text."""
     return Response(f"{content}\n".encode(), "text/plain; charset=utf-8", status)
 
 
 def json_response(content: object, status: int = HTTPStatus.OK) -> Response:
-    """A JSON document."""
+    """Make a response of a JSON document."""
     body = json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
     return Response(body, "application/json", status)
 
 
 def error_response(error: Exception, call: Call | None = None) -> Response:
-    """Say what an RPC would say, and note the code in the call.
+    """Make a response with the status and text that an RPC would get.
 
     Args:
-        error: What went wrong.
-        call: The call that it ended.
+        error: The error.
+        call: The call that it ends, which learns the status code; None for a request that is not
+            recorded.
     """
     call = call or Call()
     status = error_status(error, call)

@@ -12,7 +12,7 @@ from waitress.server import create_server
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-# More than may try an image at the same time, so that a probe always finds a thread.
+# More than the number of concurrent trials, so that a probe always finds a thread.
 _THREADS = 8
 _MAX_CONNECTIONS = 64
 _MAX_HEADER_BYTES = 16 * 1024
@@ -22,17 +22,17 @@ _IDLE_SECONDS = 20
 class HttpServer:
     """Serves one WSGI application.
 
-    Requests are read without a thread each, so that a client that sends slowly, or nothing, holds
-    up nobody else. Bodies stay in memory: a container may have no place to write to.
+    Requests are read without a thread each, so a client that sends slowly, or nothing, does not
+    delay the others. Bodies stay in memory, since a container may have a read-only file system.
 
     Args:
         host: Address to listen on.
-        port: Port; 0 takes a free one.
-        application: What answers.
-        max_body_bytes: Largest body of a request; larger ones get 413.
+        port: Port; 0 picks a free one.
+        application: The WSGI application.
+        max_body_bytes: Maximum size of a request's body; a larger one gets 413.
 
     Raises:
-        OSError: The port is taken or not allowed.
+        OSError: The port is in use or not allowed.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class HttpServer:
         listening = socket.create_server(
             (host, port),
             family=socket.AF_INET6 if is_ipv6 else socket.AF_INET,
-            # As gRPC does: whoever listens on :: is reached by IPv4 too.
+            # Like gRPC, accept IPv4 as well when listening on ::.
             dualstack_ipv6=is_ipv6 and socket.has_dualstack_ipv6(),
         )
         self.port: int = listening.getsockname()[1]
@@ -56,20 +56,20 @@ class HttpServer:
             channel_timeout=_IDLE_SECONDS,
             cleanup_interval=_IDLE_SECONDS // 2,
             max_request_header_size=_MAX_HEADER_BYTES,
-            # It refuses bodies of this size too.
+            # waitress refuses bodies of exactly this size too.
             max_request_body_size=max_body_bytes + 1,
             inbuf_overflow=max_body_bytes + 1,
             outbuf_overflow=64 * 1024 * 1024,
-            # The name of the server's software is nobody's business.
+            # Do not disclose the server software.
             ident=None,
         )
-        # A client that hangs up early is no news, and neither is a burst of scrapes.
+        # Do not log clients that hang up early, or a queue during bursts of scrapes.
         logging.getLogger("waitress").setLevel(logging.ERROR)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="http-server", daemon=True)
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start answering."""
         self._thread.start()
 
     def stop(self) -> None:

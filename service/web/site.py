@@ -1,4 +1,4 @@
-"""The site: which path of the HTTP port leads where."""
+"""The site: routes the paths of the HTTP port."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -23,13 +23,13 @@ AskConsole = Callable[[Request], Response]
 
 
 class Site:
-    """A WSGI application with `/metrics`, `/livez`, `/readyz` and, if wished, the console at `/`.
+    """A WSGI application with `/metrics`, `/livez`, `/readyz` and optionally the console at `/`.
 
     Args:
-        origin_policy: Which requests to accept.
+        origin_policy: Decides which requests to accept.
         registry: The metrics.
-        unready_reason: Why the server is not ready; empty when it is.
-        ask_console: Answers what the console's page asks for; None for no console.
+        unready_reason: Returns why the server is not ready; empty if it is.
+        ask_console: Answers the requests of the console's page; None for no console.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class Site:
             response = self._answer(environ)
         except PermissionDeniedError as error:
             response = text(str(error), HTTPStatus.FORBIDDEN)
-        # Whatever is wrong with one answer, its cause is for the log only.
+        # The cause of an unexpected error is for the log only.
         except Exception:
             logger.exception("%s %s failed", environ["REQUEST_METHOD"], environ["PATH_INFO"])
             response = text(
-                "internal error; see the server's log", HTTPStatus.INTERNAL_SERVER_ERROR
+                "internal error; the server's log has the cause", HTTPStatus.INTERNAL_SERVER_ERROR
             )
         return response.send(start, with_body=environ["REQUEST_METHOD"] != "HEAD")
 
@@ -66,7 +66,7 @@ class Site:
         path = environ["PATH_INFO"]
         allowed = ("POST",) if path == CLASSIFY_PATH else ("GET", "HEAD")
         if environ["REQUEST_METHOD"] not in allowed:
-            refusal = f"{path} takes {' or '.join(allowed)}"
+            refusal = f"{path} accepts only {' or '.join(allowed)}"
             return Response(
                 f"{refusal}\n".encode(),
                 "text/plain; charset=utf-8",
@@ -85,4 +85,6 @@ class Site:
         if self._ask_console is not None and path.startswith(API):
             return self._ask_console(Request.read(environ))
         there = "/, /metrics" if self._ask_console else "/metrics"
-        return text(f"here are {there}, /livez and /readyz", HTTPStatus.NOT_FOUND)
+        return text(
+            f"there is nothing at this path; try {there}, /livez or /readyz", HTTPStatus.NOT_FOUND
+        )

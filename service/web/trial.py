@@ -1,4 +1,4 @@
-"""Trying a model: one image from a browser, through the use case that every protocol uses."""
+"""Trying a model: classifies one image from the browser through the use case."""
 
 import base64
 import io
@@ -22,39 +22,39 @@ from convd.service.web.response import Response, error_response, json_response
 
 METHOD = "/console/classify"
 MAX_IMAGE_BYTES = 16 * 1024 * 1024
-"""Largest image file that can be tried."""
+"""Maximum size of an image file to try."""
 
-_MOST_AT_ONCE = 4
-_PATIENCE_SECONDS = 30.0
+_MAX_CONCURRENT_TRIALS = 4
+_DEADLINE_SECONDS = 30.0
 
 
 class Trial:
-    """Classifies the images that people try in the console.
+    """Classifies images that users try in the console.
 
     Args:
-        inference: What classifies.
-        recorder: Is told of every call.
+        inference: The use case.
+        recorder: Records every call.
     """
 
     def __init__(self, inference: InferenceService, recorder: CallRecorder) -> None:
         self._inference = inference
         self._recorder = recorder
-        self._free = threading.Semaphore(_MOST_AT_ONCE)
+        self._free = threading.Semaphore(_MAX_CONCURRENT_TRIALS)
 
     def classify(self, request: Request) -> Response:
-        """Answer with every class and what the network saw, or with what an RPC would say.
+        """Answer with every class and the network's input, or with the error of an RPC.
 
         Args:
-            request: Its body is an image file; its query has `model`, and `version` unless it is
-                the newest.
+            request: Its body is an image file; its query has `model`, and `version` unless the
+                newest is meant.
         """
         call = Call(method=METHOD, protocol="http")
-        call.deadline = call.started_at + _PATIENCE_SECONDS
+        call.deadline = call.started_at + _DEADLINE_SECONDS
         call.request_id = quote(request.headers.get("x-request-id", ""))
         self._recorder.begin(call, request.headers)
         try:
             return json_response(self._classify(request, call))
-        # Whatever went wrong, one table says what the client is told.
+        # The table of statuses covers every error.
         except Exception as error:
             return error_response(error, call)
         finally:
@@ -63,7 +63,7 @@ class Trial:
     def _classify(self, request: Request, call: Call) -> dict[str, object]:
         if not self._free.acquire(blocking=False):
             raise QueueFullError(
-                f"{_MOST_AT_ONCE} images are being tried already: try again in a moment"
+                f"{_MAX_CONCURRENT_TRIALS} images are being classified already: try again shortly"
             )
         try:
             answer = self._inference.classify(
@@ -98,16 +98,16 @@ def _describe_answer(answer: Classified) -> dict[str, object]:
 def _choice(query: Mapping[str, str]) -> VersionChoice:
     name, version = query.get("model", ""), query.get("version", "")
     if not name:
-        raise InvalidRequestError("the request names no model: choose one")
+        raise InvalidRequestError("the request does not name a model: choose one")
     if not version:
         return VersionChoice(name)
     if not (version.isascii() and version.isdigit() and 0 < int(version[:20]) < 2**63):
-        raise InvalidRequestError(f"version {quote(version)}: send a whole number from 1 on")
+        raise InvalidRequestError(f"version is {quote(version)}: send a whole number from 1 up")
     return VersionChoice(name, int(version))
 
 
 def _png(image: ImageArray, order: ChannelOrder) -> bytes:
-    """Show a prepared image, uint8 `[height, width, channels]`, as people see colours."""
+    """Encode a prepared image, uint8 `[height, width, channels]`, with its colours in RGB."""
     pixels = image[:, :, 0] if order == "L" else image[:, :, ::-1] if order == "BGR" else image
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG")

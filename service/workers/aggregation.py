@@ -1,4 +1,4 @@
-"""One set of metrics from those of several workers, living and dead."""
+"""Combines the metrics of several workers, running and ended, into one set."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -9,8 +9,8 @@ from convd.service.lifecycle.triton_metrics import COUNTER_NAMES
 
 _ADDED_UP = ("counter", "histogram", "summary", "gaugehistogram")
 
-# A gauge is the largest of the workers' (the state of a version, a difference, a setting), except
-# for what adds up, and what began first or is shortest. A GPU's counter is the same to all workers.
+# Gauges take the maximum over workers (the state of a version, a difference, a setting), except
+# those listed here, which take the sum or the minimum. All workers see the same GPU counter.
 _COMBINED_BY: dict[str, Callable[[Iterable[float]], float]] = {
     **dict.fromkeys(COUNTER_NAMES, sum),
     "nv_inference_pending_request_count": sum,
@@ -31,13 +31,13 @@ _COMBINED_BY: dict[str, Callable[[Iterable[float]], float]] = {
 
 
 def add_up(snapshots: Sequence[Sequence[Metric]]) -> list[Metric]:
-    """Combine what several workers have counted.
+    """Combine the metrics of several workers.
 
-    Counters and histograms are added up. Of a gauge the largest value is shown, or the sum or the
-    smallest where that is what its name means.
+    Counters and histograms are summed. Gauges take the maximum, or the sum or minimum where the
+    meaning of the gauge requires it.
 
     Args:
-        snapshots: For each worker its metrics, as `CollectorRegistry.collect` gives them.
+        snapshots: The metrics of each worker, as returned by `CollectorRegistry.collect`.
     """
     families: dict[str, list[Metric]] = {}
     for snapshot in snapshots:
@@ -47,7 +47,7 @@ def add_up(snapshots: Sequence[Sequence[Metric]]) -> list[Metric]:
 
 
 def only_counts(snapshot: Sequence[Metric]) -> list[Metric]:
-    """What stays of a worker that has ended: its counters and histograms."""
+    """Keep only the counters and histograms, which outlive a worker."""
     return [
         metric for metric in snapshot if metric.type in _ADDED_UP or metric.name in COUNTER_NAMES
     ]
@@ -63,7 +63,7 @@ def _combine(metrics: Sequence[Metric]) -> Metric:
             samples.setdefault(key, []).append(sample)
     combined = Metric(first.name, first.documentation, first.type, first.unit)
     for (name, _), same in samples.items():
-        # When something was counted first is told by a sample of its own.
+        # The time of the first count is a sample of its own.
         how = min if name.endswith("_created") else combine
         exemplars = [one.exemplar for one in same if one.exemplar is not None]
         combined.samples.append(

@@ -1,4 +1,4 @@
-"""Orders of clients that concern every worker, whichever of them was asked."""
+"""Loads and unloads models in every worker, whichever worker the client asked."""
 
 import threading
 
@@ -6,9 +6,9 @@ from convd.service.workers.line import Line, LineClosedError
 
 
 class SharedControl:
-    """Has every worker load or unload a model.
+    """Makes every worker load or unload a model.
 
-    A worker that is started later leaves unloaded what was unloaded before.
+    A worker that starts later does not load models that were unloaded before.
     """
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class SharedControl:
 
     @property
     def held_back(self) -> frozenset[str]:
-        """Models that were unloaded on request."""
+        """Models that clients have unloaded."""
         with self._lock:
             return frozenset(self._held_back)
 
@@ -28,15 +28,15 @@ class SharedControl:
             self._lines.append(line)
 
     def remove(self, line: Line) -> None:
-        """Leave out a worker that has ended."""
+        """Exclude a worker that has ended."""
         with self._lock:
             self._lines.remove(line)
 
     def carry_out(self, action: str, name: str) -> None:
-        """Have every worker "load" or "unload" a model.
+        """Make every worker "load" or "unload" a model.
 
         Raises:
-            ServiceError: What a worker says that could not. The others have done it.
+            ServiceError: A worker failed to; the others have succeeded.
         """
         with self._lock:
             lines = list(self._lines)
@@ -48,6 +48,6 @@ class SharedControl:
             elif not all(errors):
                 self._held_back.add(name)
         for error in errors:
-            # A worker that died meanwhile is followed by one that is told when it starts.
+            # A worker that ended meanwhile is replaced by one that learns it at startup.
             if error is not None and not isinstance(error, LineClosedError):
                 raise error

@@ -1,4 +1,4 @@
-"""The line between the supervisor and a worker: either end can ask the other."""
+"""The line between the supervisor and a worker: either side can ask the other."""
 
 import itertools
 import logging
@@ -15,16 +15,16 @@ Responder = Callable[[Any], Any]
 
 
 class LineClosedError(Exception):
-    """The process at the other end has gone."""
+    """The process at the other end has ended."""
 
 
 class Line:
-    """Questions and answers over a pipe between two processes of the same program.
+    """Exchanges questions and answers over a pipe between two processes of the same program.
 
     Args:
         connection: One end of the pipe.
-        responders: What answers each question that the other end may ask.
-        on_close: Called once when the other end has gone.
+        responders: For each question that the other end may ask, the function that answers it.
+        on_close: Called once when the other end has closed.
     """
 
     def __init__(
@@ -43,17 +43,17 @@ class Line:
         self._thread = threading.Thread(target=self._read, name="worker-line", daemon=True)
 
     def start(self) -> None:
-        """Begin to listen."""
+        """Start listening."""
         self._thread.start()
 
     def wait_closed(self) -> None:
-        """Wait until everything that the other end said before it went has been heard."""
+        """Wait until the other end has closed and everything that it sent has been read."""
         self._thread.join()
 
     def ask(self, question: str, argument: object = None) -> "Future[Any]":
-        """Ask the other end; the future has its answer, or its exception.
+        """Ask the other end; the future gets its answer or exception.
 
-        Where the other end goes before it answers, the exception is a LineClosedError.
+        If the other end closes before it answers, the exception is a LineClosedError.
         """
         answer: Future[Any] = Future()
         number = next(self._numbers)
@@ -80,7 +80,7 @@ class Line:
                 self._close()
                 return
             if kind == "question":
-                # Some answers take long, and others must not wait for them.
+                # A slow answer must not delay the others.
                 threading.Thread(
                     target=self._answer, args=(number, *content), name="worker-answer", daemon=True
                 ).start()
@@ -118,7 +118,7 @@ class Line:
 
 
 def _portable(error: Exception) -> Exception:
-    """The error as it can travel: not every exception survives being pickled."""
+    """Replace an exception that cannot be pickled by a RuntimeError with its text."""
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - what this process has just written
     except Exception:

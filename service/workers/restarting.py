@@ -1,4 +1,4 @@
-"""The place of one worker: whoever dies in it is followed by another."""
+"""Keeps one worker running: starts it again whenever it ends."""
 
 import logging
 import multiprocessing
@@ -25,25 +25,25 @@ FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 30.0
 ANSWER_SECONDS = 2.0
 STABLE_SECONDS = 60.0
-"""Who lived that long did not die of how it was started, so the next pause is short again."""
+"""A worker that survived this long did not fail at startup, so the backoff is reset."""
 
 # gRPC's threads do not survive a fork.
 _PROCESSES = multiprocessing.get_context("spawn")
 
 
 class RestartingWorker:
-    """Starts a worker, and another whenever it dies, after pauses that double.
+    """Runs a worker process, and starts a new one whenever it ends, after pauses that double.
 
     Args:
-        number: Which worker this is, from 1.
-        settings: What it is started with.
-        cores: Cores that its sessions may keep busy.
-        control: Has every worker load or unload a model when one of them is asked to.
-        everyones_statistics: What the versions have counted in all workers together.
+        number: Number of the worker, from 1.
+        settings: The settings of the worker.
+        cores: Number of cores for its sessions.
+        control: Makes every worker load or unload a model.
+        everyones_statistics: Returns the statistics of all workers together.
 
     Attributes:
-        restarts: How often another was started.
-        gave_up: Whether the first could not use its settings, so that no other would.
+        restarts: Number of restarts.
+        gave_up: Whether the first process could not use its settings, so that no other could.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class RestartingWorker:
         self._thread.start()
 
     def drain(self) -> None:
-        """Tell the worker to end what it has accepted, and start no other."""
+        """Drain the worker, and do not restart it."""
         self._stop.set()
         with self._lock:
             line = self._line
@@ -86,15 +86,15 @@ class RestartingWorker:
             line.ask("drain")
 
     def join(self, timeout_seconds: float) -> None:
-        """Wait for the end of the worker, and make an end of it after a time."""
+        """Wait for the worker to end, and kill it after a timeout."""
         self._thread.join(timeout_seconds)
         if self._thread.is_alive():
-            logger.error("worker %d did not drain in time and is killed", self.number)
+            logger.error("worker %d did not drain in time: killing it", self.number)
             self._process.kill()
             self._thread.join()
 
     def unready_reason(self) -> str:
-        """Why the worker is not ready, by its last report; empty when it is."""
+        """Why the worker is not ready, according to its last report; empty if it is."""
         with self._lock:
             if self._asked is not None and not self._asked.done():
                 silent_seconds = time.monotonic() - self._asked_at
@@ -105,12 +105,12 @@ class RestartingWorker:
             return self._report.unready_reason
 
     def snapshots(self) -> list[list[Metric]]:
-        """What its workers have counted: those that ended, and the one that lives."""
+        """The metrics of its ended processes and of the running one."""
         with self._lock:
             return [self._departed, *([self._report.metrics] if self._report else [])]
 
     def statistics(self) -> list[StatisticsByVersion]:
-        """What the versions have counted, in the same workers."""
+        """The statistics of its ended processes and of the running one."""
         with self._lock:
             return [
                 self._departed_statistics,
@@ -118,20 +118,20 @@ class RestartingWorker:
             ]
 
     def ask_console(self, request: Request) -> "Future[Response]":
-        """Let the worker answer what the console's page asks for.
+        """Make the worker answer a request of the console's page.
 
-        Where there is none, or it goes before it answers, the exception is a LineClosedError.
+        If there is no process, or it ends before it answers, the exception is a LineClosedError.
         """
         with self._lock:
             line = self._line
         if line is None:
-            nobody: Future[Response] = Future()
-            nobody.set_exception(LineClosedError("there is no worker"))
-            return nobody
+            refused: Future[Response] = Future()
+            refused.set_exception(LineClosedError("the worker is not running"))
+            return refused
         return line.ask("console", request)
 
     def ask_for_report(self) -> "Future[None] | None":
-        """Ask the worker how it is, unless it still owes an answer; None if there is none."""
+        """Request a report, unless one is outstanding; None if the worker is not running."""
         with self._lock:
             line = self._line
             if line is None or (self._asked is not None and not self._asked.done()):
@@ -159,9 +159,9 @@ class RestartingWorker:
                 break
             if time.monotonic() - started > STABLE_SECONDS:
                 pause_seconds = FIRST_PAUSE_SECONDS
-            self._died = f"ended with exit code {exit_code} and is started again"
+            self._died = f"ended with exit code {exit_code} and is being restarted"
             logger.error(
-                "worker %d ended with exit code %s after %.1f s; starting another in %.1f s",
+                "worker %d ended with exit code %s after %.1f s; restarting it in %.1f s",
                 self.number,
                 exit_code,
                 time.monotonic() - started,
@@ -180,7 +180,7 @@ class RestartingWorker:
             daemon=True,
         )
         process.start()
-        # Else the pipe would stay open when the worker dies.
+        # Otherwise the pipe would stay open when the worker ends.
         theirs.close()
         responders: dict[str, Responder] = {
             "farewell": lambda report: self._take(line, report),
@@ -209,6 +209,6 @@ class RestartingWorker:
 
     def _take(self, line: Line, report: Report) -> None:
         with self._lock:
-            # What a worker says before it dies must not count for the next one.
+            # A report of an earlier process must not count for the current one.
             if self._line is line:
                 self._report = report

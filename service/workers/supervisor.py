@@ -1,4 +1,4 @@
-"""The supervisor: keeps several workers running, and shows them to the outside as one server."""
+"""The supervisor: keeps several workers running, and presents them as one server."""
 
 import logging
 import signal
@@ -30,10 +30,10 @@ from convd.service.workers.restarting import ANSWER_SECONDS, RestartingWorker
 logger = logging.getLogger(__name__)
 
 CONNECTION_AGE_SECONDS = 30.0
-"""A connection stays with one worker, so clients have to open new ones for the load to spread."""
+"""A connection stays with one worker, so load spreads only as clients reconnect."""
 
 CONSOLE_SECONDS = 40.0
-"""Longer than the console itself waits for an image that is tried."""
+"""Longer than a trial's own deadline."""
 
 _POLL_SECONDS = 1.0
 
@@ -45,15 +45,15 @@ class WorkerError(Exception):
 class Supervisor:
     """Runs `workers` processes that share the gRPC port.
 
-    It restarts those that die, and shows all of them as one: one endpoint for metrics, one
-    readiness, one signal that drains them all.
+    It restarts workers that end, and presents all of them as one server: one endpoint for metrics,
+    one readiness, one signal that drains them all.
 
     Args:
         settings: The server's settings.
 
     Raises:
         RepositoryError: The repository does not exist or cannot be read.
-        BindError: A port is taken or not allowed.
+        BindError: A port is in use or not allowed.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
@@ -76,13 +76,13 @@ class Supervisor:
         """Serve until SIGTERM or SIGINT, then drain every worker.
 
         Raises:
-            WorkerError: The workers cannot use the settings; their log says why.
+            WorkerError: The workers cannot use the settings; the log says why.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         if self._settings.workers > available_cores():
             logger.warning(
-                "%d workers share %d cores: more workers than cores answer more slowly",
+                "%d workers share %d cores: with more workers than cores, requests are slower",
                 self._settings.workers,
                 available_cores(),
             )
@@ -99,7 +99,7 @@ class Supervisor:
         while not self._stop.wait(_POLL_SECONDS):
             if any(worker.gave_up for worker in self._workers):
                 break
-            # What a worker had counted until its last report outlives it.
+            # The counts of a worker's last report outlive the worker.
             self._ask_for_reports()
             reason = self._unready_reason()
             if (not reason) != ready_before:
@@ -107,47 +107,47 @@ class Supervisor:
                 logger.info("ready" if not reason else f"not ready: {reason}")
         self._drain()
         if any(worker.gave_up for worker in self._workers):
-            raise WorkerError("a worker could not start; the log has the reason")
+            raise WorkerError("a worker could not start: see the reason in the log above")
 
     def unready_reason(self) -> str:
-        """Why the server is not ready; empty when every worker is."""
+        """Why the server is not ready; empty if every worker is."""
         self._ask_for_reports()
         return self._unready_reason()
 
     def describe(self) -> Iterator[Metric]:
-        """The families without their samples, so that a scrape can ask for some of them only."""
+        """The families without their samples, so that a scrape can select some of them."""
         yield from Metrics().registry.collect()
 
     def collect(self) -> Iterator[Metric]:
         """Metrics of all workers as one, for Prometheus' registry."""
         self._ask_for_reports()
         together = add_up([snapshot for worker in self._workers for snapshot in worker.snapshots()])
-        # A worker that has died says nothing of it, so readiness is the supervisor's to tell.
+        # An ended worker reports nothing, so the supervisor determines readiness.
         yield from (metric for metric in together if metric.name != "convd_ready")
         is_ready = float(not self._unready_reason())
-        yield GaugeMetricFamily("convd_ready", "1 while the server is ready.", is_ready)
+        yield GaugeMetricFamily("convd_ready", "1 if the server is ready, else 0.", is_ready)
         ready = sum(not worker.unready_reason() for worker in self._workers)
-        yield GaugeMetricFamily("convd_workers", "Workers there should be.", len(self._workers))
-        yield GaugeMetricFamily("convd_workers_ready", "Workers that are ready.", ready)
+        yield GaugeMetricFamily("convd_workers", "Configured workers.", len(self._workers))
+        yield GaugeMetricFamily("convd_workers_ready", "Ready workers.", ready)
         yield CounterMetricFamily(
             "convd_worker_restarts",
-            "Workers that died and were started again.",
+            "Restarts of workers that ended unexpectedly.",
             sum(worker.restarts for worker in self._workers),
         )
 
     def statistics(self) -> StatisticsByVersion:
-        """What the versions have counted in all workers, living and dead."""
+        """The statistics of the versions in all workers, running and ended."""
         self._ask_for_reports()
         return add_up_statistics(part for worker in self._workers for part in worker.statistics())
 
     def _ask_console(self, request: Request) -> Response:
-        """Let the first worker that is ready answer; all of them serve the same."""
+        """Make the first ready worker answer; all workers serve the same models."""
         workers = sorted(self._workers, key=lambda worker: bool(worker.unready_reason()))
         answer = workers[0].ask_console(request)
         try:
             return answer.result(CONSOLE_SECONDS)
         except (LineClosedError, TimeoutError):
-            return error_response(UnavailableError("no worker has answered: try again"))
+            return error_response(UnavailableError("no worker answered: try again"))
 
     def _unready_reason(self) -> str:
         if self._stop.is_set():
@@ -167,7 +167,7 @@ class Supervisor:
         started = time.monotonic()
         for worker in self._workers:
             worker.drain()
-        # A worker keeps to the time itself; this is for one that hangs.
+        # Each worker keeps to the limit itself; the margin is for one that hangs.
         deadline = started + self._settings.drain_seconds + 10.0
         for worker in self._workers:
             worker.join(max(deadline - time.monotonic(), 0.0))
@@ -177,7 +177,7 @@ class Supervisor:
 
 
 def divide(cores: int, workers: int) -> list[int]:
-    """Cores for each worker: all of them in all, and one at least."""
+    """Divide cores among workers; each gets at least one."""
     return [max(1, cores // workers + (index < cores % workers)) for index in range(workers)]
 
 
@@ -192,16 +192,16 @@ def _settings_of_workers(settings: ServerSettings, grpc_port: int) -> ServerSett
 
 
 def _hold_port(host: str, port: int) -> socket.socket:
-    """Keep the port that the workers share, without taking any connection.
+    """Reserve the port that the workers share, without accepting connections.
 
     Raises:
-        BindError: It is taken or not allowed.
+        BindError: The port is in use or not allowed.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        # Without the option first: two servers that share a port would never notice.
+        # First without SO_REUSEPORT, which would hide that another server uses the port.
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
@@ -211,7 +211,7 @@ def _hold_port(host: str, port: int) -> socket.socket:
         holder.bind(address)
     except OSError as error:
         raise BindError(
-            f"cannot listen on {join_address(host, port)}: {error.strerror}; choose another with "
-            "--grpc-port"
+            f"cannot listen on {join_address(host, port)}: {error.strerror}; choose another one "
+            "with --grpc-port"
         ) from error
     return holder

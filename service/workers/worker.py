@@ -1,4 +1,4 @@
-"""A worker: one server process among several that share a port."""
+"""A worker: one of several server processes that share a port."""
 
 import dataclasses
 import logging
@@ -21,19 +21,19 @@ from convd.service.statistics import StatisticsByVersion
 from convd.service.workers.line import Line, LineClosedError, Responder
 
 CANNOT_START = 78
-"""Exit code of a worker whose settings cannot be used, as sysexits.h has it."""
+"""Exit code of a worker with unusable settings (EX_CONFIG in sysexits.h)."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """How a worker is.
+    """The state of a worker.
 
     Attributes:
-        unready_reason: Why it is not ready; empty when it is.
-        metrics: What it has counted.
-        statistics: What every version that it has loaded has counted.
+        unready_reason: Why it is not ready; empty if it is.
+        metrics: Its metrics.
+        statistics: The statistics of every version that it has loaded.
     """
 
     unready_reason: str
@@ -44,17 +44,17 @@ class Report:
 def run_worker(
     settings: ServerSettings, connection: Connection, cores: int, held_back: frozenset[str]
 ) -> None:
-    """Serve until the supervisor says so, or has gone.
+    """Serve until the supervisor requests a drain or ends.
 
     Args:
-        settings: The server's settings, with the port that all share.
-        connection: To the supervisor.
-        cores: Cores that its sessions may keep busy.
-        held_back: Models that were unloaded on request and stay so.
+        settings: The server's settings, with the port that all workers share.
+        connection: The pipe to the supervisor.
+        cores: Number of cores for its sessions.
+        held_back: Models that clients have unloaded and that stay unloaded.
     """
     configure_logging(settings.log_format)
     stop = threading.Event()
-    # Ctrl-C reaches the whole group; the supervisor tells each worker when to drain.
+    # Ctrl-C reaches the whole process group, but the supervisor decides when each worker drains.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
 
@@ -62,7 +62,9 @@ def run_worker(
         try:
             return line.ask(question, argument).result()
         except LineClosedError as error:
-            raise UnavailableError("the server ends: its supervisor has gone") from error
+            raise UnavailableError(
+                "the server is shutting down because its supervisor has ended: try another server"
+            ) from error
 
     def everywhere(action: str, name: str) -> None:
         ask("everywhere", (action, name))
@@ -101,6 +103,6 @@ def run_worker(
     application.start()
     stop.wait()
     application.drain()
-    # What was counted to the last belongs to the whole.
+    # The final counts belong to the server's totals.
     line.ask("farewell", report(None)).exception(timeout=5)
-    logger.info("process %d ends", os.getpid())
+    logger.info("worker process %d ends", os.getpid())

@@ -19,7 +19,7 @@ def test_a_ready_server_and_its_model(client: Client) -> None:
 def test_an_unknown_model_and_a_server_that_is_not_there(client: Client) -> None:
     answer = _ask("--server", f"127.0.0.1:{client.grpc_port}", "--model", "nobody")
     assert answer.exit_code == 1
-    assert "unknown here" in answer.output
+    assert "not found" in answer.output
     answer = _ask("--server", "127.0.0.1:9")
     assert answer.exit_code == 1
-    assert "is a server running there?" in answer.output
+    assert "check that a server is running there" in answer.output

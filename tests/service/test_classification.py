@@ -148,14 +148,14 @@ def test_more_images_than_one_batch_are_answered_in_order(client: Client, digits
                 model=pb.ModelSpec(name="digits", version=-7), images=[pb.Image(encoded=b"x")]
             ),
             grpc.StatusCode.INVALID_ARGUMENT,
-            "versions begin at 1",
+            "versions start at 1",
         ),
         (
             pb.ClassifyRequest(
                 model=pb.ModelSpec(name="digits"), images=[pb.Image(encoded=b"x")], top_k=-1
             ),
             grpc.StatusCode.INVALID_ARGUMENT,
-            "0 for every class",
+            "or 0 for all",
         ),
         (
             pb.ClassifyRequest(

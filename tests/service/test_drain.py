@@ -58,7 +58,7 @@ def test_accepted_calls_are_answered_new_ones_refused_and_the_exit_code_is_0(
     [
         (["--repository", "nowhere"], "the repository nowhere does not exist"),
         (["--grpc-port", "many"], "grpc_port: Input should be a valid integer"),
-        (["--max-images-per-request", "5000"], "over max_queue_size"),
+        (["--max-images-per-request", "5000"], "greater than max_queue_size"),
     ],
 )
 def test_a_server_that_cannot_start_says_why(

@@ -1,4 +1,4 @@
-"""The part of the protocol that administers a server: repository, settings, shared memory."""
+"""The administrative part of the protocol: repository, trace and log settings, shared memory."""
 
 from typing import NoReturn
 
@@ -24,10 +24,10 @@ _STATES = {
 
 
 class AdministrationServicer(pb_grpc.GRPCInferenceServiceServicer):
-    """Answers what administers the server; the rest of the protocol is added by a subclass.
+    """Implements the administrative methods; a subclass adds the rest of the protocol.
 
     Args:
-        catalog: What is served.
+        catalog: The versions.
         manager: Loads and unloads models.
         allow_control: Whether clients may load and unload models and set the log level.
     """
@@ -62,13 +62,13 @@ class AdministrationServicer(pb_grpc.GRPCInferenceServiceServicer):
         request: pb.RepositoryModelLoadRequest,
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> pb.RepositoryModelLoadResponse:
-        """Load a model, or its new versions, and wait until it answers requests."""
+        """Load a model or its new versions, and wait until it is available."""
         self._check_control("load models")
         _check_repository(request.repository_name)
         if request.parameters:
             raise InvalidRequestError(
-                f"parameter '{quote(min(request.parameters))}': a model is configured in the "
-                "repository only; load it without parameters"
+                f"parameter '{quote(min(request.parameters))}' is not supported: a model is "
+                "configured by its config.yaml in the repository; load it without parameters"
             )
         self._manager.load_model(request.model_name)
         return pb.RepositoryModelLoadResponse()
@@ -78,7 +78,7 @@ class AdministrationServicer(pb_grpc.GRPCInferenceServiceServicer):
         request: pb.RepositoryModelUnloadRequest,
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> pb.RepositoryModelUnloadResponse:
-        """Unload every version of a model, once its accepted requests have ended."""
+        """Unload every version of a model once its accepted requests have ended."""
         self._check_control("unload models")
         _check_repository(request.repository_name)
         self._manager.unload_model(request.model_name)
@@ -89,11 +89,13 @@ class AdministrationServicer(pb_grpc.GRPCInferenceServiceServicer):
         request: pb.TraceSettingRequest,
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> pb.TraceSettingResponse:
-        """Say that this protocol's traces are off."""
+        """Report that this protocol's traces are off."""
         if request.model_name:
             self._catalog.status(VersionChoice(request.model_name))
         if request.settings:
-            raise UnsupportedError("trace settings can be read, but not changed over this protocol")
+            raise UnsupportedError(
+                "trace settings cannot be changed over this protocol: use --traces-endpoint"
+            )
         return pb.TraceSettingResponse(
             settings={"trace_level": pb.TraceSettingResponse.SettingValue(value=["OFF"])}
         )
@@ -103,7 +105,7 @@ class AdministrationServicer(pb_grpc.GRPCInferenceServiceServicer):
         request: pb.LogSettingsRequest,
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> pb.LogSettingsResponse:
-        """Say what is logged, after changing it if that is asked for."""
+        """Change the log settings if requested, and return them."""
         if request.settings:
             self._check_control("change log settings")
             log_settings.change(request.settings)
@@ -122,15 +124,16 @@ class AdministrationServicer(pb_grpc.GRPCInferenceServiceServicer):
     def _check_control(self, what: str) -> None:
         if not self._allow_control:
             raise PermissionDeniedError(
-                f"clients may not {what} here; start the server with --allow-repository-control "
-                "if they should"
+                f"clients may not {what} on this server: start it with --allow-repository-control "
+                "to allow that"
             )
 
 
 def _check_repository(name: str) -> None:
     if name:
         raise InvalidRequestError(
-            f"repository_name is '{quote(name)}', but there is only one repository; leave it empty"
+            f"repository_name is '{quote(name)}', but this server has a single repository: leave "
+            "it empty"
         )
 
 

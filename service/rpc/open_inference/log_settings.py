@@ -1,4 +1,4 @@
-"""The logging extension: the server's log level as the protocol's switches."""
+"""The logging extension: maps the server's log level to the protocol's switches."""
 
 import logging
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ Settings = Mapping[str, pb.LogSettingsRequest.SettingValue]
 
 
 def current() -> dict[str, pb.LogSettingsResponse.SettingValue]:
-    """All settings by name."""
+    """The settings by name."""
     value = pb.LogSettingsResponse.SettingValue
     level = logging.getLogger().getEffectiveLevel()
     switches = {name: value(bool_param=level <= own) for name, own in _SWITCHES.items()}
@@ -30,13 +30,13 @@ def current() -> dict[str, pb.LogSettingsResponse.SettingValue]:
 
 
 def change(settings: Settings) -> None:
-    """Set the log level so that it fits the given switches; the others stay.
+    """Set the log level that the switches ask for.
 
-    Python's levels are a ladder: switching one level off switches off those below it, and switching
-    one on switches on those above it.
+    Python's levels are ordered: switching a level off also switches off those below it, and
+    switching one on also switches on those above it.
 
     Raises:
-        InvalidRequestError: A setting is not known, of another type, cannot be changed, or
+        InvalidRequestError: A setting is unknown, has the wrong type, cannot be changed, or
             contradicts another; nothing is changed.
     """
     switched = {name: _switched_on(name, value) for name, value in settings.items()}
@@ -45,7 +45,8 @@ def change(settings: Settings) -> None:
     on = [levels[name] for name, is_on in switched.items() if is_on]
     if off and on and min(on) <= max(off):
         raise InvalidRequestError(
-            "the log settings contradict each other: a level can only be on when those above it are"
+            "the log settings contradict each other: a level can only be on if all levels above it "
+            "are on"
         )
     level = logging.getLogger().getEffectiveLevel()
     if on:
@@ -66,6 +67,6 @@ def _switched_on(name: str, value: pb.LogSettingsRequest.SettingValue) -> bool:
             raise InvalidRequestError(f"log setting '{name}' must be set as uint32_param")
         return value.uint32_param > 0
     raise InvalidRequestError(
-        f"log setting '{quote(name)}' cannot be changed; these can: {', '.join(_SWITCHES)}, "
-        f"{_VERBOSE}"
+        f"log setting '{quote(name)}' cannot be changed; you can change "
+        f"{', '.join(_SWITCHES)} and {_VERBOSE}"
     )

@@ -11,8 +11,8 @@ MICROSECONDS = 1_000_000
 Parameters = Mapping[str, pb.InferParameter]
 
 SHARED_MEMORY_REASON = (
-    "shared memory is not offered: it would let a caller name memory of the server's machine; "
-    "send the bytes in raw_input_contents"
+    "shared memory is not supported, because it would give callers access to memory of the "
+    "server's machine: send the bytes in raw_input_contents"
 )
 
 
@@ -20,7 +20,7 @@ def check_parameters(parameters: Parameters) -> None:
     """Refuse parameters without a value of a known type; unknown names are ignored, as in Triton.
 
     Raises:
-        InvalidRequestError: A parameter has no value, or an unknown one is unsigned.
+        InvalidRequestError: A parameter has no value, or one of an unsupported type.
     """
     for name, parameter in parameters.items():
         kind = parameter.WhichOneof("parameter_choice")
@@ -31,25 +31,25 @@ def check_parameters(parameters: Parameters) -> None:
             )
         if kind == "uint64_param" and name not in ("priority", "timeout"):
             raise InvalidRequestError(
-                f"parameter '{quote(name)}' is set as uint64_param: set bool_param, int64_param, "
-                "string_param or double_param"
+                f"parameter '{quote(name)}' is set as uint64_param, which is not supported here: "
+                "set bool_param, int64_param, string_param or double_param"
             )
 
 
 def priority(parameters: Parameters) -> int:
-    """Priority of a request: 1 is the highest, 0 asks for the default.
+    """Priority of a request: 1 is the highest, 0 is the default.
 
     Raises:
-        InvalidRequestError: It is negative or no whole number.
+        InvalidRequestError: It is negative or not a whole number.
     """
     return _natural(parameters, "priority")
 
 
 def timeout_seconds(parameters: Parameters) -> float | None:
-    """How long a request may wait before it runs; None for no limit of its own.
+    """Timeout of a request in seconds; None if it sets none.
 
     Raises:
-        InvalidRequestError: It is negative or no whole number.
+        InvalidRequestError: It is negative or not a whole number.
     """
     return _natural(parameters, "timeout") / MICROSECONDS or None
 
@@ -60,17 +60,17 @@ def flag(parameters: Parameters, name: str) -> bool:
 
 
 def classification(output: str, parameters: Parameters) -> int | None:
-    """How many classes are wanted in place of the tensor; None for the tensor.
+    """Number of classes to return instead of the tensor; None for the tensor.
 
     Raises:
-        InvalidRequestError: It is not an int64, or under 1.
+        InvalidRequestError: It is not an int64, or less than 1.
     """
     parameter = parameters.get("classification")
     if parameter is None:
         return None
     if parameter.WhichOneof("parameter_choice") != "int64_param":
         raise InvalidRequestError(
-            f"parameter 'classification' of output '{output}' must be set as int64_param"
+            f"parameter 'classification' of output '{output}' has the wrong type: set int64_param"
         )
     if parameter.int64_param < 1:
         raise InvalidRequestError(
@@ -81,10 +81,10 @@ def classification(output: str, parameters: Parameters) -> int | None:
 
 
 def refuse_shared_memory(parameters: Parameters) -> None:
-    """Refuse a tensor that stands in shared memory.
+    """Refuse a tensor in shared memory.
 
     Raises:
-        UnsupportedError: It does.
+        UnsupportedError: The tensor is in shared memory.
     """
     if "shared_memory_region" in parameters:
         raise UnsupportedError(SHARED_MEMORY_REASON)
@@ -96,7 +96,9 @@ def _natural(parameters: Parameters, name: str) -> int:
         return 0
     kind = parameter.WhichOneof("parameter_choice")
     if kind not in ("int64_param", "uint64_param"):
-        raise InvalidRequestError(f"parameter '{name}' must be set as int64_param or uint64_param")
+        raise InvalidRequestError(
+            f"parameter '{name}' has the wrong type: set int64_param or uint64_param"
+        )
     value = parameter.int64_param if kind == "int64_param" else parameter.uint64_param
     if value < 0:
         raise InvalidRequestError(f"parameter '{name}' is {value}; it must not be negative")

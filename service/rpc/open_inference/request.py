@@ -1,4 +1,4 @@
-"""From a ModelInferRequest to images and to what is wanted of them, or to what is wrong with it."""
+"""Reads a ModelInferRequest: its images and the outputs that it asks for."""
 
 import math
 import re
@@ -23,16 +23,16 @@ _LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 @dataclass(frozen=True)
 class InferRequest:
-    """What a request asks for, once it is known to be well-formed.
+    """A well-formed request.
 
     Attributes:
         images: Prepared images, uint8 `[rows, height, width, channels]` (not yet compared with what
             the model takes), or image files.
-        outputs: The wanted outputs in the model's order, each with the number of classes that are
-            wanted in place of the tensor, or None for the tensor.
+        outputs: The requested outputs in the model's order, each with the number of classes to
+            return instead of the tensor, or None for the tensor.
         priority: 1 is the highest; 0 is the default.
-        timeout_seconds: How long it may wait before it runs; None for no limit of its own.
-        ignored_input: An input that was not needed, since the request also has the other; or "".
+        timeout_seconds: Its timeout; None if it sets none.
+        ignored_input: The input that is ignored because the request has both; empty otherwise.
     """
 
     images: NDArray[np.uint8] | list[bytes]
@@ -43,7 +43,7 @@ class InferRequest:
 
 
 def read_choice(model: str, version: str) -> VersionChoice:
-    """Read which version is asked for; the protocol writes number and label as one text.
+    """Read which version is requested; the protocol has one text for number and label.
 
     Raises:
         InvalidRequestError: The version is neither a positive whole number nor a label.
@@ -55,8 +55,8 @@ def read_choice(model: str, version: str) -> VersionChoice:
     if _LABEL.fullmatch(version):
         return VersionChoice(model, label=version)
     raise InvalidRequestError(
-        f"version '{quote(version)}' is neither a positive whole number nor a label; leave it "
-        "empty for the newest"
+        f"version '{quote(version)}' is neither a positive whole number nor a label: correct it, "
+        "or leave it empty for the newest version"
     )
 
 
@@ -65,16 +65,16 @@ def read_request(
     outputs: Collection[GraphTensor],
     check_row_count: Callable[[int], None],
 ) -> InferRequest:
-    """Check a request and take it apart.
+    """Check and read a request.
 
     Args:
         request: The request.
-        outputs: What the network returns, in its order.
-        check_row_count: Raises where a request has too many rows.
+        outputs: The network's outputs, in order.
+        check_row_count: Raises if a request has too many rows.
 
     Raises:
         InvalidRequestError: It is malformed; the text names the field.
-        UnsupportedError: A tensor stands in shared memory.
+        UnsupportedError: A tensor is in shared memory.
     """
     parameters.check_parameters(request.parameters)
     images = _read_images(request, check_row_count)
@@ -103,8 +103,8 @@ def _read_images(
         check_row_count(rows)
         images = bytes_elements(tensor, raw.get(ENCODED_IMAGE), rows)
     if IMAGE in tensors:
-        # A load tester fills every input that the metadata names, with noise: files that are no
-        # images. So the pixels, which are always usable, come first.
+        # A load tester fills every input in the metadata with noise, which is not a valid image
+        # file. So the pixels, which are always valid, take precedence.
         tensor = tensors[IMAGE]
         _check_datatype(tensor, "UINT8")
         shape = _image_shape(tensor)
@@ -113,7 +113,7 @@ def _read_images(
         if ENCODED_IMAGE in tensors and len(images) != rows:
             raise InvalidRequestError(
                 f"input '{IMAGE}' has {rows} rows and input '{ENCODED_IMAGE}' has {len(images)}: "
-                "send one of the two"
+                "send only one of them"
             )
         images = uint8_elements(tensor, raw.get(IMAGE), math.prod(shape)).reshape(shape)
     return images
@@ -132,7 +132,7 @@ def _inputs_by_name(request: pb.ModelInferRequest) -> dict[str, InputTensor]:
                 f"'{ENCODED_IMAGE}' (BYTES)"
             )
         if tensor.name in tensors:
-            raise InvalidRequestError(f"input '{tensor.name}' is there twice: send it once")
+            raise InvalidRequestError(f"input '{tensor.name}' appears twice: send it once")
         tensors[tensor.name] = tensor
     return tensors
 
@@ -143,12 +143,13 @@ def _raw_by_name(request: pb.ModelInferRequest) -> dict[str, bytes]:
     for tensor in request.inputs:
         if tensor.HasField("contents"):
             raise InvalidRequestError(
-                f"input '{tensor.name}' has contents beside raw_input_contents: send one of the two"
+                f"input '{tensor.name}' has contents although the request has raw_input_contents: "
+                "use only one of them"
             )
     if len(request.raw_input_contents) != len(request.inputs):
         raise InvalidRequestError(
             f"raw_input_contents has {len(request.raw_input_contents)} entries for "
-            f"{len(request.inputs)} inputs: send one for each"
+            f"{len(request.inputs)} inputs: send one entry per input"
         )
     names = (tensor.name for tensor in request.inputs)
     return dict(zip(names, request.raw_input_contents, strict=True))
@@ -157,7 +158,7 @@ def _raw_by_name(request: pb.ModelInferRequest) -> dict[str, bytes]:
 def _check_datatype(tensor: InputTensor, datatype: str) -> None:
     if tensor.datatype != datatype:
         raise InvalidRequestError(
-            f"input '{tensor.name}' has datatype '{quote(tensor.datatype)}'; it takes '{datatype}'"
+            f"input '{tensor.name}' has datatype '{quote(tensor.datatype)}': send '{datatype}'"
         )
 
 
@@ -177,7 +178,7 @@ def _encoded_rows(tensor: InputTensor) -> int:
     _check_rank(tensor, (1, 2), expected)
     if any(dimension != 1 for dimension in tensor.shape[1:]):
         raise InvalidRequestError(
-            f"input '{tensor.name}' has shape {list(tensor.shape)}; it takes {expected}"
+            f"input '{tensor.name}' has shape {list(tensor.shape)}: send {expected}"
         )
     return _checked_rows(tensor)
 
@@ -185,7 +186,7 @@ def _encoded_rows(tensor: InputTensor) -> int:
 def _check_rank(tensor: InputTensor, ranks: tuple[int, ...], expected: str) -> None:
     if len(tensor.shape) not in ranks:
         raise InvalidRequestError(
-            f"input '{tensor.name}' has a shape of {len(tensor.shape)} dimensions; it takes "
+            f"the shape of input '{tensor.name}' has {len(tensor.shape)} dimensions: send "
             f"{expected}"
         )
 
@@ -194,7 +195,7 @@ def _checked_rows(tensor: InputTensor) -> int:
     rows = tensor.shape[0]
     if rows < 1:
         raise InvalidRequestError(
-            f"input '{tensor.name}' has {rows} rows in its shape; send at least one"
+            f"the shape of input '{tensor.name}' has {rows} rows: send at least one"
         )
     return rows
 
@@ -216,10 +217,11 @@ def _read_outputs(
         classes = parameters.classification(output.name, output.parameters)
         if classes is not None and not tensor.has_classes:
             raise InvalidRequestError(
-                f"output '{output.name}' has no classes: leave its 'classification' out"
+                f"output '{output.name}' has no classes: remove its parameter 'classification'"
             )
         if wanted.setdefault(output.name, classes) != classes:
             raise InvalidRequestError(
-                f"output '{output.name}' is asked for twice with different 'classification'"
+                f"output '{output.name}' is requested twice with different values of "
+                "'classification': request it once"
             )
     return {name: wanted[name] for name in names if name in wanted}

@@ -1,4 +1,4 @@
-"""From the outputs of a batch to a ModelInferResponse."""
+"""Writes a network's outputs into a ModelInferResponse."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,13 +17,13 @@ def write_outputs(
     wanted: Mapping[str, int | None],
     labels: Sequence[str],
 ) -> None:
-    """Put the wanted outputs into a response, raw.
+    """Write the requested outputs into a response, in raw form.
 
     Args:
         response: The response.
         outputs: Every output, float32 `[rows, ...]`.
-        wanted: The wanted ones in the model's order, each with the number of classes that are
-            wanted in place of the tensor, or None for the tensor.
+        wanted: The requested ones in the model's order, each with the number of classes to return
+            instead of the tensor, or None for the tensor.
         labels: Class names in index order.
     """
     for name, classes in wanted.items():
@@ -42,15 +42,15 @@ def write_outputs(
 
 
 def best_classes(row: NDArray[np.float32], classes: int, labels: Sequence[str]) -> list[bytes]:
-    """The classification extension's text of the highest values of one row.
+    """Format the highest values of one row as the classification extension does.
 
     Args:
         row: float32 `[classes]`.
-        classes: How many are wanted.
-        labels: Class names in index order; one that is empty is left out.
+        classes: How many to return.
+        labels: Class names in index order; an empty one is left out.
 
     Returns:
-        `value:index:label` or `value:index`, from the highest value; equal values by index.
+        `value:index:label` or `value:index`, highest value first; ties in index order.
     """
     return [
         f"{value:f}:{index}{':' if labels[index] else ''}{labels[index]}".encode()
@@ -61,7 +61,7 @@ def best_classes(row: NDArray[np.float32], classes: int, labels: Sequence[str]) 
 def write_parameters(
     response: pb.ModelInferResponse, facts: Mapping[str, str | int | bool]
 ) -> None:
-    """Put facts about the answer into a response."""
+    """Write facts about the answer into the parameters of a response."""
     for name, value in facts.items():
         parameter = response.parameters[name]
         if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Answers `inference.GRPCInferenceService`: converts messages and delegates."""
+"""The Open Inference Protocol: converts messages, and delegates to the use case."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -36,17 +36,17 @@ EXTENSIONS = (
     "statistics",
     "logging",
 )
-"""The extensions that are always there; `model_repository` comes with the permission to use it."""
+"""Extensions that are always on; `model_repository` needs --allow-repository-control."""
 
 
 class OpenInferenceServicer(AdministrationServicer):
-    """Converts messages and delegates to the inference service.
+    """Implements `inference.GRPCInferenceService`.
 
     Args:
-        inference: The use case behind every method.
+        inference: The use case.
         manager: Loads and unloads models, and knows whether the server is ready.
         settings: The server's settings.
-        statistics: What all workers have counted; None where there are no others.
+        statistics: Returns the statistics of all workers; None for a single process.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class OpenInferenceServicer(AdministrationServicer):
         request: pb.ServerLiveRequest,  # noqa: ARG002
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> pb.ServerLiveResponse:
-        """Say that the server runs."""
+        """Report that the server is running."""
         return pb.ServerLiveResponse(live=True)
 
     def ServerReady(  # noqa: N802
@@ -77,7 +77,7 @@ class OpenInferenceServicer(AdministrationServicer):
         request: pb.ServerReadyRequest,  # noqa: ARG002
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> pb.ServerReadyResponse:
-        """Say whether every configured model answers requests."""
+        """Report whether every model is available."""
         return pb.ServerReadyResponse(ready=not self._manager.unready_reason())
 
     def ModelReady(  # noqa: N802
@@ -85,7 +85,7 @@ class OpenInferenceServicer(AdministrationServicer):
         request: pb.ModelReadyRequest,
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> pb.ModelReadyResponse:
-        """Say whether a model answers requests; one that is not known is not ready."""
+        """Report whether a model is available; an unknown model is not ready."""
         choice = read_choice(request.name, request.version)
         try:
             status = self._inference.catalog.status(choice)
@@ -98,7 +98,7 @@ class OpenInferenceServicer(AdministrationServicer):
         request: pb.ServerMetadataRequest,  # noqa: ARG002
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> pb.ServerMetadataResponse:
-        """Say who the server is and what it can do."""
+        """Report name, version and extensions of the server."""
         control = ("model_repository",) if self._settings.allow_repository_control else ()
         return pb.ServerMetadataResponse(
             name="convd",
@@ -111,7 +111,7 @@ class OpenInferenceServicer(AdministrationServicer):
         request: pb.ModelMetadataRequest,
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> pb.ModelMetadataResponse:
-        """Say what a model takes and gives."""
+        """Describe a model's inputs and outputs."""
         catalog = self._inference.catalog
         with catalog.acquire(read_choice(request.name, request.version)) as servable:
             versions = [
@@ -126,7 +126,7 @@ class OpenInferenceServicer(AdministrationServicer):
         request: pb.ModelConfigRequest,
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> pb.ModelConfigResponse:
-        """Say how a model is configured."""
+        """Describe a model's configuration."""
         catalog = self._inference.catalog
         with catalog.acquire(read_choice(request.name, request.version)) as servable:
             policy = self._manager.version_policy(servable.name)
@@ -137,12 +137,12 @@ class OpenInferenceServicer(AdministrationServicer):
         request: pb.ModelStatisticsRequest,
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> pb.ModelStatisticsResponse:
-        """Say how often models have answered, and where the time went."""
+        """Report how often models have answered, and where the time went."""
         choice = read_choice(request.name, request.version)
         catalog = self._inference.catalog
         if not request.name:
             if request.version:
-                raise InvalidRequestError("a version is of a model: set the model's name too")
+                raise InvalidRequestError("version is set but name is empty: name the model")
             statuses = catalog.statuses()
         else:
             status = catalog.status(choice)
@@ -169,7 +169,7 @@ class OpenInferenceServicer(AdministrationServicer):
         request_iterator: Iterator[pb.ModelInferRequest],
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> Iterator[pb.ModelStreamInferResponse]:
-        """Run request after request; an error answers its own request only."""
+        """Run request after request; an error concerns its own request only."""
         call = current_call()
         for request in request_iterator:
             response = pb.ModelStreamInferResponse()
@@ -179,15 +179,15 @@ class OpenInferenceServicer(AdministrationServicer):
                 response.error_message = error_status(error, call).message
                 response.infer_response.id = request.id
             if flag(request.parameters, "triton_enable_empty_final_response"):
-                # Each request has one answer, so that it is the last one too.
+                # Each request has a single response, which is also its last.
                 write_parameters(response.infer_response, {"triton_final_response": True})
             yield response
 
     def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
-        """Answer one request, however it came.
+        """Answer one request of either method.
 
         Raises:
-            ServiceError: It is refused, or it failed.
+            ServiceError: The request was refused or failed.
         """
         wanted = read_request(request, OUTPUTS, self._inference.check_image_count)
         return self._inference.classify(
@@ -195,7 +195,7 @@ class OpenInferenceServicer(AdministrationServicer):
             read_choice(request.model_name, request.model_version),
             wanted.images,
             partial(_response, request, wanted),
-            # A tensor has a row for each image, so that one bad image fails the request.
+            # Tensors need a row for every image, so one unusable image fails the request.
             allow_partial=False,
             priority=Priority.HIGH if wanted.priority == Priority.HIGH else Priority.NORMAL,
             timeout_seconds=wanted.timeout_seconds,

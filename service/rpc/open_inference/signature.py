@@ -1,4 +1,4 @@
-"""What every model takes and gives, and how it is configured, in the protocol's terms."""
+"""Describes a model's inputs, outputs and configuration in the protocol's terms."""
 
 from collections.abc import Sequence
 
@@ -21,11 +21,11 @@ PLATFORM = "onnxruntime_onnx"
 
 
 def model_metadata(servable: Servable, versions: Sequence[int]) -> pb.ModelMetadataResponse:
-    """What a model takes and gives.
+    """Describe a model's inputs and outputs.
 
     Args:
-        servable: The version that is asked for.
-        versions: All versions of the model that answer requests.
+        servable: The requested version.
+        versions: All available versions of the model.
     """
     tensor = pb.ModelMetadataResponse.TensorMetadata
     image_shape = servable.manifest.preprocessing.output_shape
@@ -45,10 +45,10 @@ def model_metadata(servable: Servable, versions: Sequence[int]) -> pb.ModelMetad
 
 
 def model_config(servable: Servable, policy: VersionPolicy | None) -> pb_config.ModelConfig:
-    """How a model is configured.
+    """Describe a model's configuration.
 
     Args:
-        servable: The version that is asked for.
+        servable: The requested version.
         policy: Which versions of the model should be available; None if that is not known.
     """
     settings = servable.settings

@@ -1,11 +1,11 @@
-"""The statistics of a version in the protocol's terms."""
+"""Converts the statistics of a version to the protocol's message."""
 
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.service.statistics import Duration, Statistics
 
 
 def statistics_message(name: str, version: int, counted: Statistics) -> pb.ModelStatistics:
-    """What was counted of a model's version so far."""
+    """Make the message of one version's statistics."""
     stages = counted.stages
     return pb.ModelStatistics(
         name=name,
@@ -30,7 +30,7 @@ def statistics_message(name: str, version: int, counted: Statistics) -> pb.Model
             )
             for size, of_size in counted.by_batch_size.items()
         ],
-        # Each request has one answer, the one of index 0.
+        # Each request has a single response, with index 0.
         response_stats={
             "0": pb.InferResponseStatistics(
                 compute_infer=_duration(stages.inference),

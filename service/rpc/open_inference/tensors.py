@@ -1,7 +1,7 @@
-"""The elements of tensors as they travel: raw bytes, or values in a typed field.
+"""Reads the elements of tensors from raw bytes or from a typed field.
 
-Nothing is allocated by what a tensor claims: sizes are compared as Python integers, which cannot
-overflow, with the bytes that are really there.
+Nothing is allocated based on a size that a tensor claims: claimed sizes are compared, as Python
+integers that cannot overflow, with the number of bytes received.
 """
 
 import struct
@@ -19,18 +19,18 @@ _LENGTH = struct.Struct("<I")
 
 
 def uint8_elements(tensor: InputTensor, raw: bytes | None, count: int) -> NDArray[np.uint8]:
-    """Elements of a UINT8 tensor.
+    """Read the elements of a UINT8 tensor.
 
     Args:
         tensor: The tensor.
-        raw: Its raw entry; None where the elements are in its contents.
-        count: How many elements its shape has.
+        raw: Its raw entry; None if the elements are in its contents.
+        count: Number of elements in its shape.
 
     Returns:
-        uint8 `[count]`; over the raw bytes themselves, not a copy.
+        uint8 `[count]`; a view of the raw bytes if there are any.
 
     Raises:
-        InvalidRequestError: There are more or fewer elements, or one is over 255.
+        InvalidRequestError: The number of elements is wrong, or one is greater than 255.
     """
     if raw is not None:
         if len(raw) != count:
@@ -43,22 +43,22 @@ def uint8_elements(tensor: InputTensor, raw: bytes | None, count: int) -> NDArra
     if values.max(initial=0) > np.iinfo(np.uint8).max:
         raise InvalidRequestError(
             f"input '{tensor.name}' has the value {values.max()} in contents.uint_contents; "
-            "UINT8 ends at 255"
+            "the maximum of UINT8 is 255"
         )
     return values.astype(np.uint8)
 
 
 def bytes_elements(tensor: InputTensor, raw: bytes | None, count: int) -> list[bytes]:
-    """Elements of a BYTES tensor.
+    """Read the elements of a BYTES tensor.
 
     Args:
         tensor: The tensor.
-        raw: Its raw entry, each element as four bytes of little-endian length and then its bytes;
-            None where the elements are in its contents.
-        count: How many elements its shape has.
+        raw: Its raw entry: for each element its length, little-endian in four bytes, and its bytes;
+            None if the elements are in its contents.
+        count: Number of elements in its shape.
 
     Raises:
-        InvalidRequestError: There are more or fewer elements, or a length goes beyond the end.
+        InvalidRequestError: The number of elements is wrong, or a length exceeds the entry.
     """
     if raw is None:
         _check_contents(tensor, "bytes_contents", count)
@@ -82,14 +82,14 @@ def bytes_elements(tensor: InputTensor, raw: bytes | None, count: int) -> list[b
         position += length
     if position != len(raw):
         raise InvalidRequestError(
-            f"input '{tensor.name}' has {len(raw) - position} raw bytes after the {count} elements "
-            "of its shape"
+            f"input '{tensor.name}' has {len(raw) - position} extra raw bytes after the {count} "
+            "elements of its shape"
         )
     return elements
 
 
 def raw_bytes_tensor(elements: Iterable[bytes]) -> bytes:
-    """The raw form of a BYTES tensor."""
+    """Encode elements in the raw form of a BYTES tensor."""
     return b"".join(part for element in elements for part in (_LENGTH.pack(len(element)), element))
 
 
@@ -98,7 +98,7 @@ def _check_contents(tensor: InputTensor, field: str, count: int) -> None:
         if descriptor.name != field:
             raise InvalidRequestError(
                 f"input '{tensor.name}' has values in contents.{descriptor.name}; "
-                f"{tensor.datatype} belongs in contents.{field}"
+                f"{tensor.datatype} values belong in contents.{field}"
             )
         if len(values) != count:
             raise InvalidRequestError(
@@ -107,5 +107,5 @@ def _check_contents(tensor: InputTensor, field: str, count: int) -> None:
             )
     if not tensor.contents.ListFields() and count:
         raise InvalidRequestError(
-            f"input '{tensor.name}' has no elements: give raw_input_contents or contents.{field}"
+            f"input '{tensor.name}' has no elements: send raw_input_contents or contents.{field}"
         )

@@ -1,4 +1,4 @@
-// A line chart as SVG: calm, without a library, readable aloud.
+// A line chart in SVG, without a library and accessible to screen readers.
 
 const SVG = "http://www.w3.org/2000/svg";
 const MARGIN = { left: 52, right: 6, top: 8, bottom: 18 };
@@ -10,7 +10,7 @@ function svg(name, attributes, text) {
   return element;
 }
 
-/** The smallest of 1, 2, 2.5, 5 times a power of ten that is not below a value. */
+/** The smallest of 1, 2, 2.5 and 5 times a power of ten that is at least a value. */
 function niceCeiling(value) {
   if (!(value > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
@@ -112,7 +112,7 @@ export class Chart {
   }
 }
 
-/** A path through the points that have a value, with gaps where there is none. */
+/** A path through the points, with gaps where a value is missing. */
 function line(points, key, x, y) {
   let path = "";
   let drawing = false;
@@ -123,7 +123,7 @@ function line(points, key, x, y) {
       continue;
     }
     const place = `${x(time).toFixed(1)} ${y(value).toFixed(1)}`;
-    // A lone point gets a length, so that its round cap shows.
+    // A lone point gets a length, so that its round cap is visible.
     path += drawing ? `L${place}` : `M${place}h0.01`;
     drawing = true;
   }

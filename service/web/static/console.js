@@ -1,4 +1,4 @@
-// Puts the console together, and keeps the list of models in step with the server.
+// Assembles the console, and keeps the list of models up to date.
 
 import { LiveCharts } from "./live.js";
 import { ModelTable, openCard } from "./models.js";
@@ -11,7 +11,7 @@ const find = (id) => document.getElementById(id);
 
 function showReadiness(looks, text) {
   const badge = find("readiness");
-  // A screen reader speaks whenever this changes, so it must change only when there is news.
+  // Screen readers announce every change, so change it only when there is news.
   if (badge.textContent === text) return;
   badge.className = `badge ${looks}`;
   badge.textContent = text;

@@ -1,4 +1,4 @@
-// The live charts: asks for the metrics again and again and shows how they grow.
+// The live charts: polls the metrics and shows their rates.
 
 import { Chart } from "./chart.js";
 import { growth, parse, quantile, sumBy } from "./metrics.js";
@@ -18,7 +18,7 @@ const METRICS = [
   "convd_batch_size_rows_count",
   "convd_drift_index",
 ];
-// Above it the distribution of the answers has changed much, by the usual rule of thumb.
+// By the usual rule of thumb, the predictions have drifted above this index.
 const DRIFT_LIMIT = 0.25;
 
 const significant = (value) =>
@@ -80,21 +80,21 @@ export class LiveCharts {
     this.show();
   }
 
-  /** Poll for ever, but not while nobody looks. */
+  /** Poll forever, except while the page is hidden. */
   async run() {
     for (;;) {
       if (!document.hidden) {
         try {
           this.take(parse(await fetchMetrics(METRICS)), performance.now() / 1000);
         } catch {
-          // The badge on top says that the server does not answer.
+          // The badge at the top shows that the server does not respond.
         }
       }
       await new Promise((resolve) => setTimeout(resolve, POLL_SECONDS * 1000));
     }
   }
 
-  /** Begin anew: other series, or a server that was started again. */
+  /** Start over: the series have changed, or the server was restarted. */
   restart() {
     this.history = [];
     this.points = [];
@@ -113,7 +113,7 @@ export class LiveCharts {
     this.show();
   }
 
-  /** Sum up what the charts need of the chosen model. */
+  /** Sum the metrics of the chosen model for the charts. */
   read(samples) {
     const chosen = ({ model, version }) => !this.choice.value || this.choice.value === `${model}/${version}`;
     const where = (key) => (labels) => (chosen(labels) ? key(labels) : null);
@@ -143,7 +143,7 @@ export class LiveCharts {
       const points = this.points.map(({ time, values }) => ({ time, values: values[name] ?? {} }));
       chart.draw(points, Math.min(span, SPAN_SECONDS));
     }
-    // Servers without a baseline have no such series.
+    // Models without a baseline have no such series.
     const drifts = this.points.some(({ values }) => Object.keys(values.drift ?? {}).length);
     this.charts.drift.element.hidden = !drifts;
   }
@@ -160,7 +160,7 @@ function worst(samples) {
   return indices;
 }
 
-/** What happened between two snapshots; null where a counter began anew. */
+/** What happened between two snapshots; null if a counter was reset. */
 function compare(before, after) {
   const elapsed = after.time - before.time;
   const codes = growth(before.codes, after.codes);

@@ -1,4 +1,4 @@
-// Reads Prometheus' text format and computes what its rate() and histogram_quantile() would say.
+// Reads Prometheus' text format, and computes rates and quantiles as PromQL does.
 
 const LINE = /^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)/;
 const LABEL = /(\w+)="((?:[^"\\]|\\.)*)"/g;
@@ -21,7 +21,7 @@ export function parse(text) {
   return samples;
 }
 
-/** Sums the values of samples by what `key` makes of their labels; null leaves one out. */
+/** Sums the values of samples by `key(labels)`; samples with a null key are left out. */
 export function sumBy(samples, name, key) {
   const sums = new Map();
   for (const sample of samples) {
@@ -32,7 +32,7 @@ export function sumBy(samples, name, key) {
   return sums;
 }
 
-/** By how much each sum has grown; null where a counter began anew, as after a restart. */
+/** How much each sum has grown; null if a counter was reset, as after a restart. */
 export function growth(before, after) {
   const grown = new Map();
   for (const [key, value] of after) {

@@ -1,11 +1,11 @@
-// The table of models, and the card of each.
+// The table of models, and their model cards.
 
 import { describeVersion } from "./server.js";
 
 const STATE_LOOKS = { available: "good", loading: "warn", draining: "warn", failed: "bad" };
 
 const policy = globalThis.trustedTypes?.createPolicy("model-card", {
-  // The server made it from Markdown and let no markup of the card's author through.
+  // The server renders it from Markdown and escapes all HTML in it.
   createHTML: (html) => html,
 });
 
@@ -34,7 +34,7 @@ function providerCell({ provider, precision, provider_refusals: refusals }) {
   const element = cell("Provider", provider.replace(/ExecutionProvider$/, ""), note(precision));
   if (refusals.length) {
     const reasons = refusals.map((refusal) => make("li", { textContent: refusal }));
-    const summary = make("summary", { textContent: "why not another" });
+    const summary = make("summary", { textContent: "why not a faster one" });
     element.append(make("details", { className: "small" }, summary, make("ul", {}, ...reasons)));
   }
   return element;
@@ -49,7 +49,7 @@ function row(model, openCard) {
   const state = stateCell(model);
   const element = make("tr", {}, name, state);
   if (model.provider === undefined) {
-    // Nothing is loaded: the reason may take the whole line.
+    // The version is not loaded, so the reason may take the whole row.
     state.colSpan = 6;
     return element;
   }
@@ -70,7 +70,7 @@ function row(model, openCard) {
   return element;
 }
 
-/** Show the models, unless nothing has changed: a focused button has to stay. */
+/** Shows the models, and replaces rows only if something changed, so that focus is kept. */
 export class ModelTable {
   constructor(table, empty) {
     this.table = table;
@@ -95,7 +95,7 @@ export async function openCard({ name, version }) {
   const dialog = document.getElementById("card");
   const body = document.getElementById("card-body");
   document.getElementById("card-title").textContent = `${name}, version ${version}`;
-  body.replaceChildren(make("p", { className: "muted", textContent: "Loading" }));
+  body.replaceChildren(make("p", { className: "muted", textContent: "Loading…" }));
   dialog.showModal();
   try {
     const { card_html: html } = await describeVersion(name, version);

@@ -1,6 +1,6 @@
-// Talks to the server: every request of the console goes through here.
+// All requests of the console to the server.
 
-/** What the server refused, in its own words. */
+/** A refusal by the server, in its own words. */
 export class Refusal extends Error {
   constructor(code, message, requestId = "") {
     super(message);
@@ -14,7 +14,7 @@ async function request(path, options = {}) {
   try {
     response = await fetch(path, { ...options, signal: AbortSignal.timeout(35_000) });
   } catch {
-    throw new Refusal("UNAVAILABLE", "The server does not answer. Is it still running?");
+    throw new Refusal("UNAVAILABLE", "The server does not respond. Is it still running?");
   }
   if (response.ok) return response;
   const text = await response.text();
@@ -42,13 +42,13 @@ export async function classify(model, version, image) {
   return (await request(`api/classify?${query}`, { method: "POST", body: image })).json();
 }
 
-/** The text of the metrics of these names only. */
+/** The metrics with these names, in Prometheus' text format. */
 export async function fetchMetrics(names) {
   const query = new URLSearchParams(names.map((name) => ["name[]", name]));
   return (await request(`metrics?${query}`, { headers: { Accept: "text/plain" } })).text();
 }
 
-/** Why the server is not ready; empty when it is. */
+/** Why the server is not ready; empty if it is. */
 export async function unreadyReason() {
   try {
     await request("readyz");

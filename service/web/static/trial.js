@@ -1,4 +1,4 @@
-// The try-it panel: one image in, probabilities and the network's view of it out.
+// The "Try it" panel: classifies one image, and shows what the network saw.
 
 import { Refusal, classify, describeVersion, fetchImage } from "./server.js";
 
@@ -7,11 +7,11 @@ const CLASSES_AT_FIRST = 10;
 
 const TITLES = {
   INVALID_ARGUMENT: "This image cannot be used",
-  NOT_FOUND: "This model is not here",
-  UNAVAILABLE: "The model cannot answer now",
+  NOT_FOUND: "There is no such model",
+  UNAVAILABLE: "The model is not available right now",
   RESOURCE_EXHAUSTED: "The server is busy",
   DEADLINE_EXCEEDED: "The answer took too long",
-  UNAUTHENTICATED: "The server does not know you",
+  UNAUTHENTICATED: "The server requires credentials",
   PERMISSION_DENIED: "The server does not allow this",
 };
 
@@ -30,7 +30,7 @@ export class TrialPanel {
     const file = find("trial-file");
     file.addEventListener("change", () => {
       if (file.files[0]) this.try(file.files[0]);
-      // The same file may be chosen again.
+      // Allow choosing the same file again.
       file.value = "";
     });
     this.choice.addEventListener("change", () => {
@@ -42,7 +42,7 @@ export class TrialPanel {
   }
 
   acceptDrops(drop) {
-    // A file dropped beside the field would make the browser leave the page.
+    // A file dropped next to the field would make the browser leave the page.
     for (const type of ["dragover", "drop"]) {
       document.addEventListener(type, (event) => event.preventDefault());
     }
@@ -56,7 +56,7 @@ export class TrialPanel {
     });
   }
 
-  /** Offer these models; the choice stays where it can. */
+  /** Offer these models, and keep the current choice if possible. */
   offer(models) {
     const chosen = this.choice.value;
     fillChoice(this.choice, models);
@@ -92,7 +92,7 @@ export class TrialPanel {
     return item;
   }
 
-  /** Classify an image and show what comes of it. */
+  /** Classify an image, and show the answer or the error. */
   async try(image) {
     const [model, version] = this.choice.value.split("/");
     const turn = ++this.turn;
@@ -103,10 +103,10 @@ export class TrialPanel {
       if (!model) throw new Refusal("UNAVAILABLE", "No model is available yet.");
       if (image.size > MAX_IMAGE_BYTES) {
         const size = (image.size / 1024 / 1024).toFixed(1);
-        throw new Refusal("INVALID_ARGUMENT", `The file has ${size} MiB; up to 16 MiB can be tried.`);
+        throw new Refusal("INVALID_ARGUMENT", `The file is ${size} MiB; the limit is 16 MiB.`);
       }
       const answer = await classify(model, version, image);
-      // Whoever chose another image meanwhile wants to see that one.
+      // If another image was chosen meanwhile, its answer is the one to show.
       if (turn === this.turn) this.showAnswer(answer, image);
     } catch (refusal) {
       if (turn === this.turn) this.showError(refusal);
@@ -120,7 +120,7 @@ export class TrialPanel {
     const original = find("trial-original");
     URL.revokeObjectURL(original.src);
     original.src = URL.createObjectURL(image);
-    // A tiny picture is easier to see as squares than as a blur.
+    // Tiny pictures are clearer as squares than blurred.
     original.onload = () => original.classList.toggle("pixels", original.naturalWidth < 100);
     find("trial-input").src = `data:image/png;base64,${answer.input_png}`;
     const [height, width, channels] = answer.input_shape;
@@ -146,7 +146,7 @@ export class TrialPanel {
   showError(refusal) {
     this.reveal("trial-error");
     const title = document.createElement("strong");
-    title.textContent = TITLES[refusal.code] ?? "That did not work";
+    title.textContent = TITLES[refusal.code] ?? "The request failed";
     const text = document.createElement("p");
     text.textContent = refusal.message;
     const code = document.createElement("p");

@@ -243,7 +243,7 @@ def test_a_listing_error_takes_nothing_out_of_service_and_others_go_on(
         pets.look(5)
     assert pets.states() == {1: "available"}
     assert pets.states("zebras") == {1: "available"}
-    assert len([one for one in caplog.records if "cannot be read" in one.getMessage()]) == 1
+    assert len([one for one in caplog.records if "repository read failed" in one.getMessage()]) == 1
 
 
 def test_a_repository_that_is_gone_or_no_longer_mounted_takes_nothing_out_of_service(
@@ -267,7 +267,7 @@ def test_a_repository_that_is_gone_or_no_longer_mounted_takes_nothing_out_of_ser
     with mock.patch.object(Path, "stat", on_another_device):
         pets.look(3)
     assert pets.states() == {1: "available"}
-    assert "no longer mounted" in pets.manager.repository_problem
+    assert "check that the volume is mounted" in pets.manager.repository_problem
     pets.root.rmdir()
     away.rename(pets.root)
     pets.look()
@@ -345,7 +345,7 @@ def test_a_label_stays_where_it_is_until_its_new_version_answers(pets: Lifecycle
 def test_a_label_of_a_version_that_never_was_is_reported(pets: Lifecycle) -> None:
     pets.configure("labels: {stable: 7}")
     pets.look(2)
-    assert "label stable is unusable, since version 7" in pets.catalog.problem("pets")
+    assert "label stable is unusable because version 7" in pets.catalog.problem("pets")
     with (
         pytest.raises(VersionNotFoundError, match="has no version 7"),
         pets.catalog.acquire(VersionChoice("pets", label="stable")),
@@ -370,7 +370,7 @@ def test_an_engine_setting_that_cannot_be_had_leaves_what_answers(pets: Lifecycl
     pets.configure("provider: cuda")
     pets.look(3)
     assert pets.states() == {1: "available"}
-    assert "could not be loaded anew, and answers as it was loaded before" in pets.reason(1)
+    assert "reload failed; the previously loaded version keeps serving" in pets.reason(1)
     assert len(pets.loads) == 2
     pets.configure("provider: cpu")
     pets.look(2)
@@ -387,7 +387,7 @@ def test_policies_follow_the_file(pets: Lifecycle) -> None:
     pets.look(2)
     wait_until(lambda: pets.states() == {1: "unloaded", 2: "available", 3: "unloaded"})
     pets.look()
-    assert "though configured: version 9" in pets.catalog.problem("pets")
+    assert "configured, but not in the repository: version 9" in pets.catalog.problem("pets")
 
 
 def test_a_model_whose_configuration_was_never_good_is_not_served_until_it_is(
@@ -424,7 +424,7 @@ def test_readiness_names_what_is_missing_and_why(tmp_path: Path) -> None:
     lifecycle.manager.start()
     wait_until(lambda: not lifecycle.manager.unready_reason().startswith("loading"))
     reason = lifecycle.manager.unready_reason()
-    assert "broken: version 1 is refused (model.onnx does not match" in reason
+    assert "broken: version 1 was refused (model.onnx does not match" in reason
     assert "planned: no version is published" in reason
     assert "good" not in reason
     assert "lost" not in reason

@@ -195,5 +195,8 @@ def test_without_the_console_metrics_and_health_remain(repository: Path) -> None
         assert client.get("/livez")[0] == 200
         assert "convd_" in client.get("/metrics")[1]
         for path in ("/", "/static/console.js", "/api/models"):
-            assert client.get(path) == (404, "here are /metrics, /livez and /readyz\n")
+            assert client.get(path) == (
+                404,
+                "there is nothing at this path; try /metrics, /livez or /readyz\n",
+            )
         assert http_request(client.http_port, "POST", "/api/classify?model=digits")[0] != 200

@@ -70,7 +70,7 @@ def test_the_origin_policy_stands_before_every_path(client: Client) -> None:
     for path in ("/", "/metrics", "/livez", "/api/models", "/nowhere"):
         status, _, body = http_request(client.http_port, "GET", path, Host="rebound.example")
         assert status == 403
-        assert b"not to rebound.example" in body
+        assert b"not rebound.example" in body
     path = "/api/classify?model=digits"
     status, _, _ = http_request(client.http_port, "POST", path, b"", Sec_Fetch_Site="cross-site")
     assert status == 403

@@ -156,7 +156,7 @@ def test_nothing_is_allocated_by_what_a_request_claims(name: str) -> None:
 def test_the_same_output_with_different_classifications_is_refused() -> None:
     request = wanted("logits", logits=2)
     request.outputs.add(name="logits")
-    with pytest.raises(InvalidRequestError, match="asked for twice"):
+    with pytest.raises(InvalidRequestError, match="requested twice"):
         read(request)
 
 
@@ -179,7 +179,7 @@ def test_shared_memory_is_refused_with_the_reason(place: str) -> None:
     request = raw_image_request()
     tensor = request.inputs[0] if place == "input" else request.outputs.add(name="logits")
     tensor.parameters["shared_memory_region"].string_param = "region"
-    with pytest.raises(UnsupportedError, match="shared memory is not offered"):
+    with pytest.raises(UnsupportedError, match="shared memory is not supported"):
         read(request)
 
 

@@ -148,9 +148,7 @@ class ServerSettings(BaseSettings):
         le=65_536,
         description="Maximum unary calls waiting for a thread; further calls are refused at once.",
     )
-    max_streams: int = Field(
-        16, ge=1, le=4096, description="Maximum open streams."
-    )
+    max_streams: int = Field(16, ge=1, le=4096, description="Maximum open streams.")
     workers: int = Field(
         1,
         ge=1,

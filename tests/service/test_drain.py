@@ -57,7 +57,7 @@ def test_accepted_calls_are_answered_new_ones_refused_and_the_exit_code_is_0(
     ("flags", "message"),
     [
         (["--repository", "nowhere"], "the repository nowhere does not exist"),
-        (["--grpc-port", "many"], "grpc_port: Input should be a valid integer"),
+        (["--grpc-port", "many"], "--grpc-port: many cannot be used"),
         (["--max-images-per-request", "5000"], "greater than max_queue_size"),
     ],
 )

@@ -57,8 +57,8 @@ gpu-check: setup  ## verify and measure on a machine with an NVIDIA GPU; writes 
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cuda]'
 	$(BIN)/python -m bench.gpu_check
 
-quick: setup  ## test what serves, without torch (about a minute)
-	$(BIN)/python -m pytest -p tests.without_training $(QUICK)
+quick: setup  ## test what serves, without torch and without the slowest tests (about a minute)
+	$(BIN)/python -m pytest -p tests.without_training -m "not slow" $(QUICK)
 
 test: setup  ## run the tests
 	$(BIN)/python -m pytest

@@ -20,6 +20,8 @@ from convd.artifact.preprocessing import (
 from tests.artifact.formats.pictures import drawn, encoded, interlaced_png
 from tests.artifact.formats.test_decoding import KINDS
 
+pytestmark = pytest.mark.slow
+
 RECIPES = {
     "photo": Preprocessing(
         resize=ResizeShorterSide(size=256), center_crop=CenterCrop(height=224, width=224)

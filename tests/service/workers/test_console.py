@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import grpc
+import pytest
 
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
@@ -11,6 +12,8 @@ from testbed.server import http_get, server_process
 from tests.service.workers.test_supervisor import metric, picture
 from tests.support import http_request, wait_until
 from tests.tiny_artifact import publish_tiny
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_console_of_two_workers_is_that_of_one_server(tmp_path: Path) -> None:

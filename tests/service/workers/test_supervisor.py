@@ -30,6 +30,8 @@ from testbed.server import ServerProcess, environment, http_get, server_process
 from tests.support import ROOT, wait_until
 from tests.tiny_artifact import publish_tiny
 
+pytestmark = pytest.mark.slow
+
 RETRIES = """{"methodConfig": [{"name": [{"service": "convd.v1.ClassificationService"}],
   "retryPolicy": {"maxAttempts": 5, "initialBackoff": "0.05s", "maxBackoff": "1s",
                   "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE"]}}]}"""

@@ -8,6 +8,7 @@ import functools
 import os
 import re
 import shutil
+import statistics
 import struct
 import subprocess
 import tempfile
@@ -73,6 +74,20 @@ def load_count(address: str, method: str, request: Path, count: int) -> int:
     words = ["--clients", 1, "--max-concurrent-streams", 1, "--requests", count]
     _parse(_run(address, method, request, words))
     return count
+
+
+def latency(
+    address: str, method: str, request: Path, seconds: float, cores: set[int] | None = None
+) -> float:
+    """Median seconds of a request, one after another on one connection."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "requests.log"
+        words = ["--clients", 1, "--max-concurrent-streams", 1, "--log-file", log]
+        words += ["--duration", f"{seconds * 1000:.0f}ms", "--warm-up-time", 1]
+        _parse(_run(address, method, request, words, cores))
+        return statistics.median(
+            int(line.split()[2]) / 1e6 for line in log.read_text().splitlines()
+        )
 
 
 def load_at_rate(

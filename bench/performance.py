@@ -10,11 +10,11 @@ import numpy as np
 import onnxruntime as ort
 
 from bench.document import table, write_document
-from bench.echo import echoing
-from bench.h2load import CLASSIFY, check_installed, load, write_request
+from bench.h2load import CLASSIFY, INFER, check_installed, latency, load, write_request
 from bench.machine import machine
 from bench.networks import repository_of_one
 from bench.profile import profile_server
+from bench.yardstick import yardstick
 from convd.artifact.bundle import MODEL_FILE
 from convd.artifact.graph_contract import IMAGE
 from convd.commands.load_generator import random_requests
@@ -33,7 +33,12 @@ RESNET, LENET = "resnet50", "lenet5"
 IMAGE_SHAPES = {RESNET: (224, 224, 3), LENET: (32, 32, 1)}
 CONCURRENCY = 16
 MAX_BATCH_SIZE = 32
-BOUNDS = {"cpu": 0.90, "openvino": 0.75, "lenet": 0.55}
+SESSION_BOUNDS = {"cpu": 0.97, "openvino": 0.75}
+LENET_BOUNDS = {1: {"runner": 0.80}, 16: {"runner": 0.85, "echo": 0.62}, 64: {"runner": 0.80}}
+"""Least share of each yardstick's rate, by concurrency."""
+MOST_LATENCY = 1.05
+"""Median latency of a lone request, as a multiple of the bare session's and the echo's together."""
+YARDSTICKS = {"runner": "a minimal runner", "echo": "a bare echo"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Comparison:
         against: What convd is measured against.
         limits: Requests per second of that, one for each round.
         rates: Requests per second of convd.
-        bound: The least ratio of the medians.
+        bound: The least ratio.
         notes: What else was seen.
         profile: Where the server's time went, as a table.
     """
@@ -60,8 +65,10 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        """Median of convd over median of the other."""
-        return statistics.median(self.rates) / statistics.median(self.limits)
+        """Median over the rounds of convd's rate as a share of the other's."""
+        return statistics.median(
+            rate / limit for rate, limit in zip(self.rates, self.limits, strict=True)
+        )
 
     @property
     def kept(self) -> bool:
@@ -74,7 +81,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--rounds", type=int, default=15)
     options.add_argument("--seconds", type=float, default=3.0)
-    options.add_argument("--only", choices=["cpu", "openvino", "lenet"])
+    options.add_argument("--only", choices=["cpu", "openvino", "latency", "lenet"])
     options.add_argument("--report", type=Path, default=DOCUMENT)
     chosen = options.parse_args()
     check_installed()
@@ -90,8 +97,10 @@ def main() -> None:
             comparisons.append(
                 _compare_session("openvino", openvino, chosen.rounds, chosen.seconds)
             )
+    if chosen.only in (None, "latency"):
+        comparisons.append(_compare_latency(chosen.rounds, chosen.seconds))
     if chosen.only in (None, "lenet"):
-        comparisons.append(_compare_echo(chosen.rounds, chosen.seconds))
+        comparisons += _compare_lenet(chosen.rounds, chosen.seconds)
     _write(chosen.report, before, comparisons, missing, chosen.rounds, chosen.seconds)
     if not all(comparison.kept for comparison in comparisons):
         raise SystemExit(1)
@@ -112,47 +121,101 @@ def _compare_session(
         request = _request(RESNET)
         flags = ("--provider", name, "--max-batch-size", MAX_BATCH_SIZE)
         with server_process(repository, RUN / f"bench-{name}.log", *flags) as server:
-            for _ in range(rounds):
+            for number in range(rounds):
+                # Every second round in the reverse order, so that a machine that slows down does
+                # so for both.
+                if number % 2:
+                    rates.append(_load(server, request, seconds))
                 limits.append(_rate(session, images[:best], seconds))
-                rates.append(_load(server, request, seconds))
+                if not number % 2:
+                    rates.append(_load(server, request, seconds))
             notes = f"the bare session's best batch: {best}; {_counted(server)}"
             with profile_server(server, RUN / f"bench-{name}.stacks", seconds) as profile:
                 _load(server, request, seconds)
     what = f"ResNet-50, uint8 tensors over gRPC, concurrency {CONCURRENCY}, {provider}"
-    return Comparison(what, "the bare session", limits, rates, BOUNDS[name], notes, profile.table())
-
-
-def _compare_echo(rounds: int, seconds: float) -> Comparison:
-    """LeNet on one core against a bare echo on the same core; the client has the others."""
-    cores = set(range(available_cores()))
-    server_cores = {0}
-    client_cores = (cores - server_cores) or server_cores
-    limits, rates = [], []
-    request = _request(LENET)
-    flags = ("--provider", "cpu")
-    with (
-        repository_of_one(RUN / "repository", LENET) as repository,
-        echoing(RUN / "bench-echo.log", cores=server_cores) as echo,
-        server_process(repository, RUN / "bench-lenet.log", *flags, cores=server_cores) as server,
-    ):
-        for _ in range(rounds):
-            limits.append(_load(echo, request, seconds, client_cores))
-            rates.append(_load(server, request, seconds, client_cores))
-        cpu_seconds = []
-        for one in (echo, server):
-            used = one.cpu_seconds()
-            rate = _load(one, request, seconds, client_cores)
-            cpu_seconds.append((one.cpu_seconds() - used) / (rate * (seconds + 1)))
-        notes = (
-            f"processor time of one request: {cpu_seconds[0] * 1e6:.0f} µs of the echo, "
-            f"{cpu_seconds[1] * 1e6:.0f} µs of convd; {_counted(server)}"
-        )
-        with profile_server(server, RUN / "bench-lenet.stacks", seconds) as profile:
-            _load(server, request, seconds, client_cores)
-    what = f"LeNet-5, one 32x32 tensor, concurrency {CONCURRENCY}, on one core"
     return Comparison(
-        what, "a bare grpc.server echo", limits, rates, BOUNDS["lenet"], notes, profile.table()
+        what, "the bare session", limits, rates, SESSION_BOUNDS[name], notes, profile.table()
     )
+
+
+def _compare_latency(rounds: int, seconds: float) -> Comparison:
+    """A lone caller of ResNet-50 against the bare session and an echo of the same request."""
+    images = np.zeros((1, *IMAGE_SHAPES[RESNET]), np.uint8)
+    request = infer_request(RESNET)
+    limits, rates = [], []
+    with repository_of_one(RUN / "repository", RESNET) as repository:
+        model = repository / RESNET / "1" / MODEL_FILE
+        session = _bare_session(model.read_bytes(), CPU)
+        with (
+            yardstick("echo", model, RUN / "bench-echo.log") as echo,
+            server_process(repository, RUN / "bench-latency.log", "--provider", "cpu") as server,
+        ):
+            for number in range(rounds):
+                measured: dict[str, float] = {}
+                for name in ("session", "echo", "convd")[:: -1 if number % 2 else 1]:
+                    if name == "session":
+                        measured[name] = _session_latency(session, images, seconds)
+                    else:
+                        which = echo if name == "echo" else server
+                        measured[name] = latency(which.address, INFER, request, seconds)
+                rates.append(1 / measured["convd"])
+                limits.append(1 / (measured["session"] + measured["echo"]))
+            notes = _counted(server)
+    return Comparison(
+        "ResNet-50, a lone caller, 1 / median latency",
+        "the bare session and an echo, one after the other",
+        limits,
+        rates,
+        1 / MOST_LATENCY,
+        notes,
+        "",
+    )
+
+
+def _compare_lenet(rounds: int, seconds: float) -> list[Comparison]:
+    """LeNet on one core against minimal servers on the same core; the client has the others."""
+    cores = set(range(available_cores()))
+    pinned = {0}
+    client_cores = (cores - pinned) or pinned
+    request = infer_request(LENET)
+    comparisons = []
+    with repository_of_one(RUN / "repository", LENET) as repository:
+        model = repository / LENET / "1" / MODEL_FILE
+        log = RUN / "bench-lenet.log"
+        with (
+            yardstick("echo", model, RUN / "bench-echo.log", cores=pinned) as echo,
+            yardstick("runner", model, RUN / "bench-runner.log", cores=pinned) as runner,
+            server_process(repository, log, "--provider", "cpu", cores=pinned) as server,
+        ):
+            servers = {"echo": echo, "runner": runner, "convd": server}
+            for concurrency, bounds in LENET_BOUNDS.items():
+                rates: dict[str, list[float]] = {name: [] for name in servers}
+                for number in range(rounds):
+                    for name in list(servers)[:: -1 if number % 2 else 1]:
+                        rates[name].append(
+                            load(
+                                servers[name].address,
+                                INFER,
+                                request,
+                                concurrency=concurrency,
+                                seconds=seconds,
+                                cores=client_cores,
+                            ).requests_per_second
+                        )
+                what = f"LeNet-5, one 32x32 tensor, concurrency {concurrency}, on one core"
+                comparisons += [
+                    Comparison(
+                        what,
+                        YARDSTICKS[name],
+                        rates[name],
+                        rates["convd"],
+                        bound,
+                        _counted(server),
+                        "",
+                    )
+                    for name, bound in bounds.items()
+                ]
+    return comparisons
 
 
 def _bare_session(model: bytes, provider: ExecutionProvider) -> ort.InferenceSession:
@@ -173,6 +236,17 @@ def _rate(session: ort.InferenceSession, images: np.ndarray, seconds: float) -> 
         session.run(None, {IMAGE.name: images})
         runs += 1
     return runs * len(images) / elapsed
+
+
+def _session_latency(session: ort.InferenceSession, images: np.ndarray, seconds: float) -> float:
+    """Median seconds of one run."""
+    times = []
+    began = time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        started = time.perf_counter()
+        session.run(None, {IMAGE.name: images})
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
 
 
 def _request(model: str) -> Path:
@@ -205,7 +279,9 @@ def _counted(server: ServerProcess) -> str:
     failed = sum(
         value
         for labels, value in counted.items()
-        if "Classify" in labels and 'code="OK"' not in labels and 'code="CANCELLED"' not in labels
+        if ("Classify" in labels or "ModelInfer" in labels)
+        and 'code="OK"' not in labels
+        and 'code="CANCELLED"' not in labels
     )
     if failed:
         raise SystemExit(f"the server refused {failed:.0f} requests; see {server.log}")
@@ -238,14 +314,21 @@ def _write(
         each = ", ".join(
             f"{rate:.1f} / {limit:.1f}" for rate, limit in zip(one.rates, one.limits, strict=True)
         )
-        sections += [f"## {one.what}", f"Rounds (convd / {one.against}): {each}. {one.notes}."]
-        sections.append(one.profile)
+        sections += [
+            f"## {one.what}, against {one.against}",
+            f"Rounds (convd / {one.against}): {each}. {one.notes}.",
+        ]
+        if one.profile:
+            sections.append(one.profile)
     write_document(
         report,
         "Performance",
         before,
-        f"`make bench`: medians of {rounds} rounds of {seconds:.0f} s, convd and what it is "
-        "measured against in turn, h2load as the client, random weights.",
+        f"`make bench`: {rounds} rounds of {seconds:.0f} s, convd and what it is measured against "
+        "in turn, every second round in reverse order; ratios are medians over the rounds. The "
+        "client is h2load, the weights are random. A minimal runner: a queue and one thread behind "
+        "the same gRPC, which reads metadata, deadline and cancellation of each call. A bare echo: "
+        "the same gRPC with a constant answer. Both are in `bench/yardstick.py`.",
         table(["What", "convd, 1/s", "Against, 1/s", "Ratio", "At least", "Kept"], rows),
         *missing,
         *sections,

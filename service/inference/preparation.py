@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,20 +40,6 @@ ImageSource = bytes | PixelImage | NDArray[np.uint8] | None
 row-major order, of any shape. None is an image for which the caller gave no source."""
 
 
-class Prepared(NamedTuple):
-    """What the images of a request became.
-
-    Attributes:
-        rows: The usable images in order, uint8 `[rows, height, width, channels]`.
-        refusals: For each other image its index with the reason.
-        admitted: Whether the batcher has admitted the request.
-    """
-
-    rows: NDArray[np.uint8]
-    refusals: dict[int, str]
-    admitted: bool
-
-
 def prepare_images(
     servable: Servable,
     sources: Sequence[ImageSource],
@@ -63,7 +48,7 @@ def prepare_images(
     priority: Priority,
     max_image_pixels: int,
     budget: DecodeBudget,
-) -> Prepared:
+) -> tuple[NDArray[np.uint8], dict[int, str], bool]:
     """Decode and preprocess images in the calling thread.
 
     The batcher is asked before anything is decoded: an overloaded server has no time to decode
@@ -78,8 +63,12 @@ def prepare_images(
         max_image_pixels: Largest picture that is decoded, height x width.
         budget: The memory that each image reserves while it is decoded and prepared.
 
+    Returns:
+        The usable images in order, uint8 `[rows, height, width, channels]`; the index of each other
+        image with the reason; and whether the batcher has admitted the request.
+
     Raises:
-        QueueFullError: Too many rows are waiting already, or too many images to be decoded.
+        QueueFullError: Too many rows are waiting already, or too many images to decode.
         CallerGoneError: The caller cancelled.
         DeadlineExceededError: The deadline has passed, or would pass before the answer.
     """
@@ -107,7 +96,7 @@ def prepare_images(
         raise InvalidRequestError(_no_usable_image(refusals))
     # A view of one image costs less than a copy.
     rows = images[0][np.newaxis] if len(images) == 1 else np.stack(images)
-    return Prepared(rows, refusals, admitted)
+    return rows, refusals, admitted
 
 
 def _decode(
@@ -137,7 +126,7 @@ def _decode(
         decoded_at = time.perf_counter_ns()
         call.check_wanted()
         image = prepare_image(picture, recipe)
-        # The picture is gone before its memory is given back.
+        # The picture is freed before its memory is given back.
         del picture
     prepared_at = time.perf_counter_ns()
     servable.metrics.decode_seconds.observe((decoded_at - started_at) / _NANOSECONDS)

@@ -195,7 +195,7 @@ class VersionMetrics(BatchObserver):
         counted, requests = self._statistics, len(records)
         age = time.perf_counter_ns() - int(ended_at.max())
         counted.last_answer_unix_milliseconds = (time.time_ns() - age) // 1_000_000
-        counted.rows += sum(len(record.probabilities) for record in records)
+        counted.rows += sum([len(record.probabilities) for record in records])
         counted.success.add(int((ended_at - started_at).sum()), requests)
         counted.queue.add(int(_nanoseconds(queue).sum()), requests)
         counted.stages.input.add(int(input_ns.sum()), requests)

@@ -8,29 +8,23 @@ class Cancellation:
 
     The transport creates one per request and calls `cancel` when the RPC ends early, for example
     through `context.add_callback(cancellation.cancel)`. Cancelling twice, or after the answer, has
-    no effect. All methods may be called from any thread.
+    no effect.
+
+    Attributes:
+        cancelled: Whether the caller has gone.
+        listener: Called by `cancel`, in its thread. Set it, then read `cancelled`: `cancel` writes
+            the flag and then reads the listener, so at least one of the two sees the other's write.
     """
 
-    __slots__ = ("_listener", "cancelled")
+    __slots__ = ("cancelled", "listener")
 
     def __init__(self) -> None:
         self.cancelled = False
-        self._listener: Callable[[], None] | None = None
+        self.listener: Callable[[], None] | None = None
 
     def cancel(self) -> None:
         """Mark the caller as gone, and notify the listener."""
         self.cancelled = True
-        listener = self._listener
+        listener = self.listener
         if listener is not None:
-            listener()
-
-    def listen(self, listener: Callable[[], None] | None) -> None:
-        """Call `listener` on cancellation; None removes it.
-
-        If the caller has already gone, the listener is called at once. It may be called twice.
-        """
-        # `cancel` writes the flag, then reads the listener; this method writes the listener, then
-        # reads the flag. In any interleaving, at least one of them sees the other's write.
-        self._listener = listener
-        if listener is not None and self.cancelled:
             listener()

@@ -8,7 +8,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -97,11 +97,12 @@ class Batcher:
             clock=clock,
             on_quiet=self._quiet.set,
         )
+        self._queue = self._schedule.queue
 
     @property
     def waiting_rows(self) -> int:
         """Rows that wait for a runner now."""
-        return self._schedule.queue.waiting_rows
+        return self._queue.waiting_rows
 
     @property
     def max_queue_size(self) -> int:
@@ -112,7 +113,7 @@ class Batcher:
     def oldest_wait_seconds(self) -> float:
         """How long the oldest row that waits now has waited; 0 where none waits."""
         with self._lock:
-            oldest = self._schedule.queue.oldest_arrival()
+            oldest = self._queue.oldest_arrival()
         return max(0.0, self._clock() - oldest)
 
     def check(
@@ -187,15 +188,18 @@ class Batcher:
         try:
             with self._lock:
                 self._schedule.arrive(entry, admitted=admitted)
-                locks = self._schedule.take_locks()
+                locks, self._queue.locks = self._queue.locks, []
         except (QueueFullError, DeadlineExceededError):
             self._observer.rejected(size)
             raise
-        _release(locks)
+        for lock in locks:
+            lock.release()
         if not self._started:
             self._start()
         if cancellation is not None:
-            cancellation.listen(partial(self._drop, entry, EntryState.CANCELLED))
+            cancellation.listener = partial(self._drop, entry, EntryState.CANCELLED)
+            if cancellation.cancelled:
+                self._drop(entry, EntryState.CANCELLED)
         try:
             if until == math.inf:
                 entry.settled.acquire()
@@ -206,7 +210,7 @@ class Batcher:
             raise
         finally:
             if cancellation is not None:
-                cancellation.listen(None)
+                cancellation.listener = None
         if entry.state is EntryState.EXPIRED:
             self._observer.expired(size)
         elif entry.state is EntryState.CANCELLED:
@@ -222,18 +226,12 @@ class Batcher:
         Returns:
             Whether all have ended.
         """
-        with self._lock:
-            self._schedule.drain()
-            locks = self._schedule.take_locks()
-        _release(locks)
+        self._do(self._schedule.drain)
         return self._quiet.wait(timeout_seconds)
 
     def close(self) -> None:
         """Refuse new entries and those that wait; a batch that runs already ends by itself."""
-        with self._lock:
-            self._schedule.close()
-            locks = self._schedule.take_locks()
-        _release(locks)
+        self._do(self._schedule.close)
 
     def _wait(self, entry: Entry) -> None:
         """Wait for an entry that has a deadline."""
@@ -245,10 +243,14 @@ class Batcher:
                 return
 
     def _drop(self, entry: Entry, state: EntryState) -> None:
+        self._do(partial(self._schedule.drop, entry, state))
+
+    def _do(self, change: Callable[[], None]) -> None:
         with self._lock:
-            self._schedule.drop(entry, state)
-            locks = self._schedule.take_locks()
-        _release(locks)
+            change()
+            locks, self._queue.locks = self._queue.locks, []
+        for lock in locks:
+            lock.release()
 
     def _start(self) -> None:
         with self._lock:
@@ -272,8 +274,9 @@ class Batcher:
                     step = life.send(outcome)
                 except StopIteration:
                     step = None
-                locks = self._schedule.take_locks()
-            _release(locks)
+                locks, self._queue.locks = self._queue.locks, []
+            for lock in locks:
+                lock.release()
             if batch is not None:
                 if batch.outputs is not None:
                     self._observer.batch_executed(batch.rows, batch.inference_seconds)
@@ -291,11 +294,6 @@ class Batcher:
                 step.wait()
             else:
                 return
-
-
-def _release(locks: Iterable[threading.Lock]) -> None:
-    for lock in locks:
-        lock.release()
 
 
 def _execute(engine: Engine, batch: Batch) -> Outputs | BaseException:

@@ -1,7 +1,10 @@
 """The schedule: what happens to a request from its arrival to its answer, and what runners do.
 
-All transitions are here, and nothing else: no thread, no lock, and no engine runs. `Batcher` drives
-it with threads under one lock; tests drive the same code in simulated time, in any interleaving.
+All transitions are here, and nothing else: no thread waits, no lock is taken, and no engine runs.
+`Batcher` drives it with threads under one lock; tests drive the same code in simulated time, in any
+interleaving. Which threads can go on it says in `queue.locks`: a thread that is woken may run at
+once, on the core of the one that wakes it, so they are woken after the lock is given up. Otherwise
+every arriving request would queue behind it.
 
 A request arrives, waits in the queue, is collected into batches, and is settled: answered, failed,
 cancelled, expired or refused. There is one path for every request. A runner takes all that waits,
@@ -10,7 +13,6 @@ nothing sleeps on a timer unless `max_queue_delay_seconds` asks for it.
 """
 
 import math
-import threading
 import traceback
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -96,26 +98,12 @@ class Schedule:
         self._clock = clock
         self._on_quiet = on_quiet
         self._closed = False
-        self._to_wake: list[threading.Lock] = []
         self._account = CoreAccount()
 
     @property
     def quiet(self) -> bool:
         """Whether nothing waits or runs, and nothing will."""
         return not (self.accepting or self.queue.waiting_rows or self.runners.running())
-
-    def take_locks(self) -> list[threading.Lock]:
-        """Take the locks for which threads wait that can go on, to be released by the driver.
-
-        A thread that is woken may run at once, on the core of the one that wakes it. So that is
-        done without the lock, or all others would queue behind it.
-        """
-        locks, self._to_wake = self._to_wake, []
-        settled = self.queue.settled
-        if settled:
-            locks += [entry.settled for entry in settled]
-            settled.clear()
-        return locks
 
     def check(self, size: int, now: float, deadline: float, priority: Priority) -> None:
         """Refuse a request that could not be answered if it arrived now.
@@ -205,7 +193,7 @@ class Schedule:
             if not self.accepting:
                 self._check_quiet()
             yield _SLEEP
-            while self.queue.waiting_rows and self._may_take(runner):
+            while self.queue.waiting_rows and (self.runners.alone or self._may_take(runner)):
                 if self._max_queue_delay_seconds:
                     yield from self._gather(runner)
                 if self._needs_cores(runner):
@@ -263,13 +251,11 @@ class Schedule:
     def _wake(self, runner: Runner) -> None:
         """Wake a runner that is asleep or gathers."""
         runner.phase = Phase.AWAKE
-        self._to_wake.append(runner.wake)
+        self.queue.locks.append(runner.wake)
 
     def _may_take(self, runner: Runner) -> bool:
         """Whether the rows that wait are for this runner."""
         runners = self.runners
-        if runners.alone:
-            return True
         runners.engine = runners.choose(self.queue.waiting_requests)
         if runner.engine is not runners.engine:
             self._call_runners()
@@ -337,7 +323,9 @@ class Schedule:
             # While it waited for its cores, all others have left or have been served.
             return None
         now = self._clock()
-        max_rows = runners.most_rows(runner, queue.waiting_rows)
+        max_rows = engine.max_batch_size
+        if not runners.alone:
+            max_rows = runners.most_rows(runner, queue.waiting_rows)
         rows, ends_at = min(queue.waiting_rows, max_rows), -math.inf
         if queue.earliest_deadline < math.inf:
             rows, ends_at = plan_next_batch(

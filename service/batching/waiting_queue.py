@@ -1,6 +1,7 @@
 """The queue of waiting rows: a pure data structure, without a thread, a lock or a clock."""
 
 import math
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 
@@ -17,13 +18,14 @@ class WaitingQueue:
     Attributes:
         waiting_rows: Rows that wait for collection now.
         earliest_deadline: No waiting entry has an earlier one; it is exact while no entry leaves.
-        settled: Entries whose callers have yet to be told that they are settled.
+        locks: Locks for which threads wait that can go on. Whoever drives the queue takes and
+            releases them.
     """
 
     def __init__(self) -> None:
         self.waiting_rows = 0
         self.earliest_deadline = math.inf
-        self.settled: list[Entry] = []
+        self.locks: list[threading.Lock] = []
         # OrderedDict as a set: a cancelled entry leaves from the middle in constant time.
         self._high: OrderedDict[Entry, None] = OrderedDict()
         self._normal: OrderedDict[Entry, None] = OrderedDict()
@@ -81,7 +83,10 @@ class WaitingQueue:
         """
         batch = Batch()
         while batch.rows < rows and self.waiting_rows:
-            level, entry = self._head()
+            level = self._high
+            if not level or (self._normal and self._high_lead >= HIGH_ROWS_PER_NORMAL_ROW):
+                level = self._normal
+            entry = next(iter(level))
             if entry.deadline <= now or entry.deadline < ends_at:
                 self.drop(entry, EntryState.EXPIRED, now)
                 continue
@@ -124,7 +129,7 @@ class WaitingQueue:
                 self.drop(entry, EntryState.EXPIRED, now)
             elif not entry.unanswered:
                 entry.settle(EntryState.ANSWERED, now)
-                self.settled.append(entry)
+                self.locks.append(entry.settled)
 
     def fail(self, batch: Batch, cause: BaseException, now: float) -> None:
         """Record that a batch failed; rows of its entries that still wait leave the queue."""
@@ -133,7 +138,7 @@ class WaitingQueue:
                 entry.cause = cause
                 self._remove(entry)
                 entry.settle(EntryState.FAILED, now)
-                self.settled.append(entry)
+                self.locks.append(entry.settled)
 
     def drop(self, entry: Entry, state: EntryState, now: float) -> None:
         """Take an entry out, wherever it stands; does nothing once it is settled.
@@ -146,14 +151,7 @@ class WaitingQueue:
         if entry.state is EntryState.WAITING:
             self._remove(entry)
             entry.settle(state, now)
-            self.settled.append(entry)
-
-    def _head(self) -> tuple[OrderedDict[Entry, None], Entry]:
-        """Choose whose rows come next; at least one entry waits."""
-        level = self._high
-        if not level or (self._normal and self._high_lead >= HIGH_ROWS_PER_NORMAL_ROW):
-            level = self._normal
-        return level, next(iter(level))
+            self.locks.append(entry.settled)
 
     def _note_lead(self, entry: Entry, count: int) -> None:
         if not self._normal:

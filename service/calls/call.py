@@ -26,7 +26,7 @@ class CallTrace(EntryTrace, Protocol):
         """Record the stages between the submission of rows and their answer: queue and batches."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Call:
     """One call of a client, over any protocol.
 

@@ -124,7 +124,8 @@ class InferenceService:
         admitted = False
         try:
             if isinstance(sources, np.ndarray):
-                _check_shape(servable, sources)
+                if sources.shape[1:] != servable.image_shape:
+                    raise InvalidRequestError(_wrong_shape(servable, sources))
                 images = sources
             else:
                 images, refusals, admitted = prepare_images(
@@ -174,9 +175,6 @@ class InferenceService:
             servable.release()
 
 
-def _check_shape(servable: Servable, images: NDArray[np.uint8]) -> None:
-    if images.shape[1:] != servable.image_shape:
-        shape = ", ".join(map(str, servable.image_shape))
-        raise InvalidRequestError(
-            f"the images have shape {list(images.shape)}; this model takes [rows, {shape}]"
-        )
+def _wrong_shape(servable: Servable, images: NDArray[np.uint8]) -> str:
+    shape = ", ".join(map(str, servable.image_shape))
+    return f"the images have shape {list(images.shape)}; this model takes [rows, {shape}]"

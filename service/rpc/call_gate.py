@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from typing import TypeVar
 
+from convd.service.calls.call import Call
 from convd.service.errors import UnavailableError
 
 DRAINING = "the server is shutting down: send the call to another server"
@@ -13,40 +14,40 @@ _Message = TypeVar("_Message")
 
 
 class CallGate:
-    """Tracks the calls in progress and the calls that still arrive, so that a drain can wait."""
+    """Tracks the calls in progress and the calls that still arrive, so that a drain can wait.
+
+    Attributes:
+        closed: Whether new calls are refused.
+        in_progress: Accepted calls that have not ended; the interceptor adds each as it begins.
+    """
 
     def __init__(self) -> None:
         self.closed = False
-        self._accepted = 0
+        self.in_progress: set[Call] = set()
         self._last_refusal = 0.0
-        # Every call takes the lock, and taking it through the condition costs twice as much.
-        self._lock = threading.Lock()
-        self._ended = threading.Condition(self._lock)
+        self._ended = threading.Condition()
 
-    def enter(self) -> None:
-        """Count the beginning of an accepted call."""
-        with self._lock:
-            self._accepted += 1
-
-    def leave(self) -> None:
-        """Count the end of an accepted call."""
-        with self._lock:
-            self._accepted -= 1
-            if self.closed:
+    def leave(self, call: Call) -> None:
+        """Note that an accepted call has ended."""
+        # A set needs no lock of its own to add and to discard. `close` writes the flag and then
+        # looks at the set, this changes the set and then reads the flag: one sees the other.
+        self.in_progress.discard(call)
+        if self.closed:
+            with self._ended:
                 self._ended.notify_all()
 
-    def requests(self, messages: Iterator[_Message]) -> Iterator[_Message]:
+    def requests(self, messages: Iterator[_Message], call: Call) -> Iterator[_Message]:
         """Iterate over the messages of an accepted stream, which does not count while it waits.
 
         Raises:
             UnavailableError: The gate is closed.
         """
         while not self.closed:
-            self.leave()
+            self.leave(call)
             try:
                 message = next(messages, None)
             finally:
-                self.enter()
+                self.in_progress.add(call)
             if message is None:
                 return
             yield message
@@ -63,7 +64,7 @@ class CallGate:
     def wait_until_empty(self, timeout_seconds: float) -> bool:
         """Wait until every accepted call has ended; False on timeout."""
         with self._ended:
-            return self._ended.wait_for(lambda: self._accepted == 0, timeout_seconds)
+            return self._ended.wait_for(lambda: not self.in_progress, timeout_seconds)
 
     def wait_until_quiet(self, quiet_seconds: float, timeout_seconds: float) -> None:
         """Wait until no call has been refused for `quiet_seconds`, or until the timeout."""

@@ -49,7 +49,8 @@ class Task:
         except BaseException:
             logger.exception("a call ended in an unexpected error")
         self._done = True
-        self._notify()
+        if self._callbacks:
+            self._notify()
 
     def _notify(self) -> None:
         while self._callbacks:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
-from convd.service.calls.call import Call
+from convd.service.calls.call import Call, current_call
 from convd.service.calls.recorder import CallRecorder
 from convd.service.calls.status import error_status
 from convd.service.errors import (
@@ -93,7 +93,9 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
             make = grpc.stream_stream_rpc_method_handler
             work = handler.stream_stream
             behavior = self._stream(
-                lambda requests, context: work(self._gate.requests(requests), context),
+                lambda requests, context: work(
+                    self._gate.requests(requests, current_call()), context
+                ),
                 method,
                 accepted=accepted,
             )
@@ -107,12 +109,17 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         def answer(request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401
             call = self._begin(context, method, accepted=accepted)
             try:
-                self._check(call, accepted=accepted)
+                # A call that waited too long for a thread must not cost any work.
+                late = call.deadline is not None and call.deadline <= call.started_at
+                if late or not accepted or call.cancellation.cancelled:
+                    self._refuse_unwanted(call, accepted=accepted)
                 return behavior(request, context)
             except Exception as error:
                 _refuse(error, call, context)
             finally:
-                self._end(call, accepted=accepted)
+                if accepted:
+                    self._gate.leave(call)
+                self._recorder.end(call)
 
         return answer
 
@@ -122,7 +129,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         def answer(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: ANN401
             call = self._begin(context, method, accepted=accepted)
             try:
-                self._check(call, accepted=accepted)
+                self._refuse_unwanted(call, accepted=accepted)
                 if not self._free_streams.acquire(blocking=False):
                     raise QueueFullError(
                         f"{self._max_streams} streams are already open (--max-streams): close or "
@@ -135,15 +142,17 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
             except Exception as error:
                 _refuse(error, call, context)
             finally:
-                self._end(call, accepted=accepted)
+                if accepted:
+                    self._gate.leave(call)
+                self._recorder.end(call)
 
         answer.experimental_thread_pool = self._stream_threads  # type: ignore[attr-defined]
         return answer
 
     def _begin(self, context: grpc.ServicerContext, method: str, *, accepted: bool) -> Call:
-        if accepted:
-            self._gate.enter()
         call = Call(method=method)
+        if accepted:
+            self._gate.in_progress.add(call)
         remaining_seconds = context.time_remaining()
         if remaining_seconds is not None and remaining_seconds < _FOREVER_SECONDS:
             call.deadline = call.started_at + remaining_seconds
@@ -158,20 +167,14 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         self._recorder.begin(call, metadata)
         return call
 
-    def _check(self, call: Call, *, accepted: bool) -> None:
+    def _refuse_unwanted(self, call: Call, *, accepted: bool) -> None:
         if not accepted:
             self._gate.refuse()
             raise UnavailableError(DRAINING)
-        # A call that waited too long for a thread must not cost any work.
         if call.deadline is not None and call.deadline <= call.started_at:
             raise DeadlineExceededError("the deadline passed while the call waited for a thread")
         if call.cancellation.cancelled:
             raise CallerGoneError("the caller has gone")
-
-    def _end(self, call: Call, *, accepted: bool) -> None:
-        if accepted:
-            self._gate.leave()
-        self._recorder.end(call)
 
 
 def _refuse(error: Exception, call: Call, context: grpc.ServicerContext) -> NoReturn:

@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,12 @@ from convd.service.rpc.open_inference import parameters
 from convd.service.rpc.open_inference.signature import ENCODED_IMAGE, IMAGE
 from convd.service.rpc.open_inference.tensors import InputTensor, bytes_elements, uint8_elements
 
+IMAGE_RANK = 4
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 _LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 
-@dataclass(frozen=True)
-class InferRequest:
+class InferRequest(NamedTuple):
     """A well-formed request.
 
     Attributes:
@@ -62,7 +62,7 @@ def read_choice(model: str, version: str) -> VersionChoice:
 
 def read_request(
     request: pb.ModelInferRequest,
-    outputs: Collection[GraphTensor],
+    outputs: Mapping[str, GraphTensor],
     check_row_count: Callable[[int], None],
 ) -> InferRequest:
     """Check and read a request.
@@ -76,83 +76,93 @@ def read_request(
         InvalidRequestError: It is malformed; the text names the field.
         UnsupportedError: A tensor is in shared memory.
     """
-    parameters.check_parameters(request.parameters)
-    images = _read_images(request, check_row_count)
-    has_both = len(request.inputs) == 2
+    priority, timeout_seconds = 0, None
+    if request.parameters:
+        parameters.check_parameters(request.parameters)
+        priority = parameters.priority(request.parameters)
+        timeout_seconds = parameters.timeout_seconds(request.parameters)
+    tensors = _inputs_by_name(request)
     return InferRequest(
-        images=images,
-        outputs=_read_outputs(request, outputs),
-        priority=parameters.priority(request.parameters),
-        timeout_seconds=parameters.timeout_seconds(request.parameters),
-        ignored_input=ENCODED_IMAGE if has_both else "",
+        _read_images(tensors, check_row_count),
+        _read_outputs(request, outputs),
+        priority,
+        timeout_seconds,
+        ENCODED_IMAGE if len(tensors) > 1 else "",
     )
 
 
 def _read_images(
-    request: pb.ModelInferRequest, check_row_count: Callable[[int], None]
+    tensors: dict[str, tuple[InputTensor, bytes | None]], check_row_count: Callable[[int], None]
 ) -> NDArray[np.uint8] | list[bytes]:
-    tensors = _inputs_by_name(request)
-    raw = _raw_by_name(request)
-    for tensor in tensors.values():
-        parameters.refuse_shared_memory(tensor.parameters)
     images: NDArray[np.uint8] | list[bytes] = []
     if ENCODED_IMAGE in tensors:
-        tensor = tensors[ENCODED_IMAGE]
+        tensor, raw = tensors[ENCODED_IMAGE]
         _check_datatype(tensor, "BYTES")
         rows = _encoded_rows(tensor)
         check_row_count(rows)
-        images = bytes_elements(tensor, raw.get(ENCODED_IMAGE), rows)
+        images = bytes_elements(tensor, raw, rows)
     if IMAGE in tensors:
         # A load tester fills every input in the metadata with noise, which is not a valid image
         # file. So the pixels, which are always valid, take precedence.
-        tensor = tensors[IMAGE]
-        _check_datatype(tensor, "UINT8")
-        shape = _image_shape(tensor)
-        rows = shape[0]
-        check_row_count(rows)
-        if ENCODED_IMAGE in tensors and len(images) != rows:
+        tensor, raw = tensors[IMAGE]
+        shape = tuple(tensor.shape)
+        if tensor.datatype != "UINT8" or len(shape) != IMAGE_RANK or min(shape) < 1:
+            _refuse_pixels(tensor)
+        check_row_count(shape[0])
+        if ENCODED_IMAGE in tensors and len(images) != shape[0]:
             raise InvalidRequestError(
-                f"input '{IMAGE}' has {rows} rows and input '{ENCODED_IMAGE}' has {len(images)}: "
-                "send only one of them"
+                f"input '{IMAGE}' has {shape[0]} rows and input '{ENCODED_IMAGE}' has "
+                f"{len(images)}: send only one of them"
             )
-        images = uint8_elements(tensor, raw.get(IMAGE), math.prod(shape)).reshape(shape)
+        images = uint8_elements(tensor, raw, math.prod(shape)).reshape(shape)
     return images
 
 
-def _inputs_by_name(request: pb.ModelInferRequest) -> dict[str, InputTensor]:
-    if not request.inputs:
+def _inputs_by_name(
+    request: pb.ModelInferRequest,
+) -> dict[str, tuple[InputTensor, bytes | None]]:
+    """Each input with its raw entry, or None where the elements are in its contents."""
+    inputs = request.inputs
+    if not inputs:
         raise InvalidRequestError(
             f"the request has no inputs: send '{IMAGE}' (UINT8) or '{ENCODED_IMAGE}' (BYTES)"
         )
-    tensors: dict[str, InputTensor] = {}
-    for tensor in request.inputs:
-        if tensor.name not in (IMAGE, ENCODED_IMAGE):
+    raw_contents = request.raw_input_contents
+    has_raw = bool(raw_contents)
+    tensors: dict[str, tuple[InputTensor, bytes | None]] = {}
+    for index, tensor in enumerate(inputs):
+        name = tensor.name
+        if name not in (IMAGE, ENCODED_IMAGE):
             raise InvalidRequestError(
-                f"there is no input '{quote(tensor.name)}': send '{IMAGE}' (UINT8) or "
+                f"there is no input '{quote(name)}': send '{IMAGE}' (UINT8) or "
                 f"'{ENCODED_IMAGE}' (BYTES)"
             )
-        if tensor.name in tensors:
-            raise InvalidRequestError(f"input '{tensor.name}' appears twice: send it once")
-        tensors[tensor.name] = tensor
+        if name in tensors:
+            raise InvalidRequestError(f"input '{name}' appears twice: send it once")
+        if has_raw and tensor.HasField("contents"):
+            raise InvalidRequestError(
+                f"input '{name}' has contents although the request has raw_input_contents: use "
+                "only one of them"
+            )
+        if tensor.parameters:
+            parameters.refuse_shared_memory(tensor.parameters)
+        tensors[name] = tensor, raw_contents[index] if index < len(raw_contents) else None
+    if has_raw and len(raw_contents) != len(inputs):
+        raise InvalidRequestError(
+            f"raw_input_contents has {len(raw_contents)} entries for {len(inputs)} inputs: send "
+            "one entry per input"
+        )
     return tensors
 
 
-def _raw_by_name(request: pb.ModelInferRequest) -> dict[str, bytes]:
-    if not request.raw_input_contents:
-        return {}
-    for tensor in request.inputs:
-        if tensor.HasField("contents"):
-            raise InvalidRequestError(
-                f"input '{tensor.name}' has contents although the request has raw_input_contents: "
-                "use only one of them"
-            )
-    if len(request.raw_input_contents) != len(request.inputs):
-        raise InvalidRequestError(
-            f"raw_input_contents has {len(request.raw_input_contents)} entries for "
-            f"{len(request.inputs)} inputs: send one entry per input"
-        )
-    names = (tensor.name for tensor in request.inputs)
-    return dict(zip(names, request.raw_input_contents, strict=True))
+def _refuse_pixels(tensor: InputTensor) -> None:
+    """Say what is wrong with the datatype or the shape of the pixels."""
+    _check_datatype(tensor, "UINT8")
+    _check_rank(tensor, (IMAGE_RANK,), "[rows, height, width, channels]")
+    _checked_rows(tensor)
+    raise InvalidRequestError(
+        f"input '{tensor.name}' has shape {list(tensor.shape)}: every dimension must be at least 1"
+    )
 
 
 def _check_datatype(tensor: InputTensor, datatype: str) -> None:
@@ -160,17 +170,6 @@ def _check_datatype(tensor: InputTensor, datatype: str) -> None:
         raise InvalidRequestError(
             f"input '{tensor.name}' has datatype '{quote(tensor.datatype)}': send '{datatype}'"
         )
-
-
-def _image_shape(tensor: InputTensor) -> tuple[int, ...]:
-    _check_rank(tensor, (4,), "[rows, height, width, channels]")
-    _checked_rows(tensor)
-    if min(tensor.shape) < 1:
-        raise InvalidRequestError(
-            f"input '{tensor.name}' has shape {list(tensor.shape)}: every dimension must be at "
-            "least 1"
-        )
-    return tuple(tensor.shape)
 
 
 def _encoded_rows(tensor: InputTensor) -> int:
@@ -201,27 +200,31 @@ def _checked_rows(tensor: InputTensor) -> int:
 
 
 def _read_outputs(
-    request: pb.ModelInferRequest, outputs: Collection[GraphTensor]
+    request: pb.ModelInferRequest, outputs: Mapping[str, GraphTensor]
 ) -> dict[str, int | None]:
-    names = [output.name for output in outputs]
     if not request.outputs:
-        return dict.fromkeys(names)
+        return dict.fromkeys(outputs)
     wanted: dict[str, int | None] = {}
     for output in request.outputs:
-        tensor = next((each for each in outputs if each.name == output.name), None)
+        name = output.name
+        tensor = outputs.get(name)
         if tensor is None:
             raise InvalidRequestError(
-                f"there is no output '{quote(output.name)}'; the outputs are: {', '.join(names)}"
+                f"there is no output '{quote(name)}'; the outputs are: {', '.join(outputs)}"
             )
-        parameters.refuse_shared_memory(output.parameters)
-        classes = parameters.classification(output.name, output.parameters)
+        classes = None
+        if output.parameters:
+            parameters.refuse_shared_memory(output.parameters)
+            classes = parameters.classification(name, output.parameters)
         if classes is not None and not tensor.has_classes:
             raise InvalidRequestError(
-                f"output '{output.name}' has no classes: remove its parameter 'classification'"
+                f"output '{name}' has no classes: remove its parameter 'classification'"
             )
-        if wanted.setdefault(output.name, classes) != classes:
+        if wanted.setdefault(name, classes) != classes:
             raise InvalidRequestError(
-                f"output '{output.name}' is requested twice with different values of "
-                "'classification': request it once"
+                f"output '{name}' is requested twice with different values of 'classification': "
+                "request it once"
             )
-    return {name: wanted[name] for name in names if name in wanted}
+    if len(wanted) == 1:
+        return wanted
+    return {name: wanted[name] for name in outputs if name in wanted}

@@ -39,6 +39,9 @@ EXTENSIONS = (
 """Extensions that are always on; `model_repository` needs --allow-repository-control."""
 
 
+_OUTPUTS = OUTPUTS._asdict()
+
+
 class OpenInferenceServicer(AdministrationServicer):
     """Implements `inference.GRPCInferenceService`.
 
@@ -189,7 +192,7 @@ class OpenInferenceServicer(AdministrationServicer):
         Raises:
             ServiceError: The request was refused or failed.
         """
-        wanted = read_request(request, OUTPUTS, self._inference.check_image_count)
+        wanted = read_request(request, _OUTPUTS, self._inference.check_image_count)
         return self._inference.classify(
             call,
             read_choice(request.model_name, request.model_version),

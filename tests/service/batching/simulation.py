@@ -146,7 +146,8 @@ class Simulation:
 
     def release_locks(self) -> None:
         """Let the threads go on that the schedule wants to wake."""
-        for lock in self.schedule.take_locks():
+        locks, self.schedule.queue.locks = self.schedule.queue.locks, []
+        for lock in locks:
             lock.release()
 
     def running(self) -> list[SimulatedRunner]:

@@ -37,7 +37,7 @@ def check_row_count(rows: int) -> None:
 
 
 def read(request: pb.ModelInferRequest) -> InferRequest:
-    return read_request(request, OUTPUTS, check_row_count)
+    return read_request(request, OUTPUTS._asdict(), check_row_count)
 
 
 @pytest.mark.parametrize("make", [raw_image_request, typed_image_request])
@@ -161,7 +161,7 @@ def test_the_same_output_with_different_classifications_is_refused() -> None:
 
 
 def test_what_a_model_returns_besides_its_classes_has_no_classification() -> None:
-    outputs = (*OUTPUTS, GraphTensor("map", np.float32, ("height", "width")))
+    outputs = {**OUTPUTS._asdict(), "map": GraphTensor("map", np.float32, ("height", "width"))}
 
     def read_outputs(request: pb.ModelInferRequest) -> object:
         return read_request(request, outputs, check_row_count).outputs

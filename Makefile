@@ -34,6 +34,9 @@ pooling: setup  ## compare max, average and sum pooling; write docs/pooling.md
 export-sweep: setup  ## prove every network on every provider at batches of 1 to 64; write docs/export-sweep.md
 	$(BIN)/python -m bench.export_sweep
 
+export-mutations: setup  ## put deliberate faults into the export, each of which it must stop; write them into docs/export.md
+	$(BIN)/python -m tests.export.mutation
+
 quantization: setup  ## train ResNet-18, publish it in float32 and int8, compare; write docs/quantization.md
 	$(BIN)/python -m bench.quantization
 

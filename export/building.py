@@ -20,6 +20,7 @@ from convd.export.progress import ExportProgress
 from convd.export.proof.agreement import check_agreement, reference_outputs, served_answers
 from convd.export.proof.divergence import Conversion
 from convd.export.proof.end_to_end import check_golden, check_recipe
+from convd.export.proof.given import check_flags, check_recorded_accuracy
 from convd.export.proof.parity import ExpectedAnswers, served_output
 from convd.export.proof.reference import probabilities_of
 from convd.export.proof.sample_pictures import SamplePictures
@@ -109,6 +110,8 @@ def build_artifact(
         golden_tolerances=_promised_tolerances(options.precision, parity),
         files={},
     )
+    check_flags(source, manifest)
+    check_recorded_accuracy(source.recorded_accuracy, manifest.accuracy)
     card = model_card(name, manifest, plots)
     (folder / MODEL_CARD_FILE).write_text(card, encoding="utf-8")
     manifest = manifest.model_copy(update={"files": checksums(folder)})

@@ -14,6 +14,7 @@ from convd.export.graph.network_output import OutputReading, check_labels, read_
 from convd.export.graph.serving_model import check_serving_model
 from convd.export.graph.wrapping import check_size, wrap
 from convd.export.progress import ExportProgress
+from convd.export.proof.given import check_reading, check_weights
 from convd.export.proof.looking import Look, check_that_it_looks, look_at
 from convd.export.proof.network_checks import answer_alone, check_modules
 from convd.export.proof.pictures import PicturePool, make_pool
@@ -53,6 +54,8 @@ def examine(source: TrainedNetwork, progress: ExportProgress) -> Examination:
             outputs are cannot be told.
     """
     check_modules(source.network)
+    if source.weights is not None:
+        check_weights(source.network, *source.weights)
     if isinstance(source.network, OnnxNetwork):
         check_size(source.network.graph.input, source.preprocessing)
     reference = Reference(source.network, source.normalization)
@@ -63,6 +66,7 @@ def examine(source: TrainedNetwork, progress: ExportProgress) -> Examination:
         graph = _as_onnx(source)
     end = read_end(graph.model, graph.output)
     reading = read_output(end, outputs, source.activation, graph.output)
+    check_reading(reading.output, outputs, source.activation)
     check_labels(reading, outputs.shape[1], source.labels)
     if source.is_untrained:
         look = look_at(reading.output, outputs)

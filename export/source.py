@@ -1,15 +1,18 @@
 """What is exported: a trained network with everything that its artifact has to promise."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from PIL import Image
 from torch import Tensor, nn
 
+from convd.artifact.evidence import Accuracy
 from convd.artifact.manifest import Fact, Normalization, Provenance
 from convd.artifact.preprocessing import Preprocessing
 from convd.export.graph.network_output import Activation
 from convd.export.proof.sample_pictures import SamplePictures
+from convd.export.sources.description import GivenDescription
 from convd.export.sources.labelled_pictures import LabelledPictures
 
 
@@ -32,6 +35,9 @@ class TrainedNetwork:
         library_recipe: What the library that published the weights does to a picture, to float32
             `[channels, height, width]`; None where there is none, or where the user's recipe is
             another.
+        given: What the user said of it.
+        weights: File that the network was filled from, and the set of weights that was asked for.
+        recorded_accuracy: What training measured; None where that is not known.
         is_untrained: Whether the weights are known to be random.
         facts: What was taken for granted, and from where.
     """
@@ -44,6 +50,9 @@ class TrainedNetwork:
     examples: LabelledPictures | SamplePictures
     activation: Activation = "auto"
     library_recipe: Callable[[Image.Image], Tensor] | None = None
+    given: GivenDescription = field(default_factory=GivenDescription)
+    weights: tuple[Path, str | None] | None = None
+    recorded_accuracy: Accuracy | None = None
     is_untrained: bool = False
     facts: tuple[Fact, ...] = ()
 

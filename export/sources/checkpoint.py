@@ -42,6 +42,8 @@ def network_from_checkpoint(path: Path, *, data: str | None = None) -> TrainedNe
         ),
         examples=held_out,
         activation="softmax",
+        weights=(path, None),
+        recorded_accuracy=description.accuracy,
         facts=(
             Fact(
                 subject="labels, preprocessing, normalisation",

@@ -7,6 +7,7 @@ from torch import nn
 
 from convd.artifact.manifest import Fact, Provenance
 from convd.export.errors import SourceError
+from convd.export.graph.network_output import Activation
 from convd.export.proof.sample_pictures import SamplePictures
 from convd.export.source import TrainedNetwork, count_parameters
 from convd.export.sources import model_zoo
@@ -107,7 +108,9 @@ def _from_architecture(request: SourceRequest) -> TrainedNetwork:
         request.weights_key,
     )
     name = request.weights.name
-    return _described(request, filled.network, description, name, facts=filled.facts)
+    return _described(
+        request, filled.network, description, name, facts=filled.facts, gives_logits=True
+    )
 
 
 def _from_zoo(request: SourceRequest, library: str, name: str) -> TrainedNetwork:
@@ -145,6 +148,7 @@ def _from_zoo(request: SourceRequest, library: str, name: str) -> TrainedNetwork
         facts=facts,
         library_recipe=zoo.recipe if own_recipe else None,
         is_untrained=zoo.is_random and weights is None,
+        gives_logits=True,
     )
 
 
@@ -165,6 +169,7 @@ def _described(
     facts: tuple[Fact, ...] = (),
     library_recipe: model_zoo.Recipe | None = None,
     is_untrained: bool = False,
+    gives_logits: bool = False,
 ) -> TrainedNetwork:
     return TrainedNetwork(
         network=network,
@@ -177,11 +182,22 @@ def _described(
             parameters=count_parameters(network) if parameters is None else parameters,
         ),
         examples=_examples(request.data, description.labels),
-        activation=request.given.activation,
+        activation=_activation(request, network, gives_logits=gives_logits),
+        given=request.given,
+        weights=(request.weights, request.weights_key) if request.weights else None,
         library_recipe=library_recipe,
         is_untrained=is_untrained,
         facts=(*description.facts, *facts),
     )
+
+
+def _activation(request: SourceRequest, network: nn.Module, *, gives_logits: bool) -> Activation:
+    """What the user says; a library's networks are known to give logits of classes."""
+    said = request.given.activation
+    if said != "auto" or not gives_logits:
+        return said
+    layers = [each for each in network.modules() if isinstance(each, nn.Linear | nn.Conv2d)]
+    return "auto" if layers and len(layers[-1].weight) == 1 else "softmax"
 
 
 def _examples(data: str | None, labels: tuple[str, ...]) -> LabelledPictures | SamplePictures:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import torch
 from onnx import TensorProto
 from torch import Tensor, nn
@@ -13,7 +14,6 @@ from convd.artifact.preprocessing import ChannelOrder, Preprocessing, ResizeTo
 from convd.export.errors import ExportError, SourceError
 from convd.export.graph.network_graph import ImageInput, NetworkGraph
 from convd.runtime.cpu import CPU
-from convd.runtime.session import open_session
 
 _ELEMENT_TYPES = {TensorProto.FLOAT: torch.float32, TensorProto.UINT8: torch.uint8}
 
@@ -22,18 +22,19 @@ class OnnxNetwork(nn.Module):
     """A foreign graph in the place of a PyTorch network: it runs the file itself, unchanged.
 
     Args:
-        model: The foreign graph.
+        model: The foreign graph, to convert.
+        path: The file, to run: the reference is what a plain session of it answers.
 
     Raises:
         SourceError: It is no classifier of pictures, or its batch size is frozen.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, path: Path) -> None:
         super().__init__()
         self.model = model
         self.graph = NetworkGraph(model, _image_input(model.graph), _output_name(model.graph))
         self.train(False)
-        self._session = open_session(model.SerializeToString(), CPU)
+        self._session = ort.InferenceSession(path, providers=[CPU.name])
 
     @property
     def parameters_count(self) -> int:
@@ -74,7 +75,7 @@ def read_onnx_file(path: Path, *, channel_order: ChannelOrder | None) -> OnnxInp
     if not path.is_file():
         raise SourceError(f"{path} does not exist")
     try:
-        network = OnnxNetwork(onnx.load(path))
+        network = OnnxNetwork(onnx.load(path), path)
     except ExportError:
         raise
     # Parsing raises protobuf's errors, external data the system's, loading ONNX Runtime's.

@@ -49,9 +49,10 @@ def train(outputs: int) -> nn.Module:
     made = network(outputs)
     optimizer = torch.optim.Adam(made.parameters(), lr=0.01)
     for _ in range(60):
-        for rows in torch.randperm(len(inputs)).split(128):
+        for rows in torch.split(torch.randperm(len(inputs)), 128):
             optimizer.zero_grad()
-            F.binary_cross_entropy_with_logits(made(inputs[rows]), targets[rows]).backward()
+            loss = F.binary_cross_entropy_with_logits(made(inputs[rows]), targets[rows])
+            torch.autograd.backward(loss)
             optimizer.step()
     return made.eval()
 
@@ -96,7 +97,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def repository(workplace: Path) -> Path:
     root = workplace / "repository"
-    several = ["--labels"] + ["even,above four,loop"]
+    several = ["--labels", "even,above four,loop"]
     data = [f"multilabel:{workplace / 'held.csv'}", f"folder:{workplace / 'parity'}"]
     for name, source, extra in (
         ("several-module", f"{workplace}/several.py:build", [*several, "--activation", "sigmoid"]),

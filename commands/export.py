@@ -159,6 +159,9 @@ def command(
     that returns an nn.Module), a .pt2 file of torch.export, a .onnx file, timm:NAME or
     torchvision:NAME[:WEIGHTS]; or it is left out, for --arch NAME --weights FILE.
 
+    file.py:build and package.module:build run your code. A .pt2 file can run any code when it is
+    read, so it needs --trust-code. Nothing else here runs code that comes with a network.
+
     The network becomes one ONNX graph from pictures to probabilities. It is published only if ONNX
     Runtime gives the network's own answers, on every execution provider of this machine.
 

@@ -178,7 +178,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
         (["--resize", "0"], "write 224, or 240x320"),
         (["--resize", "1x2x3"], "write 224, or 240x320"),
         (["--mean", "a"], "write 0.485,0.456,0.406"),
-        (["--labels", "missing.txt"], "a file with one name a line"),
+        (["--labels", "missing.txt"], "a file with one name per line"),
         (["--sign", "missing.pem"], "the key missing.pem cannot be read"),
         (["--calibrate", "nonsense"], "no data set is specified by 'nonsense'"),
         (["--precision", "int8"], "give --quantization-data"),

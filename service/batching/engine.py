@@ -79,6 +79,7 @@ class Engine:
         max_concurrent_executions: Batches that may run at the same time.
         costs: What is known of the cost by batch size, as from warm-up.
         cores: What each batch takes from the cores that engines share; None where it takes none.
+        small_rows: Rows of the largest batch that is so short that it runs without asking for them.
     """
 
     run: Callable[[Rows], Outputs]
@@ -86,6 +87,7 @@ class Engine:
     max_concurrent_executions: int = 1
     costs: BatchCosts = field(default_factory=BatchCosts)
     cores: CoreShare | None = None
+    small_rows: int = 0
 
     def __post_init__(self) -> None:
         if min(self.max_batch_size, self.max_concurrent_executions) < 1:

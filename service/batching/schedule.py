@@ -25,10 +25,6 @@ from convd.service.batching.runners import Phase, Runner, Runners
 from convd.service.batching.waiting_queue import WaitingQueue
 from convd.service.errors import QueueFullError, UnavailableError
 
-SMALL_BATCH_SECONDS = 2e-3
-"""A batch that takes less than this on one core runs without asking for the core: to wait for its
-turn behind a batch of a large network would cost it many times its own length."""
-
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
@@ -196,7 +192,8 @@ class Schedule:
             while self.queue.waiting_rows and (self.runners.alone or self._may_take(runner)):
                 if self._max_queue_delay_seconds:
                     yield from self._gather(runner)
-                if self._needs_cores(runner):
+                engine = runner.engine
+                if engine.cores is not None and self.queue.waiting_rows > engine.small_rows:
                     yield from self._ask_for_cores(runner)
                 if self.company:
                     # Threads that are about to bring rows often wait for the core, or for the
@@ -281,16 +278,6 @@ class Schedule:
             # Woken just as the time was up.
             runner.wake.acquire()
         runner.phase = Phase.AWAKE
-
-    def _needs_cores(self, runner: Runner) -> bool:
-        engine = runner.engine
-        if engine.cores is None:
-            return False
-        if engine.cores.threads > 1:
-            return True
-        rows = min(self.queue.waiting_rows, engine.max_batch_size)
-        # A cost that nobody has measured is not small.
-        return not 0 < engine.costs.expected_seconds(rows) < SMALL_BATCH_SECONDS
 
     def _ask_for_cores(self, runner: Runner) -> Generator[Step, StepOutcome, None]:
         """Wait for the cores of the next batch; those of the last one are given up for them."""

@@ -18,6 +18,11 @@ _LONGEST_MEASUREMENT_SECONDS = 0.1
 _LONGEST_BATCH_SECONDS = 0.2
 
 
+SMALL_BATCH_SECONDS = 2e-3
+"""A batch that takes less computing time than this runs without asking for cores: to wait for its
+turn behind a batch of a large network would cost it many times its own length."""
+
+
 @dataclass(frozen=True)
 class BatchCost:
     """The measured cost of a batch on this machine.
@@ -104,8 +109,10 @@ def engine_of(session: Session, costs: tuple[BatchCost, ...], max_batch_size: in
     seeded = BatchCosts()
     for cost in costs:
         seeded.observe(cost.rows, cost.seconds)
+    small = (cost.rows for cost in costs if cost.seconds * session.threads < SMALL_BATCH_SECONDS)
     return Engine(
         session.run,
+        small_rows=max(small, default=0),
         max_batch_size=max_batch_size,
         max_concurrent_executions=session.max_concurrent_executions,
         costs=seeded,

@@ -57,7 +57,7 @@ class Interleavings(RuleBasedStateMachine):
         self.budget = CoreBudget(cores)
         self.others = CoreAccount()
         self.others_requests: list[CoreRequest] = []
-        first = [self.engine(executions[0], threads[0])]
+        first = [self.engine(executions[0], threads[0], small_rows=2 * (threads[0] == 1))]
         second = [self.engine(executions[1], threads[1])]
         if instances:
             second = [self.engine(1, cores), self.engine(executions[1], 1)]
@@ -67,13 +67,14 @@ class Interleavings(RuleBasedStateMachine):
         ]
         self.ids = count()
 
-    def engine(self, executions: int, threads: int) -> Engine:
+    def engine(self, executions: int, threads: int, small_rows: int = 0) -> Engine:
         return Engine(
             engine,
             max_batch_size=MAX_BATCH_SIZE,
             max_concurrent_executions=executions,
             # No thread stands for an engine that takes no cores.
             cores=CoreShare(self.budget, threads) if threads else None,
+            small_rows=small_rows,
         )
 
     @rule(
@@ -253,11 +254,8 @@ def test_a_cost_known_from_warm_up_refuses_from_the_first_request_on() -> None:
 def test_a_small_batch_runs_without_asking_for_its_core() -> None:
     budget = CoreBudget(1)
     busy = budget.request(CoreAccount(), 1)
-    costs = BatchCosts()
-    for rows in (1, 2, 16):
-        costs.observe(rows, 0.0004 * rows)
     simulation = Simulation(
-        Engine(engine, max_batch_size=16, costs=costs, cores=CoreShare(budget, 1))
+        Engine(engine, max_batch_size=16, cores=CoreShare(budget, 1), small_rows=4)
     )
     simulation.arrive([0], math.inf)
     simulation.settle_threads()
@@ -266,7 +264,7 @@ def test_a_small_batch_runs_without_asking_for_its_core() -> None:
         simulation.arrive([index], math.inf)
     simulation.finish(simulation.running()[0])
     simulation.settle_threads()
-    # Eleven rows take more than two milliseconds, and wait for the core.
+    # Eleven rows are not small, and wait for the core.
     assert simulation.running() == []
     budget.release(busy, 1.0)
     simulation.settle_threads()

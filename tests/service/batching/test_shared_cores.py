@@ -31,12 +31,6 @@ from tests.service.batching.gated import (
 from tests.service.batching.simulation import engine, rows_of
 
 
-@pytest.fixture(autouse=True)
-def no_batch_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These engines take no time, and would not ask for their core."""
-    monkeypatch.setattr("convd.service.batching.schedule.SMALL_BATCH_SECONDS", 0.0)
-
-
 @contextmanager
 def others_busy(budget: CoreBudget) -> Iterator[None]:
     """All cores are taken; afterwards all are given back."""

@@ -122,9 +122,8 @@ def test_nothing_is_lost_between_many_threads(
     assert batcher.drain(PATIENCE_SECONDS)
 
 
-def test_many_threads_and_models_never_exceed_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_threads_and_models_never_exceed_the_cores() -> None:
     """Deadlines, cancellations and failures at random moments, in four models on two cores."""
-    monkeypatch.setattr("convd.service.batching.schedule.SMALL_BATCH_SECONDS", 0.0)
     budget = CoreBudget(2)
     lock = threading.Lock()
     busy, most, answered = 0, 0, 0

@@ -25,7 +25,7 @@ def test_a_servable_computes_on_cores_of_the_shared_budget(
     repository: Path, cached: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # LeNet's batches are so small that they would not ask for their core.
-    monkeypatch.setattr("convd.service.batching.schedule.SMALL_BATCH_SECONDS", 0.0)
+    monkeypatch.setattr("convd.service.servables.warmup.SMALL_BATCH_SECONDS", 0.0)
     settings = load_settings({"repository": repository, "provider": "cpu", "max_batch_size": 4})
     budget = CoreBudget(1)
     cache = ResponseCache(10**6) if cached else None
@@ -47,3 +47,14 @@ def test_a_servable_computes_on_cores_of_the_shared_budget(
         assert len(servable.batcher.submit(images).outputs[0]) == 2
     servable.close()
     wait_until(lambda: budget.busy == budget.running == 0)
+
+
+def test_a_small_network_is_answered_while_others_have_every_core(repository: Path) -> None:
+    settings = load_settings({"repository": repository, "provider": "cpu", "max_batch_size": 4})
+    budget = CoreBudget(1)
+    load = ServableLoader(ModelRepository(repository), settings, Metrics(), budget)
+    servable = load("digits", 1, ModelConfiguration())
+    image = np.zeros((1, *servable.image_shape), np.uint8)
+    with budget.take(1):
+        assert len(servable.batcher.submit(image).outputs[0]) == 1
+    servable.close()

@@ -1,4 +1,4 @@
-"""One artifact on disk: written once with its checksums, and never read without checking them."""
+"""One artifact on disk: written once with its checksums, which every read verifies."""
 
 import hashlib
 from pathlib import Path, PurePosixPath
@@ -34,11 +34,11 @@ class Artifact:
 
         Args:
             path: The version directory.
-            signed_by: Whose signature the manifest must carry; None asks for none.
+            signed_by: The key whose signature the manifest must carry; None requires none.
 
         Raises:
             InvalidArtifactError: The manifest is missing, altered, of an unknown schema, or not
-                signed by the owner of the key.
+                signed with this key.
         """
         manifest_bytes = _read(path, MANIFEST_FILE)
         if signed_by is not None:
@@ -55,14 +55,14 @@ class Artifact:
             problem = error.errors(include_url=False)[0]
             where = ".".join(str(part) for part in problem["loc"]) or "manifest"
             raise InvalidArtifactError(
-                f"{MANIFEST_FILE} is not of schema version 1: {where}: {problem['msg']}; "
-                "was it written by another version of convd?"
+                f"{MANIFEST_FILE} does not match schema version 1: {where}: "
+                f"{problem['msg']}; it may have been written by another version of convd"
             ) from error
 
     def read(self, file: PurePosixPath) -> bytes:
         """Read one file, checked against the manifest.
 
-        The bytes that were checked are the bytes returned: nothing can change in between.
+        The bytes that were verified are the bytes returned, so nothing can change in between.
 
         Raises:
             InvalidArtifactError: The file is missing, altered or not listed.
@@ -90,7 +90,9 @@ class Artifact:
             raise InvalidArtifactError(f"{GOLDEN_CASES} is malformed") from error
         classes = len(self.manifest.labels)
         if not cases.cases or any(len(case.probabilities) != classes for case in cases.cases):
-            raise InvalidArtifactError(f"{GOLDEN_CASES} needs cases with {classes} classes each")
+            raise InvalidArtifactError(
+                f"{GOLDEN_CASES} must hold at least one case, each with {classes} probabilities"
+            )
         return cases
 
     def check_all_files(self) -> None:
@@ -117,7 +119,7 @@ def write_manifest(
     Args:
         path: The version directory.
         manifest: The manifest.
-        signing_key: What signs it; None leaves it unsigned.
+        signing_key: The key to sign it with; None leaves it unsigned.
     """
     data = (manifest.model_dump_json(indent=2) + "\n").encode()
     (path / MANIFEST_FILE).write_bytes(data)
@@ -146,7 +148,7 @@ def _checksum_line(manifest_bytes: bytes) -> bytes:
 def _read(path: Path, file: PurePosixPath) -> bytes:
     target = path / file
     if not target.resolve().is_relative_to(path.resolve()):
-        raise InvalidArtifactError(f"{file} points out of the artifact")
+        raise InvalidArtifactError(f"{file} points outside the artifact")
     try:
         return target.read_bytes()
     except FileNotFoundError:

@@ -1,10 +1,10 @@
 """Errors of the artifact room.
 
 ArtifactError
-├── InvalidImageError        bytes or pixels that are no usable image
-├── InvalidArtifactError     a version directory that does not keep its promise
-├── RepositoryError          a repository, model name or version that cannot be used
-└── SigningKeyError          a file that is no key to sign or verify with
+├── InvalidImageError        bytes or pixels that cannot be classified
+├── InvalidArtifactError     a version directory that is incomplete or altered
+├── RepositoryError          an unusable repository, model name or version
+└── SigningKeyError          a file that is not a signing or verification key
 """
 
 
@@ -13,7 +13,7 @@ class ArtifactError(Exception):
 
 
 class InvalidImageError(ArtifactError):
-    """The bytes or pixels are no image that can be classified."""
+    """The bytes or pixels cannot be classified; the text says why and what to send."""
 
 
 class InvalidArtifactError(ArtifactError):
@@ -21,8 +21,8 @@ class InvalidArtifactError(ArtifactError):
 
 
 class RepositoryError(ArtifactError):
-    """A repository path, model name or version cannot be used."""
+    """A repository path cannot be read or written, or a model name is not valid."""
 
 
 class SigningKeyError(ArtifactError):
-    """A file is no key that can sign or verify."""
+    """A file is not an Ed25519 key in PEM format."""

@@ -1,4 +1,4 @@
-"""What was measured before publication, as it stands in the manifest."""
+"""Measurements made before publication, as the manifest records them."""
 
 from typing import Self
 
@@ -9,7 +9,7 @@ from convd.artifact.precision import Precision
 
 
 class Accuracy(FrozenModel):
-    """How often the network is right on data it was not trained on.
+    """How often the network is right on data that it was not trained on.
 
     Attributes:
         top1: Share of examples whose most probable class is the true one, 0 to 1; multilabel: is
@@ -60,7 +60,7 @@ class ParityReport(FrozenModel):
 
     @property
     def within_limit(self) -> bool:
-        """Whether the answers are near enough to be served."""
+        """Whether the answers are close enough to serve."""
         limit = self.probability_limit
         return limit is None or self.max_probability_difference <= limit
 
@@ -81,7 +81,7 @@ class Agreement(FrozenModel):
 
 
 class CalibrationScores(FrozenModel):
-    """How far probabilities can be believed.
+    """How well probabilities match observed frequencies.
 
     Attributes:
         negative_log_likelihood: Mean over the examples, in nats.
@@ -94,14 +94,14 @@ class CalibrationScores(FrozenModel):
 
 
 class CalibrationReport(FrozenModel):
-    """What one temperature did to the probabilities (Guo et al., 2017).
+    """The effect of a temperature on the probabilities (Guo et al., 2017).
 
     Attributes:
         data: Which data the temperature was fitted on.
         examples: Number of them.
         before: With a temperature of 1.
         after: With the temperature that was fitted.
-        top1: Accuracy, which a temperature leaves as it is.
+        top1: Accuracy, which a temperature does not change.
     """
 
     data: str
@@ -112,14 +112,14 @@ class CalibrationReport(FrozenModel):
 
 
 class QuantizationReport(FrozenModel):
-    """What a smaller precision cost.
+    """The cost of a smaller precision.
 
     Attributes:
         data: Which pictures the ranges of the activations were measured on; None where none were.
         examples: Number of them.
         top1_before: Accuracy of the float32 network, 0 to 1; None where it was not measured.
         top1_after: Accuracy of what is published, on the same examples.
-        max_accuracy_drop: The drop beyond which nothing would have been published.
+        max_accuracy_drop: The largest drop that publication allowed, 0 to 1.
     """
 
     data: str | None = None

@@ -1,4 +1,4 @@
-"""Golden cases: a few encoded images with the probabilities that they must give."""
+"""Golden cases: a few encoded images with the probabilities that they must produce."""
 
 from pathlib import PurePosixPath
 
@@ -25,7 +25,7 @@ class GoldenCase(FrozenModel):
 
 
 class GoldenCases(FrozenModel):
-    """All golden cases of an artifact, as they stand in `golden/cases.json`."""
+    """All golden cases of an artifact: the content of `golden/cases.json`."""
 
     cases: tuple[GoldenCase, ...]
 
@@ -43,14 +43,14 @@ def count_answers(probabilities: NDArray[np.floating], task: Task) -> int:
 
 
 def golden_difference(cases: GoldenCases, probabilities: NDArray[np.float32]) -> float:
-    """Compare answers with the expected ones.
+    """Compare answers with those of the golden cases.
 
     Args:
         cases: The golden cases.
         probabilities: float32 `[cases, classes]`, the answers in the order of the cases.
 
     Returns:
-        The largest absolute difference of a probability; infinity where an answer is not finite.
+        The largest absolute difference of a probability; infinity if an answer is not finite.
     """
     expected = np.array([case.probabilities for case in cases.cases], np.float64)
     if not np.isfinite(probabilities).all():

@@ -1,4 +1,4 @@
-"""The manifest: everything that serving has to know about a network, and the evidence for it."""
+"""The manifest: everything that serving needs to know about a network, and the evidence for it."""
 
 from collections import Counter
 from datetime import datetime
@@ -61,7 +61,7 @@ class Fact(FrozenModel):
 class Normalization(FrozenModel):
     """What the graph does to pixels scaled to 0..1: `(pixel - mean) / std`, per channel.
 
-    Stored for people to read; the graph itself does it.
+    Recorded for readers; the graph itself normalises.
     """
 
     mean: tuple[float, ...]
@@ -75,7 +75,7 @@ class Provenance(FrozenModel):
         source: What was exported, such as a checkpoint's path or `torchvision:resnet50`.
         architecture: The registered name of the network, where it has one.
         parameters: Number of trained parameters.
-        training: Free facts from training, such as data, seed and epochs.
+        training: Facts about the training run, such as data, seed and epochs.
         facts: What was taken for granted, and from where.
         tools: Versions of convd and the libraries that made the artifact.
     """
@@ -98,19 +98,19 @@ class Manifest(FrozenModel):
         network_output: What the source network itself gives.
         labels: Class names in the order of the network's outputs.
         preprocessing: From a decoded picture to the graph's input.
-        normalization: What the graph does to the pixels; None where that is not known.
+        normalization: What the graph does to the pixels; None if that is not known.
         precision: Precision of the weights.
         temperature: What the logits are divided by before softmax or sigmoid; 1 changes nothing.
         opset: ONNX operator set.
         provenance: Where the network comes from.
-        accuracy: How good it is; None where that was not measured.
-        agreement: How the source network predicted the evaluation data; None where there were none.
+        accuracy: Measured accuracy; None if it was not measured.
+        agreement: How the source network predicted the evaluation data; None if there were none.
         probability_change: Largest change of a probability between black, white, random and real
-            pictures: how much the network looks at them. None where that was not measured.
-        parity: How well the conversion was proved, for each provider of the machine that did it.
-        calibration: What the temperature did; None where none was fitted.
-        quantization: What a smaller precision cost; None for float32.
-        baseline: How it answers its evaluation data; None where there were none.
+            pictures: how much the network looks at them. None if it was not measured.
+        parity: The proof of the conversion, for each provider of the exporting machine.
+        calibration: The effect of the temperature; None if none was fitted.
+        quantization: The cost of a smaller precision; None for float32.
+        baseline: How it answers its evaluation data; None if there were none.
         golden_tolerances: Largest absolute difference of a golden probability, by the name of an
             execution provider and the precision in which it computes.
         files: SHA-256 of every other file of the artifact, by relative path.
@@ -159,13 +159,13 @@ class Manifest(FrozenModel):
         return self
 
     def golden_tolerance(self, provider: str, precision: Precision) -> float | None:
-        """Largest difference of a golden probability that is promised.
+        """The largest difference of a golden probability that the artifact promises.
 
         Args:
             provider: ONNX Runtime's name of an execution provider.
             precision: The precision in which it computes this network.
 
         Returns:
-            The difference, or None where nothing is promised.
+            The difference, or None if nothing is promised.
         """
         return self.golden_tolerances.get(provider, {}).get(precision)

@@ -1,4 +1,4 @@
-"""The precisions that networks are stored and computed in."""
+"""The precisions in which networks are stored and computed."""
 
 from typing import Literal
 

@@ -1,8 +1,7 @@
 """From a picture to the uint8 array that the network takes.
 
-Training evaluates and the service answers with this one module, so the two cannot drift apart.
-Resizing and cropping give, bit for bit, what torchvision's `Resize` and `CenterCrop` give on the
-same PIL image.
+Training, export and the service all use this module, so they cannot drift apart. Resizing and
+cropping match torchvision's `Resize` and `CenterCrop` on the same PIL image bit for bit.
 """
 
 from typing import Annotated, Literal, NamedTuple
@@ -27,7 +26,7 @@ _RESAMPLING = {
 
 
 MAX_SCALED_PIXELS = 64 * 1024 * 1024
-"""Largest picture that scaling may make: one of 1 x 60,000 pixels would grow to gigabytes."""
+"""Largest picture that scaling may produce: one of 1 x 60,000 pixels would grow to gigabytes."""
 
 
 class ImageSize(NamedTuple):
@@ -45,7 +44,7 @@ class ResizeShorterSide(FrozenModel):
 
 
 class ResizeTo(FrozenModel):
-    """Scale to exactly `height` x `width` pixels, whatever the aspect ratio was."""
+    """Scale to exactly `height` x `width` pixels, ignoring the aspect ratio."""
 
     kind: Literal["fixed"] = "fixed"
     height: PositiveInt
@@ -64,7 +63,7 @@ class Preprocessing(FrozenModel):
 
     Attributes:
         resize: How the picture is scaled.
-        center_crop: What is cut out after scaling; None keeps everything.
+        center_crop: What to cut out after scaling; None keeps everything.
         interpolation: The resampling filter, always antialiased.
         channel_order: `RGB`, `BGR`, or `L` for one grayscale channel.
         apply_exif_orientation: Turn the picture upright first, as its EXIF tag says.
@@ -80,7 +79,7 @@ class Preprocessing(FrozenModel):
     def _size_is_known(self) -> "Preprocessing":
         if self.center_crop is None and isinstance(self.resize, ResizeShorterSide):
             raise ValueError(
-                "resizing the shorter side gives pictures of different sizes: add a center_crop, "
+                "resizing the shorter side leaves pictures of different sizes: add a center_crop, "
                 "or resize to a fixed height and width"
             )
         return self
@@ -151,7 +150,7 @@ def scaled_size(width: int, height: int, recipe: Preprocessing) -> ImageSize:
     if isinstance(recipe.resize, ResizeTo):
         return ImageSize(recipe.resize.height, recipe.resize.width)
     size = recipe.resize.size
-    # Truncation, not rounding: torchvision computes the longer side so.
+    # Truncate rather than round, as torchvision does for the longer side.
     if width <= height:
         return ImageSize(int(size * height / width), size)
     return ImageSize(size, int(size * width / height))
@@ -169,11 +168,11 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 def _to_mode(picture: Image.Image, mode: Literal["L", "RGB"]) -> Image.Image:
     if picture.mode.startswith("I;16"):
-        # Pillow's own conversion clips 16 bits at 255 and so turns most pictures white.
+        # Pillow's own conversion clips 16-bit values at 255, which turns most pictures white.
         high_bytes = (np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8)
         picture = Image.fromarray(high_bytes)
     if picture.mode == "P" and isinstance(picture.info.get("transparency"), bytes):
-        # Pillow warns where a palette with several transparent colours loses them at once.
+        # Converting straight to RGB makes Pillow warn about palettes with transparent colours.
         picture = picture.convert("RGBA")
     return picture if picture.mode == mode else picture.convert(mode)
 

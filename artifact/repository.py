@@ -1,7 +1,7 @@
 """The model repository on disk: `REPOSITORY/NAME/VERSION/`.
 
-A version appears whole or not at all: it is written beside the others under a hidden name, synced,
-and renamed.
+A version appears whole or not at all: it is written next to the others under a hidden name, synced,
+and then renamed.
 """
 
 import contextlib
@@ -21,15 +21,15 @@ _STAGING_PREFIX = ".staging-"
 
 
 def check_model_name(name: str) -> None:
-    """Refuse a name that could not be a folder on every platform.
+    """Refuse a name that is not a valid folder name on every platform.
 
     Raises:
         RepositoryError: The name is empty, too long or has other characters.
     """
     if _NAME.fullmatch(name) is None:
         raise RepositoryError(
-            f"{name[:64]!r} is no model name: use 1 to 64 letters, digits, '_', '.' and '-', "
-            "beginning with a letter or digit"
+            f"{name[:64]!r} is not a valid model name: use 1 to 64 letters, digits, '_', '.' and "
+            "'-', starting with a letter or digit"
         )
 
 
@@ -84,10 +84,10 @@ class ModelRepository:
         return sorted(path.name for path in self._named(self.root, _NAME))
 
     def versions(self, name: str) -> list[int]:
-        """Published versions of a model, oldest first; empty where there are none.
+        """Published versions of a model, oldest first; empty if there are none.
 
         Raises:
-            RepositoryError: The name is no model name.
+            RepositoryError: The name is not a valid model name.
         """
         check_model_name(name)
         return sorted(int(path.name) for path in self._named(self.root / name, _VERSION))
@@ -96,7 +96,7 @@ class ModelRepository:
         """Folder of one version, whether it exists or not.
 
         Raises:
-            RepositoryError: The name is no model name.
+            RepositoryError: The name is not a valid model name.
         """
         check_model_name(name)
         return self.root / name / str(version)
@@ -113,23 +113,23 @@ class ModelRepository:
 
     @contextlib.contextmanager
     def staging(self, name: str) -> Iterator[Path]:
-        """A hidden folder in which a version can be prepared, removed at the end if it is left.
+        """A hidden folder in which to prepare a version; removed at the end unless published.
 
         Raises:
-            RepositoryError: The name is no model name, or the folder cannot be made.
+            RepositoryError: The name is not valid, or the folder cannot be created.
         """
         check_model_name(name)
         model = self.root / name
         with contextlib.ExitStack() as held:
             try:
                 model.mkdir(parents=True, exist_ok=True)
-                # Else another publisher could take the new folder, not yet locked, for an orphan.
+                # Another publisher could otherwise remove the new, still unlocked folder.
                 with _locked(model):
                     _remove_orphans(model)
                     staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=model))
                     held.callback(shutil.rmtree, staging, ignore_errors=True)
                     held.enter_context(_locked(staging))
-                # mkdtemp gives 0700; a server under another account has to read what is published.
+                # mkdtemp creates 0700, but a server under another account must read the version.
                 staging.chmod(0o755)
             except OSError as error:
                 raise RepositoryError(f"cannot write to {model}: {error.strerror}") from error
@@ -140,10 +140,10 @@ class ModelRepository:
 
         Args:
             name: The model.
-            staging: A complete artifact in a folder made by `staging`.
+            staging: A complete artifact in a folder from `staging`.
 
         Returns:
-            The version that it became.
+            Its version.
         """
         _sync_tree(staging)
         while True:
@@ -154,7 +154,7 @@ class ModelRepository:
             except OSError:
                 if not target.exists():
                     raise
-                continue  # another publisher took this version; take the next
+                continue  # another publisher took this version; try the next
             _sync(target.parent)
             return version
 
@@ -165,7 +165,7 @@ def _is_version(folder: Path) -> bool:
 
 def _folders(path: Path) -> list[Path]:
     try:
-        # scandir knows of most entries what they are without asking the volume for each.
+        # scandir knows the type of most entries without another request to the volume.
         with os.scandir(path) as entries:
             return [path / entry.name for entry in entries if entry.is_dir()]
     except FileNotFoundError:
@@ -176,7 +176,7 @@ def _folders(path: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of a folder, which its holder's death releases.
+    """Hold the lock of a folder; the system releases it if the holder dies.
 
     Raises:
         BlockingIOError: Another process holds it, and `wait` is False.
@@ -190,7 +190,7 @@ def _locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
 
 
 def _remove_orphans(model: Path) -> None:
-    """Remove what publishers that died have left; a living one holds the lock of its folder."""
+    """Remove what crashed publishers left behind; a live one holds the lock of its folder."""
     for staging in model.glob(_STAGING_PREFIX + "*"):
         with contextlib.suppress(BlockingIOError, FileNotFoundError), _locked(staging, wait=False):
             shutil.rmtree(staging, ignore_errors=True)

@@ -1,7 +1,7 @@
 """Signatures over manifests: who published an artifact.
 
-The manifest holds the checksum of every other file, so signing it signs the whole artifact.
-Ed25519 (RFC 8032), as the `cryptography` library has it.
+The manifest holds the checksum of every other file, so signing it signs the whole artifact. The
+scheme is Ed25519 (RFC 8032).
 """
 
 import base64
@@ -21,41 +21,43 @@ _MAKE_PUBLIC_KEY = "make it with: openssl pkey -in key.pem -pubout -out key.pub.
 
 
 def read_private_key(path: Path) -> Ed25519PrivateKey:
-    """Read the key that signs.
+    """Read the key to sign with.
 
     Args:
-        path: A PEM file, not encrypted.
+        path: An unencrypted PEM file.
 
     Raises:
-        SigningKeyError: It is missing, or no Ed25519 private key.
+        SigningKeyError: It is missing, encrypted, or not an Ed25519 private key.
     """
     try:
         key = load_pem_private_key(_read(path), password=None)
     # TypeError: the key is encrypted.
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise SigningKeyError(f"{path} is no private key in PEM: {error}; {_MAKE_KEY}") from error
+        raise SigningKeyError(
+            f"{path} is not a private key in PEM format: {error}; {_MAKE_KEY}"
+        ) from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise SigningKeyError(f"{path} is no Ed25519 key; {_MAKE_KEY}")
+        raise SigningKeyError(f"{path} is not an Ed25519 key; {_MAKE_KEY}")
     return key
 
 
 def read_public_key(path: Path) -> Ed25519PublicKey:
-    """Read the key that verifies.
+    """Read the key to verify with.
 
     Args:
         path: A PEM file.
 
     Raises:
-        SigningKeyError: It is missing, or no Ed25519 public key.
+        SigningKeyError: It is missing, or not an Ed25519 public key.
     """
     try:
         key = load_pem_public_key(_read(path))
     except (ValueError, UnsupportedAlgorithm) as error:
         raise SigningKeyError(
-            f"{path} is no public key in PEM: {error}; {_MAKE_PUBLIC_KEY}"
+            f"{path} is not a public key in PEM format: {error}; {_MAKE_PUBLIC_KEY}"
         ) from error
     if not isinstance(key, Ed25519PublicKey):
-        raise SigningKeyError(f"{path} is no Ed25519 key; {_MAKE_PUBLIC_KEY}")
+        raise SigningKeyError(f"{path} is not an Ed25519 key; {_MAKE_PUBLIC_KEY}")
     return key
 
 
@@ -65,17 +67,17 @@ def sign(manifest_bytes: bytes, key: Ed25519PrivateKey) -> bytes:
 
 
 def check_signature(manifest_bytes: bytes, signature: bytes, key: Ed25519PublicKey) -> None:
-    """Refuse a manifest that the key's owner has not signed.
+    """Refuse a manifest that was not signed with the matching private key.
 
     Raises:
-        InvalidArtifactError: The signature is malformed, or of another key or manifest.
+        InvalidArtifactError: The signature is malformed, or belongs to another key or manifest.
     """
     try:
         key.verify(base64.b64decode(signature.strip(), validate=True), manifest_bytes)
     except (InvalidSignature, binascii.Error) as error:
         raise InvalidArtifactError(
-            f"{SIGNATURE_FILE} is not a signature of this manifest by the required key: the "
-            "artifact was altered, or published by somebody else"
+            f"{SIGNATURE_FILE} is not a signature of this manifest with the required key: "
+            "the artifact was altered, or signed with another key"
         ) from error
 
 

@@ -46,13 +46,13 @@ def _list(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the checkpoint.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace a checkpoint that is there already.")
-@click.option("--resume", is_flag=True, help="Go on with a run that was interrupted.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing checkpoint.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @click.option(
     "--classes",
     metavar="A,B,...",
     callback=_list,
-    help="Keep these classes only, in this order.",
+    help="Keep only these classes, in this order.",
 )
 @click.option("--input-size", type=int, help="Height and width of the network's input, in pixels.")
 @click.option("--channels", type=click.IntRange(1, 3), help="Train on grayscale or colour.")
@@ -66,7 +66,7 @@ def _list(
     type=float,
     default=1.0,
     show_default=True,
-    help="How long the learning rate rises.",
+    help="Epochs during which the learning rate rises.",
 )
 @click.option(
     "--loss",
@@ -84,33 +84,35 @@ def _list(
     "--augment/--no-augment",
     default=True,
     show_default=True,
-    help="Change training pictures at random, as suits the data set.",
+    help="Change training pictures at random, in ways that suit the data set.",
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
     "--patience",
     type=int,
-    help="Stop after so many epochs without gain on a tenth of the training pictures.",
+    help="Stop after this many epochs without a gain on a validation tenth of the pictures.",
 )
-@click.option("--init", metavar="CHECKPOINT", help="Start from its weights, with a new last layer.")
-@click.option("--freeze-backbone", is_flag=True, help="Train the last layer only.")
-@click.option("--strict-data", is_flag=True, help="Stop at broken files in place of skipping them.")
+@click.option(
+    "--init", metavar="CHECKPOINT", help="Start from these weights, with a new last layer."
+)
+@click.option("--freeze-backbone", is_flag=True, help="Train only the last layer.")
+@click.option("--strict-data", is_flag=True, help="Stop at a broken file instead of skipping it.")
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
 )
 @click.option(
     "--mixed-precision/--no-mixed-precision",
     default=None,
-    help="Compute in 16 bits where that is enough; by default on a GPU.",
+    help="Compute convolutions in 16 bits; by default on a GPU only.",
 )
-@click.option("--pooling", help="Of lenet5: max, average or sum.")
+@click.option("--pooling", help="Pooling of lenet5: max, average or sum.")
 @click.option(
     "--option",
     "options",
     metavar="NAME=VALUE",
     multiple=True,
     callback=_option_of_architecture,
-    help="An option of the architecture, such as dropout=0.3; may be repeated.",
+    help="An option of the architecture, such as dropout=0.3; repeatable.",
 )
 @click.pass_context
 def command(
@@ -126,14 +128,14 @@ def command(
 ) -> None:
     """Train ARCH on a data set and save a checkpoint.
 
-    Accuracy is measured on pictures that training never sees. Ctrl-C leaves a checkpoint that can
-    be used, and --resume goes on from there.
+    Accuracy is measured on held-out pictures. Ctrl-C leaves a usable checkpoint, and --resume
+    continues from there.
 
     \b
     Example:
       convd train lenet --data digits --output runs/digits
     """
-    # torch takes seconds to import; help and usage errors need none of it.
+    # torch takes seconds to import, and help and usage errors do not need it.
     try:
         from convd.models.errors import ModelsError
         from convd.models.interruption import Interruption
@@ -171,6 +173,6 @@ def command(
         )
     click.echo(f"checkpoint {output}")
     if result.interrupted_by is not None:
-        click.echo("interrupted: go on with the same command and --resume")
+        click.echo("interrupted: run the same command with --resume to continue")
         sys.exit(128 + result.interrupted_by)
     click.echo(f"next: convd export {output} --name {output.name} --repository repository")

@@ -15,7 +15,7 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     """Convert the network's weights and arithmetic to float16.
 
     What comes before the first layer and after the last stays in float32: normalisation,
-    temperature and softmax cost nothing and lose the most.
+    temperature and softmax cost little and lose the most precision.
 
     Args:
         model: A served graph in float32.

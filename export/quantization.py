@@ -23,7 +23,7 @@ from convd.export.errors import ConversionError
 from convd.export.progress import Advance
 
 MAX_EXAMPLES = 256
-"""More pictures do not move the ranges of the activations any further."""
+"""More pictures do not change the ranges of the activations any further."""
 
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 _OPERATORS = [
@@ -89,13 +89,13 @@ def to_int8(
         converted = onnx.load(quantized)
     if not any(node.op_type == "QuantizeLinear" for node in converted.graph.node):
         raise ConversionError(
-            "the network has nothing that can be quantised: export it with --precision float32"
+            "the network has no operators to quantise: export it with --precision float32"
         )
     return converted
 
 
 class _Pictures(CalibrationDataReader):  # type: ignore[misc]
-    """Pictures in the form that the quantiser reads."""
+    """Feeds pictures to the quantiser."""
 
     def __init__(self, batches: Iterator[NDArray[np.uint8]], advance: Advance) -> None:
         self._batches = batches
@@ -117,7 +117,7 @@ def _last_weighted_node(model: onnx.ModelProto) -> list[str]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the quantiser's hints on how to prepare a model from the user; it is prepared."""
+    """Hide the quantiser's hints on preparing a model, which is already prepared."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

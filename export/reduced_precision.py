@@ -1,4 +1,4 @@
-"""Makes a network smaller, and refuses when that costs too much accuracy."""
+"""Reduces a network's precision, and refuses if that costs too much accuracy."""
 
 from collections.abc import Iterator
 
@@ -25,12 +25,12 @@ def reduce_precision(
     options: ExportOptions,
     progress: ExportProgress,
 ) -> onnx.ModelProto:
-    """Convert a float32 graph to the precision that is asked for.
+    """Convert a float32 graph to the requested precision.
 
     Args:
         model: A served graph in float32.
         preprocessing: From a decoded picture to the graph's input.
-        options: What is asked for.
+        options: Which precision, and what to measure activations on.
         progress: Told of each stage.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Random changes of prepared pictures that leave them in their class."""
+"""Random changes to prepared pictures that do not change their class."""
 
 import math
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from torch.nn import functional as F  # noqa: N812
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a picture may be changed, each time by another random amount.
+    """Limits of the random changes to a picture.
 
     Attributes:
         rotation_degrees: Largest rotation either way.
         shift: Largest shift either way, as a share of the side.
-        scale: Largest share by which it grows or shrinks.
-        flip: Whether left and right may be exchanged.
+        scale: Largest relative change of its size.
+        flip: Whether left and right may be swapped.
     """
 
     rotation_degrees: float = 0.0
@@ -25,14 +25,14 @@ class Augmentation:
     flip: bool = False
 
     def apply(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Change every picture of a batch by an amount of its own.
+        """Change each picture of a batch by its own random amounts.
 
         Args:
-            images: uint8 `[batch, height, width, channels]`, as preprocessing gives them.
-            generator: On the CPU; the same state gives the same changes on every device.
+            images: uint8 `[batch, height, width, channels]`, as preprocessing returns them.
+            generator: A generator on the CPU, so that every device makes the same changes.
 
         Returns:
-            Pictures of the same shape, dtype and device; what moves in from outside is black.
+            Pictures of the same shape, dtype and device; pixels from outside are black.
         """
         if self == Augmentation():
             return images
@@ -46,7 +46,7 @@ class Augmentation:
         mirror = torch.ones(count)
         if self.flip:
             mirror = torch.randint(2, (count,), generator=generator) * 2.0 - 1
-        # `affine_grid` measures from -1 to 1 over a side, so a whole side is 2.
+        # `affine_grid` runs from -1 to 1 along a side, so a whole side is 2.
         right, down = spread(2 * self.shift), spread(2 * self.shift)
         cosine, sine = angle.cos() * zoom, angle.sin() * zoom
         affine = torch.stack(

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: a folder with weights (safetensors) and everything that explains them."""
+"""Checkpoints on disk: a folder with weights (safetensors) and their description."""
 
 import os
 from pathlib import Path
@@ -31,11 +31,11 @@ class CheckpointDescription(FrozenModel):
         labels: Class names in the order of the network's outputs.
         preprocessing: From a decoded picture to the prepared one.
         normalization: From the prepared picture to the network's input.
-        data: Specification of the data set that it was trained on, as `load_dataset` takes it.
-        classes: The classes of it that were kept; None where all were.
-        split_seed: Seed of the split, so that the held-out pictures can be found again.
-        accuracy: How good it is on the held-out pictures; None where that was not measured.
-        training: Free facts from training, such as epochs and learning rate.
+        data: Specification of its training data, as `load_dataset` takes it.
+        classes: The classes that were kept; None if all were.
+        split_seed: Seed of the split, which reproduces the held-out pictures.
+        accuracy: Accuracy on the held-out pictures; None if it was not measured.
+        training: Facts about the training run, such as epochs and learning rate.
     """
 
     schema_version: Literal[1] = 1
@@ -64,7 +64,7 @@ class CheckpointDescription(FrozenModel):
         return self
 
     def build(self) -> nn.Module:
-        """The network that is described, with random weights."""
+        """Build the described network with random weights."""
         return create_model(
             self.architecture,
             num_classes=self.num_classes,
@@ -86,15 +86,15 @@ class LoadedCheckpoint(NamedTuple):
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a folder looks like a checkpoint of ours."""
+    """Whether a folder looks like a checkpoint of convd."""
     return (path / DESCRIPTION_FILE).is_file()
 
 
 def save_checkpoint(path: Path, network: nn.Module, description: CheckpointDescription) -> None:
-    """Write a checkpoint; each file is replaced whole, or not at all.
+    """Write a checkpoint; each file is replaced atomically.
 
     Args:
-        path: The checkpoint's folder, made where it does not exist.
+        path: The checkpoint's folder, created if it does not exist.
         network: The network, on any device.
         description: What is known of it.
     """
@@ -113,7 +113,7 @@ def load_checkpoint(path: Path) -> LoadedCheckpoint:
 
     Raises:
         InvalidCheckpointError: It is missing, damaged, or its weights do not fit.
-        UnknownArchitectureError: It is of an architecture that this convd does not have.
+        UnknownArchitectureError: This version of convd does not have its architecture.
     """
     description = read_description(path)
     try:
@@ -137,7 +137,7 @@ def load_checkpoint(path: Path) -> LoadedCheckpoint:
 
 
 def read_description(path: Path) -> CheckpointDescription:
-    """Read what is known of a checkpoint, without its weights.
+    """Read a checkpoint's description, without its weights.
 
     Raises:
         InvalidCheckpointError: It is missing or damaged.
@@ -147,21 +147,22 @@ def read_description(path: Path) -> CheckpointDescription:
         return CheckpointDescription.model_validate_json(file.read_bytes())
     except FileNotFoundError:
         raise InvalidCheckpointError(
-            f"{path} is no checkpoint: it has no {DESCRIPTION_FILE}; give the folder that "
+            f"{path} is not a checkpoint: it has no {DESCRIPTION_FILE}; give the folder that "
             "'convd train' wrote"
         ) from None
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in problem["loc"]) or "description"
         raise InvalidCheckpointError(
-            f"{file}: {where}: {problem['msg']}; was it written by another version of convd?"
+            f"{file}: {where}: {problem['msg']}; it may have been "
+            "written by another version of convd"
         ) from error
     except OSError as error:
         raise InvalidCheckpointError(f"{file} cannot be read: {error.strerror}") from error
 
 
 def replace_file(partial: Path, target: Path) -> None:
-    """Put a finished file in the place of an older one, atomically."""
+    """Replace a file with a finished one, atomically."""
     descriptor = os.open(partial, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Where a network is trained, and how exactly it computes there."""
+"""The device to train on, and its precision."""
 
 import contextlib
 from typing import Literal
@@ -9,28 +9,28 @@ from convd.models.errors import TrainingError
 
 
 def select_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """The device to train on; on a GPU, operators are then chosen to give the same result each run.
+    """The device to train on. On a GPU, only deterministic operators are used from then on.
 
     Raises:
-        TrainingError: A GPU is asked for, and there is none that works.
+        TrainingError: A GPU was requested and none is usable.
     """
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise TrainingError("no GPU can be used here: train with --device cpu")
+        raise TrainingError("no usable GPU was found: train with --device cpu")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     return torch.device("cuda")
 
 
 class Precision:
-    """What is computed in 16 bits.
+    """Mixed precision: which operators compute in 16 bits.
 
-    With float16 the loss is scaled so that small gradients do not vanish (Micikevicius et al.,
+    With float16, the loss is scaled so that small gradients do not vanish (Micikevicius et al.,
     "Mixed Precision Training", 2018); bfloat16 needs no scaling.
 
     Args:
-        device: Where it is computed.
+        device: The device that computes.
         mixed: Whether convolutions and matrix products compute in 16 bits; None does so on a GPU.
     """
 
@@ -42,5 +42,5 @@ class Precision:
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.mixed and short)
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """Within this, operators choose their precision."""
+        """A context in which operators choose their precision."""
         return torch.autocast(self._device.type, self._dtype, enabled=self.mixed)

@@ -1,14 +1,14 @@
 """Errors of the models room.
 
 ModelsError
-├── UnknownArchitectureError     a name under which no architecture is registered
-├── ArchitectureOptionError      an option or input size that the architecture does not take
+├── UnknownArchitectureError     a name that no architecture is registered under
+├── ArchitectureOptionError      an option or input size that the architecture does not support
 ├── CheckpointError
 │   ├── InvalidCheckpointError   a checkpoint that is missing, damaged or of another kind
-│   ├── UnsafeCheckpointError    a pickle that would execute code
+│   ├── UnsafeCheckpointError    a pickle that could execute code
 │   └── CheckpointMismatchError  weights that belong to another network
-├── DataError                    a data set, class or file that cannot be used
-└── TrainingError                settings that cannot be trained with, or training that failed
+├── DataError                    an unusable data set, class or file
+└── TrainingError                unusable settings, or training that failed
 """
 
 
@@ -21,11 +21,11 @@ class UnknownArchitectureError(ModelsError):
 
 
 class ArchitectureOptionError(ModelsError):
-    """An architecture does not take an option or an input size."""
+    """An architecture does not support an option, its value or an input size."""
 
 
 class CheckpointError(ModelsError):
-    """Base of everything that can be wrong with a checkpoint."""
+    """Base of the errors about checkpoints."""
 
 
 class InvalidCheckpointError(CheckpointError):
@@ -33,7 +33,7 @@ class InvalidCheckpointError(CheckpointError):
 
 
 class UnsafeCheckpointError(CheckpointError):
-    """A checkpoint is a pickle that would execute code; it is never loaded."""
+    """A checkpoint is a pickle that could execute code; it is never loaded."""
 
 
 class CheckpointMismatchError(CheckpointError):
@@ -45,4 +45,4 @@ class DataError(ModelsError):
 
 
 class TrainingError(ModelsError):
-    """Training cannot begin with these settings, cannot go on, or has failed."""
+    """Training cannot start or resume with these settings, or has failed."""

@@ -1,4 +1,4 @@
-"""What a network says about pictures, and how often it is right."""
+"""A network's predictions, and how often they are right."""
 
 from dataclasses import dataclass
 
@@ -50,10 +50,10 @@ def predict(
     *,
     batch_size: int = 64,
 ) -> Predictions:
-    """Run a network over a data set, on the device that the network is on.
+    """Run a network over a data set, on the network's device.
 
     Args:
-        network: Takes normalised pictures and returns logits. It is left in the mode it was in.
+        network: Takes normalised pictures and returns logits. Its mode is restored afterwards.
         dataset: The pictures; at least one.
         preprocessing: The recipe that the network was trained with.
         normalization: The normalisation that it was trained with.
@@ -66,7 +66,7 @@ def predict(
 def predict_prepared(
     network: nn.Module, dataset: PreparedDataset, normalize: NormalizeImages, batch_size: int
 ) -> Predictions:
-    """Run a network over pictures that are prepared already; see `predict`."""
+    """Like `predict`, for pictures that are already prepared."""
     device = next(network.parameters()).device
     normalize = normalize.to(device)
     was_training = network.training

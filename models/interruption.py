@@ -1,4 +1,4 @@
-"""Stopping a training run without losing what it has done."""
+"""Stopping a training run without losing its progress."""
 
 import signal
 from types import FrameType, TracebackType
@@ -8,10 +8,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """Turns the first Ctrl-C or SIGTERM into a request; the second acts as usual.
+    """Turns the first Ctrl-C or SIGTERM into a request to stop; the second acts as usual.
 
     Attributes:
-        signal: The signal that asked to stop; None as long as none did.
+        signal: The signal that asked to stop; None if none has.
     """
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class Interruption:
         self._previous: dict[signal.Signals, Any] = {}
 
     def requested(self) -> bool:
-        """Whether the run is to stop after this step."""
+        """Whether the run should stop after this step."""
         return self.signal is not None
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""What training makes small."""
+"""The losses that training minimises."""
 
 from typing import Literal, Protocol, runtime_checkable
 
@@ -13,7 +13,7 @@ AUXILIARY_WEIGHT = 0.3
 
 @runtime_checkable
 class HasAuxiliaryClassifiers(Protocol):
-    """A network with classifiers along the way that only training listens to."""
+    """A network with intermediate classifiers that only training uses."""
 
     def forward_with_auxiliaries(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Logits, and the logits of every auxiliary classifier, each `[batch, num_classes]`."""
@@ -45,7 +45,7 @@ def classification_loss(
 def network_loss(
     network: nn.Module, x: Tensor, targets: Tensor, *, loss: LossName, label_smoothing: float
 ) -> tuple[Tensor, Tensor]:
-    """Run a network in training and weigh up all its classifiers.
+    """Run a network in train mode and add up the losses of all its classifiers.
 
     Args:
         network: The network, in train mode.

@@ -1,4 +1,4 @@
-"""From prepared pictures to the numbers that a network is trained on."""
+"""From prepared pictures to a network's input."""
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +9,8 @@ from convd.artifact.manifest import Normalization
 class NormalizeImages(nn.Module):
     """Turn uint8 pictures into normalised floats.
 
-    Training, evaluation and the exported graph all begin with this module, so that normalisation
-    is the same in each.
+    Training, evaluation and the exported graph all start with this module, so they cannot differ
+    in normalisation.
 
     Args:
         normalization: Mean and standard deviation per channel, of pixels scaled to 0..1.
@@ -21,7 +21,7 @@ class NormalizeImages(nn.Module):
 
     def __init__(self, normalization: Normalization) -> None:
         super().__init__()
-        # Constants of the preprocessing, not weights: they stay out of the state_dict.
+        # These are constants of the preprocessing, not weights, so they stay out of the state_dict.
         shape = (1, len(normalization.mean), 1, 1)
         self.register_buffer("mean", torch.tensor(normalization.mean).view(shape), persistent=False)
         self.register_buffer("std", torch.tensor(normalization.std).view(shape), persistent=False)

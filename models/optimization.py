@@ -1,4 +1,4 @@
-"""One network, one optimiser, one step after another."""
+"""Optimisation of a network, step by step."""
 
 from typing import NamedTuple
 
@@ -20,11 +20,11 @@ _MOMENTUM = "momentum/"
 
 
 class StepResult(NamedTuple):
-    """What one step saw; on the network's device, so that reading it is what waits for it.
+    """The result of one step, on the network's device: only reading it waits for the device.
 
     Attributes:
         loss: Scalar, the mean over the batch.
-        correct: Scalar, how many pictures were classified right before the step.
+        correct: Scalar, number of pictures that were classified correctly before the step.
     """
 
     loss: Tensor
@@ -34,11 +34,11 @@ class StepResult(NamedTuple):
 class Optimization:
     """Stochastic gradient descent with momentum on a network.
 
-    Every random number of a step comes from the run's seed and the step's number, so that a run
-    can begin again at any step as if it had never stopped.
+    Every random number of a step derives from the run's seed and the step's number, so a run can
+    resume at any step as if it had never stopped.
 
     Args:
-        network: The network, on the device that it is trained on.
+        network: The network, on the device to train on.
         normalize: Its normalisation.
         augmentation: Random changes of the training pictures.
         settings: The run's settings.
@@ -69,13 +69,13 @@ class Optimization:
             _parameter_groups(network, settings.weight_decay),
             lr=learning_rate,
             momentum=settings.momentum,
-            # One pass over the weights in place of several: where fully connected layers are most
-            # of the network, as in AlexNet, a step takes half the time.
+            # One pass over the weights instead of several. Where fully connected layers hold most
+            # of them, as in AlexNet, a step takes half the time.
             fused=True,
         )
 
     def train_mode(self) -> None:
-        """Put the network in train mode; frozen parts stay as they are, their statistics too."""
+        """Put the network in train mode, except for frozen parts and their statistics."""
         self.network.train()
         for module in self.network.modules():
             parameters = list(module.parameters())
@@ -92,7 +92,7 @@ class Optimization:
         return state
 
     def restore(self, tensors: Weights) -> None:
-        """Take over what `tensors` gave."""
+        """Restore what `tensors` returned."""
         self.network.load_state_dict(
             {
                 name.removeprefix(_WEIGHTS): tensor
@@ -107,23 +107,23 @@ class Optimization:
 
     @property
     def loss_scale(self) -> tuple[float, int] | None:
-        """Scale of the loss and steps since it last changed; None where it is not scaled."""
+        """Scale of the loss, and steps since it last changed; None if the loss is not scaled."""
         state = self._precision.scaler.state_dict()
         return (state["scale"], state["_growth_tracker"]) if state else None
 
     def restore_loss_scale(self, scale: float, steps: int) -> None:
-        """Take over what `loss_scale` gave."""
+        """Restore what `loss_scale` returned."""
         scaler = self._precision.scaler
         scaler.load_state_dict({**scaler.state_dict(), "scale": scale, "_growth_tracker": steps})
 
     def learning_rate(self, step: int) -> float:
-        """Learning rate of a step of the whole run, from 0."""
+        """Learning rate of a step; steps of the whole run are numbered from 0."""
         return learning_rate_at(
             step, peak=self._peak, steps=self._steps, warmup_steps=self._warmup_steps
         )
 
     def step(self, number: int, batch: Batch) -> StepResult:
-        """Improve the network a little.
+        """Take one optimisation step.
 
         Args:
             number: Number of the step in the whole run, from 0.
@@ -153,13 +153,13 @@ class Optimization:
 
 
 def derived_seed(seed: int, purpose: str, number: int = 0) -> int:
-    """A seed for one purpose of a run, unrelated to that of any other purpose or number."""
+    """A seed for one purpose of a run, independent of those for other purposes and numbers."""
     sequence = np.random.SeedSequence([seed, *purpose.encode(), number])
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Weight decay for matrices and kernels only (He et al., "Bag of Tricks", 2018)."""
+    """Apply weight decay to matrices and kernels only (He et al., "Bag of Tricks", 2018)."""
     trained = [each for each in network.parameters() if each.requires_grad]
     return [
         {"params": [each for each in trained if each.dim() > 1], "weight_decay": weight_decay},

@@ -1,4 +1,4 @@
-"""Training and its result as pictures."""
+"""Plots of a training run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ def plot_learning_curve(records: Sequence[EpochRecord], path: Path) -> None:
         records: One record per epoch; at least one.
         path: A PNG file.
     """
-    # matplotlib takes long to import, and only a finished run needs it.
+    # matplotlib is slow to import, and only a finished run needs it.
     from matplotlib.figure import Figure
 
     epochs = [record.epoch for record in records]
@@ -33,7 +33,7 @@ def plot_learning_curve(records: Sequence[EpochRecord], path: Path) -> None:
     accuracy.plot(
         epochs, [record.watched_accuracy for record in records], label=records[-1].watched
     )
-    accuracy.set(xlabel="epoch", ylabel="share that is right", title="Accuracy")
+    accuracy.set(xlabel="epoch", ylabel="accuracy", title="Accuracy")
     accuracy.legend(loc="lower right")
     for axes in (loss, accuracy):
         axes.grid(alpha=0.3)
@@ -41,10 +41,10 @@ def plot_learning_curve(records: Sequence[EpochRecord], path: Path) -> None:
 
 
 def plot_confusion_matrix(confusion: Tensor, labels: Sequence[str], path: Path) -> None:
-    """Draw how often each true class was taken for each other.
+    """Draw how often each true class was predicted as each class.
 
     Args:
-        confusion: int64 `[classes, classes]`, pictures per true (row) and predicted class.
+        confusion: int64 `[classes, classes]`, pictures per true (row) and predicted (column) class.
         labels: Class names.
         path: A PNG file.
     """
@@ -54,7 +54,7 @@ def plot_confusion_matrix(confusion: Tensor, labels: Sequence[str], path: Path) 
     side = min(max(4.0, 0.45 * classes), 16.0)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
-    # Shares of the true class, so that rare classes show as well as common ones.
+    # Colour shows the share of the true class, so rare classes are as visible as common ones.
     shares = confusion.double() / confusion.sum(dim=1, keepdim=True).clamp(min=1)
     picture = axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(picture, label="share of the true class")

@@ -1,4 +1,4 @@
-"""Everything that a training run needs, from its settings."""
+"""Prepares everything that a training run needs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,22 +22,22 @@ from convd.models.weights import load_weights
 
 VALIDATION_SHARE = HELD_OUT_SHARE / 2
 FINE_TUNING_FACTOR = 0.1
-"""Weights that are good already are moved more gently."""
+"""Factor of the learning rate for weights that are already trained."""
 
 IMAGENET = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """What training works on.
+    """A training run before its first step.
 
     Attributes:
-        architecture: What is trained.
+        architecture: The architecture to train.
         options: Its options.
         data: The data set, divided.
-        train: The prepared pictures that are trained on.
+        train: The prepared training pictures.
         held_out: The prepared pictures that training never sees.
-        validation: Prepared pictures set aside to decide when to stop; None without `patience`.
+        validation: Prepared pictures that decide when to stop; None without `patience`.
         preprocessing: The recipe of all prepared pictures.
         normalization: Their normalisation.
         network: The network before the first step, on the CPU.
@@ -61,7 +61,7 @@ def prepare_run(settings: TrainingSettings, report: Report) -> PreparedRun:
 
     Args:
         settings: What to train, on what, and how.
-        report: Told, in words, what takes a while.
+        report: Called with a text at the start of each slow step.
 
     Raises:
         ModelsError: The settings do not fit together, or the data or a checkpoint cannot be used.
@@ -116,7 +116,7 @@ def channel_statistics(dataset: PreparedDataset) -> Normalization:
         pixels += len(scaled)
     mean = total / pixels
     std = (squares / pixels - mean.square()).clamp(min=0).sqrt()
-    # Pictures of one colour have no spread; one grey level keeps the division finite.
+    # Pictures of a single colour have no spread; one grey level keeps the division finite.
     return Normalization(
         mean=tuple(round(value, 4) for value in mean.tolist()),
         std=tuple(round(max(value, 1 / 255), 4) for value in std.tolist()),
@@ -126,7 +126,7 @@ def channel_statistics(dataset: PreparedDataset) -> Normalization:
 def _initial_network(
     settings: TrainingSettings, architecture: Architecture, *, num_classes: int, in_channels: int
 ) -> tuple[nn.Module, Options, Normalization | None]:
-    """The network before the first step, its options, and the normalisation that it is used to."""
+    """The network before the first step, its options, and the normalisation of its weights."""
     options, normalization, weights = dict(settings.options), None, None
     if settings.init is not None:
         path = Path(settings.init).expanduser()
@@ -136,8 +136,8 @@ def _initial_network(
             description = read_description(path)
             if description.architecture != architecture.name:
                 raise TrainingError(
-                    f"{path} is a {description.architecture}, not a {architecture.name}: begin "
-                    f"with 'convd train {description.architecture}'"
+                    f"{path} is a {description.architecture}, not a {architecture.name}: run "
+                    f"'convd train {description.architecture}'"
                 )
             found = {**description.options, **found}
             normalization = description.normalization

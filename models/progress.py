@@ -1,4 +1,4 @@
-"""Training as it is seen in a terminal."""
+"""Training progress in the terminal."""
 
 from types import TracebackType
 from typing import Self
@@ -16,12 +16,12 @@ from convd.models.records import EpochRecord
 
 
 class TrainingProgress:
-    """A bar with loss, accuracy, rate and time left; one line per epoch where there is no terminal.
+    """A progress bar with loss, accuracy, rate and time left; without a terminal, a line per epoch.
 
     Args:
         epochs: Epochs of the run.
         steps: Steps of the run.
-        console: Where it is shown.
+        console: Where to print.
     """
 
     def __init__(self, epochs: int, steps: int, console: Console) -> None:
@@ -57,7 +57,7 @@ class TrainingProgress:
     def step(
         self, *, epoch: int, step: int, loss: float, accuracy: float, images_per_second: float
     ) -> None:
-        """Show how far it is: `step` of the whole run, the rest over the epoch so far."""
+        """Update the bar: `step` counts the whole run, the other figures cover this epoch."""
         self._progress.update(
             self._task,
             completed=step,
@@ -68,7 +68,7 @@ class TrainingProgress:
         )
 
     def epoch(self, summary: EpochRecord) -> None:
-        """Show an epoch that is over."""
+        """Print a finished epoch."""
         if not self._console.is_terminal:
             self._console.print(
                 f"epoch {summary.epoch}/{self._epochs}: loss {summary.train_loss:.4f}, accuracy "

@@ -1,4 +1,4 @@
-"""What a training run writes down after every epoch."""
+"""The record that a training run writes after each epoch."""
 
 from pathlib import Path
 
@@ -8,17 +8,17 @@ METRICS_FILE = "metrics.jsonl"
 
 
 class EpochRecord(FrozenModel):
-    """One epoch in figures.
+    """The figures of one epoch.
 
     Attributes:
         epoch: Its number, from 1.
-        train_loss: Mean loss over the training pictures, while they were trained on.
-        train_accuracy: Share of them that were classified right, before each step.
-        watched: Which pictures accuracy was measured on after the epoch.
-        watched_accuracy: Share of those that were classified right.
+        train_loss: Mean loss over the training pictures, during training.
+        train_accuracy: Share of them classified correctly, before each step.
+        watched: The pictures on which accuracy was measured after the epoch.
+        watched_accuracy: Share of those classified correctly.
         learning_rate: At its last step.
-        images_per_second: Training pictures per second, evaluation apart.
-        seconds: Its whole duration.
+        images_per_second: Training pictures per second, without evaluation.
+        seconds: Its duration, with evaluation.
     """
 
     epoch: int
@@ -36,7 +36,7 @@ class EpochLog:
 
     Args:
         path: The file.
-        finished_epochs: How many of its records still hold; what came after is done again.
+        finished_epochs: How many of its records to keep; later epochs are run again.
     """
 
     def __init__(self, path: Path, finished_epochs: int) -> None:
@@ -46,7 +46,7 @@ class EpochLog:
         path.write_text("".join(self._line(each) for each in self.records), encoding="utf-8")
 
     def append(self, record: EpochRecord) -> None:
-        """Add the record of an epoch that is over."""
+        """Add the record of a finished epoch."""
         self.records.append(record)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(self._line(record))

@@ -29,20 +29,20 @@ def _no_options(weights: Weights) -> Options:  # noqa: ARG001
 
 @dataclass(frozen=True)
 class Architecture:
-    """What is known of a network before it is built.
+    """A registered network and its facts.
 
     Attributes:
         name: The registered name.
         build: Builds the network.
-        input_size: Height and width that it was published with, in pixels.
+        input_size: Height and width of its published input, in pixels.
         minimum_input_size: Smallest height and width that leave a feature map to classify.
-        maximum_input_size: Largest height and width; None where any larger one works.
+        maximum_input_size: Largest height and width; None if any larger one works.
         learning_rate: Peak learning rate that trains it well with batches of 64.
         aliases: Other names that are accepted.
-        rename_weights: Gives weights saved under other names, such as those of older versions or
-            other libraries, the names that this network has.
-        options_of_weights: The options that weights, renamed already, were trained with, as far as
-            their names tell.
+        rename_weights: Translates the names of weights from older versions or other libraries to
+            those of this network.
+        options_of_weights: Derives, from the names of renamed weights, the options that they were
+            trained with.
     """
 
     name: str
@@ -62,14 +62,14 @@ class Architecture:
         return [name for name in parameters if name not in ("num_classes", "in_channels")]
 
     def check_input_size(self, size: int) -> None:
-        """Refuse a height and width that the network cannot take.
+        """Refuse an unsupported height and width.
 
         Raises:
             ArchitectureOptionError: It is too small or too large.
         """
         if size < self.minimum_input_size:
             raise ArchitectureOptionError(
-                f"{self.name} takes pictures of at least {self.minimum_input_size} x "
+                f"{self.name} needs pictures of at least {self.minimum_input_size} x "
                 f"{self.minimum_input_size} pixels, not {size} x {size}"
             )
         if self.maximum_input_size is not None and size > self.maximum_input_size:
@@ -103,7 +103,7 @@ def register_model(
     def register(build: Builder) -> Builder:
         for each in (name, *aliases):
             if each in _ARCHITECTURES or each in _ALIASES:
-                raise ValueError(f"an architecture named {each!r} is registered already")
+                raise ValueError(f"an architecture named {each!r} is already registered")
         _ARCHITECTURES[name] = Architecture(
             name,
             build,
@@ -130,14 +130,14 @@ def find_architecture(name: str) -> Architecture:
     """Look an architecture up by its name or an alias.
 
     Raises:
-        UnknownArchitectureError: There is none; the text names the nearest ones.
+        UnknownArchitectureError: There is none; the text names the closest ones.
     """
     name = name.lower()
     architecture = _ARCHITECTURES.get(_ALIASES.get(name, name))
     if architecture is None:
         near = difflib.get_close_matches(name, [*_ARCHITECTURES, *_ALIASES], n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {_known()}"
-        raise UnknownArchitectureError(f"no architecture is named {name!r}: {hint}")
+        hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of {_known()}"
+        raise UnknownArchitectureError(f"there is no architecture {name!r}: {hint}")
     return architecture
 
 
@@ -153,7 +153,7 @@ def create_model(
         name: A name of `list_models`, or an alias.
         num_classes: Number of classes.
         in_channels: Channels of the pictures: 1 for grayscale, 3 for colour.
-        options: What this architecture alone takes, such as `pooling` of `lenet5`.
+        options: Options of this architecture, such as `pooling` of `lenet5`.
 
     Raises:
         UnknownArchitectureError: No architecture has this name.
@@ -168,7 +168,7 @@ def create_model(
         )
     if num_classes < 1 or in_channels < 1:
         raise ArchitectureOptionError(
-            f"{num_classes} classes and {in_channels} channels: both must be at least 1"
+            f"got {num_classes} classes and {in_channels} channels: both must be at least 1"
         )
     try:
         return architecture.build(num_classes=num_classes, in_channels=in_channels, **options)

@@ -1,4 +1,4 @@
-"""The state of an unfinished run, from which it goes on as if it had never stopped."""
+"""The state of an unfinished run, which resumes as if it had never stopped."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -20,19 +20,19 @@ _METADATA_KEY = "progress"
 
 
 class RunProgress(FrozenModel):
-    """How far a run is.
+    """How far a run has come.
 
     Attributes:
         settings: Its settings.
-        steps: Steps that are done.
+        steps: Finished steps.
         loss_sum: Sum of the losses of the pictures of the unfinished epoch.
-        correct: How many of those were classified right.
-        finished_epochs: Epochs that are done and written down.
+        correct: How many of those were classified correctly.
+        finished_epochs: Finished and recorded epochs.
         best_accuracy: Best accuracy on the watched pictures; used with `patience` only.
-        best_epoch: The epoch that gave it, from 1.
-        loss_scale: Of mixed precision with float16; None where it is not used.
+        best_epoch: The epoch that reached it, from 1.
+        loss_scale: Of mixed precision with float16; None if that is not used.
         loss_scale_steps: Steps since that last changed.
-        threads: PyTorch's threads. Sums over other parts would be rounded otherwise.
+        threads: PyTorch's threads. Another number would split sums, and so round them, differently.
     """
 
     settings: TrainingSettings
@@ -48,10 +48,10 @@ class RunProgress(FrozenModel):
 
 
 class ResumePoint(NamedTuple):
-    """Everything that an unfinished run needs to go on.
+    """Everything that an unfinished run needs to resume.
 
     Attributes:
-        progress: How far it is.
+        progress: How far it has come.
         tensors: Weights, momentum and, with `patience`, the best weights so far.
     """
 
@@ -60,7 +60,7 @@ class ResumePoint(NamedTuple):
 
 
 def save_resume_point(folder: Path, point: ResumePoint) -> None:
-    """Write one file, whole or not at all."""
+    """Write the state to one file, atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / (RESUME_FILE + ".partial")
     tensors = {name: tensor.cpu().contiguous() for name, tensor in point.tensors.items()}
@@ -69,14 +69,14 @@ def save_resume_point(folder: Path, point: ResumePoint) -> None:
 
 
 def load_resume_point(folder: Path, settings: TrainingSettings) -> ResumePoint | None:
-    """Read where a run stopped; None where it had not come far enough to be saved.
+    """Read the state of an interrupted run; None if none was saved.
 
     Args:
         folder: The run's folder.
-        settings: The settings that it is to go on with.
+        settings: The settings to resume with.
 
     Raises:
-        TrainingError: The file is damaged, or the run began with other settings.
+        TrainingError: The file is damaged, or the run started with other settings.
     """
     file = folder / RESUME_FILE
     if not file.is_file():
@@ -87,14 +87,15 @@ def load_resume_point(folder: Path, settings: TrainingSettings) -> ResumePoint |
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, TypeError, ValidationError) as error:
         raise TrainingError(
-            f"{file} is damaged or of another version of convd: begin again with --overwrite"
+            f"{file} is damaged or was written by another version of convd: start again with "
+            "--overwrite"
         ) from error
     for name, began in progress.settings:
         now = getattr(settings, name)
         if now != began:
             option = "--" + name.replace("_", "-")
             raise TrainingError(
-                f"{folder} was begun with {option} {began}, not {now}: give the same settings to "
-                "go on, or --overwrite to begin again"
+                f"{folder} was started with {option} {began}, not {now}: give the same settings to "
+                "resume, or start again with --overwrite"
             )
     return ResumePoint(progress, tensors)

@@ -13,7 +13,7 @@ def learning_rate_at(step: int, *, peak: float, steps: int, warmup_steps: int) -
         step: Number of the step, from 0.
         peak: Largest learning rate.
         steps: Steps of the whole run.
-        warmup_steps: How many of them rise to the peak.
+        warmup_steps: How many of them make up the warm-up.
 
     Returns:
         The learning rate of this step, above 0 and at most `peak`.

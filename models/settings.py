@@ -1,4 +1,4 @@
-"""Everything that decides what a training run gives."""
+"""The settings that determine the result of a training run."""
 
 from typing import Literal, Self
 
@@ -17,7 +17,7 @@ from convd.models.registry import Options
 
 
 class TrainingSettings(FrozenModel):
-    """The settings of a run: the same settings on the same machine give the same weights.
+    """The settings of a run. Equal settings give equal weights on the same machine.
 
     Attributes:
         architecture: A registered name.
@@ -30,21 +30,21 @@ class TrainingSettings(FrozenModel):
         batch_size: Pictures per step; a batch of one would break batch normalisation.
         learning_rate: Peak learning rate; None takes the architecture's.
         momentum: Of stochastic gradient descent.
-        weight_decay: Of weights; biases and normalisation are left alone.
-        warmup_epochs: How long the learning rate rises; may be a fraction.
-        loss: What is made small.
+        weight_decay: Of weights, but not of biases and normalisation layers.
+        warmup_epochs: Epochs during which the learning rate rises; may be a fraction.
+        loss: The loss to minimise.
         label_smoothing: Share of the target's probability that is spread over all classes; None
             takes 0.1 with cross-entropy (Szegedy et al., "Rethinking the Inception Architecture",
             2015), 0 with squared error.
         augment: Whether training pictures are changed at random.
-        seed: Of the split, the first weights, the order and every random change.
-        patience: Stop after this many epochs without a better accuracy on a tenth of the training
-            pictures, set aside for that, and keep the best weights; None trains all epochs.
-        init: Checkpoint whose weights training starts from, all but the last layer; None starts
-            from random ones.
+        seed: Seed of the split, the initial weights, the order and every random change.
+        patience: Stop after this many epochs without better accuracy on a validation tenth of the
+            training pictures, and keep the best weights; None trains all epochs.
+        init: Checkpoint to start from, except for its last layer; None starts from random
+            weights.
         freeze_backbone: Whether only the last layer is trained.
-        strict_data: Whether a broken file is an error; else it is skipped.
-        device: `auto` takes a GPU where there is one.
+        strict_data: Whether a broken file is an error; otherwise it is skipped.
+        device: `auto` takes a GPU if there is one.
         mixed_precision: Whether convolutions compute in 16 bits; None does so on a GPU.
     """
 
@@ -74,7 +74,7 @@ class TrainingSettings(FrozenModel):
     @model_validator(mode="after")
     def _a_random_backbone_is_not_frozen(self) -> Self:
         if self.freeze_backbone and self.init is None:
-            raise ValueError("a random backbone is not worth freezing: add --init CHECKPOINT")
+            raise ValueError("freezing a random backbone makes no sense: add --init CHECKPOINT")
         return self
 
     @property

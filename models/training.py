@@ -25,13 +25,13 @@ from convd.models.training_loop import TrainingLoop
 
 
 class TrainingResult(NamedTuple):
-    """What a run leaves, finished or interrupted.
+    """The outcome of a run, finished or interrupted.
 
     Attributes:
         network: The network in eval mode.
-        description: Its description, as it stands in the checkpoint; an interrupted run has not
-            measured its accuracy.
-        interrupted_by: The signal that interrupted it; None where it is finished.
+        description: Its description, as in the checkpoint; without accuracy if the run was
+            interrupted.
+        interrupted_by: The signal that interrupted the run; None if it finished.
     """
 
     network: nn.Module
@@ -53,14 +53,14 @@ def train(
     Args:
         settings: What to train, on what, and how.
         output: The checkpoint's folder.
-        console: Where progress is shown.
-        overwrite: Whether a checkpoint that is there already may be replaced.
-        resume: Whether to go on where a run with the same settings was interrupted.
+        console: Where to show progress.
+        overwrite: Whether an existing checkpoint may be replaced.
+        resume: Whether to resume an interrupted run with the same settings.
         interruption: Asks the run to stop; None never does.
 
     Returns:
-        The trained network. Where the run was interrupted, the checkpoint holds what it had
-        reached, and `resume` then gives the same weights as if it had not been.
+        The trained network. If the run was interrupted, the checkpoint holds its state so far, and
+        resuming gives the same weights as an uninterrupted run.
 
     Raises:
         ModelsError: The settings do not fit together, the data cannot be used, or training fails.
@@ -96,14 +96,16 @@ def train(
 def _beginning(
     settings: TrainingSettings, output: Path, *, overwrite: bool, resume: bool
 ) -> ResumePoint | None:
-    """Where the run goes on; None where it begins."""
+    """The state to resume from; None if the run starts from the beginning."""
     if resume and overwrite:
-        raise TrainingError("--resume goes on and --overwrite begins again: give one of them")
+        raise TrainingError(
+            "--resume continues a run and --overwrite starts again: give one of them"
+        )
     if not resume:
         if not overwrite and (is_checkpoint(output) or (output / RESUME_FILE).exists()):
-            going_on = ", go on with --resume" if (output / RESUME_FILE).exists() else ""
+            resuming = ", continue it with --resume" if (output / RESUME_FILE).exists() else ""
             raise TrainingError(
-                f"{output} holds a run already: choose another folder{going_on}, or begin again "
+                f"{output} already holds a run: choose another folder{resuming}, or start again "
                 "with --overwrite"
             )
         (output / RESUME_FILE).unlink(missing_ok=True)
@@ -111,8 +113,8 @@ def _beginning(
     point = load_resume_point(output, settings)
     if point is None and is_checkpoint(output):
         raise TrainingError(
-            f"the run in {output} is finished, there is nothing to resume: choose another folder, "
-            "or begin again with --overwrite"
+            f"the run in {output} is finished, so there is nothing to resume: choose another "
+            "folder, or start again with --overwrite"
         )
     return point
 

@@ -1,4 +1,4 @@
-"""Epoch after epoch, with everything saved that is needed to go on after an interruption."""
+"""The training loop, which saves what it needs to resume after an interruption."""
 
 import math
 import time
@@ -28,15 +28,15 @@ _BEST = "best/"
 
 
 class TrainingLoop:
-    """One run, from its first step, or from where it was interrupted.
+    """One run, from its first step or from where it was interrupted.
 
     Args:
-        run: What is trained, and on what.
-        settings: How.
-        output: The run's folder, which exists.
-        console: Where progress is shown.
+        run: What to train, and on what.
+        settings: How to train.
+        output: The run's folder, which must exist.
+        console: Where to show progress.
         interruption: Asks the run to stop.
-        point: Where to go on; None begins.
+        point: The state to resume from; None starts from the beginning.
     """
 
     def __init__(
@@ -81,12 +81,10 @@ class TrainingLoop:
         return self._log.records
 
     def run(self) -> bool:
-        """Train to the end, and give the network its best weights; False if interrupted.
-
-        An interrupted run is saved.
+        """Train to the end and load the best weights; False if interrupted, after saving.
 
         Raises:
-            TrainingError: The loss is not finite any more.
+            TrainingError: The loss is no longer finite.
         """
         with self._bar:
             while not self._is_over():
@@ -108,7 +106,7 @@ class TrainingLoop:
         return epochs >= self._settings.epochs
 
     def _train_epoch(self) -> bool:
-        """Train on the rest of the epoch's pictures; False if interrupted."""
+        """Train on the remaining pictures of the epoch; False if interrupted."""
         self._epoch_began = shown = time.monotonic()
         pictures = len(self._run.train)
         order = epoch_order(pictures, self._settings, self.progress.finished_epochs)
@@ -127,7 +125,7 @@ class TrainingLoop:
             now = time.monotonic()
             stop = self._interruption.requested()
             save = stop or now - self._saved_at >= SECONDS_BETWEEN_SAVES
-            # Reading a sum waits for the device, so it is not done at every step.
+            # Reading a sum waits for the device, so not every step does it.
             if save or seen == pictures or now - shown >= _SECONDS_BETWEEN_UPDATES:
                 shown = now
                 self.progress = self.progress.model_copy(
@@ -160,7 +158,7 @@ class TrainingLoop:
         )
 
     def _finish_epoch(self) -> None:
-        """Measure, write down, and keep the weights if they are the best so far."""
+        """Measure and record the epoch, and keep the weights if they are the best so far."""
         progress, run = self.progress, self._run
         epoch = progress.finished_epochs + 1
         accuracy = self.predict(run.validation or run.held_out).top1
@@ -211,7 +209,7 @@ class TrainingLoop:
 def epoch_order(count: int, settings: TrainingSettings, epoch: int) -> tuple[Tensor, ...]:
     """The pictures of each batch of an epoch, in batches of nearly equal size.
 
-    A small rest would make a step of its own with as much say as a whole batch.
+    A small remainder would otherwise be a step with as much weight as a full batch.
     """
     seed = derived_seed(settings.seed, "order", epoch)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))

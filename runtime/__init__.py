@@ -1,4 +1,4 @@
-"""Where a network runs: execution providers of ONNX Runtime and sessions on them.
+"""Where a network runs: ONNX Runtime's execution providers, and sessions on them.
 
-Export proves an artifact with the very sessions that the service answers with.
+Export proves an artifact with the same sessions that serve it.
 """

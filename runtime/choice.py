@@ -1,4 +1,4 @@
-"""Chooses the execution provider of an artifact: the first that loads it and gives its answers."""
+"""Chooses an artifact's execution provider: the first that loads it and passes its self-test."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from convd.runtime.selftest import SelfTestError, run_self_test
 from convd.runtime.session import Session
 
 PROVIDER_CHOICES = ("auto", *dict.fromkeys(provider.choice for provider in KNOWN_PROVIDERS))
-"""What an operator can ask for; `auto` takes the first of the others that gives right answers."""
+"""What an operator can ask for; `auto` takes the first of the others that passes the self-test."""
 
 
 def check_provider_choice(choice: str) -> str:
@@ -33,16 +33,16 @@ ProviderChoice = Annotated[str, AfterValidator(check_provider_choice)]
 """A setting that holds one of `PROVIDER_CHOICES`."""
 
 PrecisionPolicy = Literal["fastest", "exact"]
-"""`exact` lets a float32 network be computed in float32 only."""
+"""`exact` computes a float32 network in float32 only; `fastest` also allows bfloat16."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A provider that was tried and not taken.
+    """A provider that was tried and rejected.
 
     Attributes:
         provider: The provider.
-        reason: Why it was not taken.
+        reason: Why it was rejected.
     """
 
     provider: ExecutionProvider
@@ -54,12 +54,12 @@ class Refusal:
 
 @dataclass(frozen=True)
 class ProvenSession:
-    """A session that has given the golden answers.
+    """A session that has passed the golden self-test.
 
     Attributes:
         session: The session.
         golden_difference: Largest absolute difference from a golden probability.
-        refusals: The providers that were tried before, in order.
+        refusals: The providers that were tried before it, in order.
     """
 
     session: Session
@@ -85,17 +85,17 @@ def prove_session(
     wanted: ProviderChoice = "auto",
     policy: PrecisionPolicy = "fastest",
 ) -> ProvenSession:
-    """Load an artifact on the first provider that runs it and gives its golden answers.
+    """Load an artifact on the first provider that runs it and passes its golden self-test.
 
     Args:
         artifact: The artifact.
-        load: Makes a session of the bytes of an ONNX file, as `Session` does.
+        load: Creates a session from the bytes of an ONNX file, as `Session` does.
         wanted: Which providers to try.
         policy: Which precisions to allow.
 
     Raises:
-        SessionError: No provider is left; the text has the reason for each. Its cause is a
-            SelfTestError where a provider gave wrong answers.
+        SessionError: Every provider was rejected; the text gives the reason for each. The cause
+            is a SelfTestError if a provider gave wrong answers.
         ArtifactError: The artifact is incomplete or altered.
     """
     model = artifact.read(MODEL_FILE)
@@ -117,7 +117,7 @@ def prove_session(
             refusals.append(Refusal(provider, f"cannot run the network: {error}"))
         else:
             return ProvenSession(session, difference, tuple(refusals))
-    # The last resort is what people look at first.
+    # The last resort, usually the CPU, is the reason to read first.
     raise SessionError("; ".join(map(str, reversed(refusals)))) from wrong_answers
 
 

@@ -4,4 +4,4 @@ from convd.artifact.errors import ArtifactError
 
 
 class SessionError(ArtifactError):
-    """An execution provider cannot run a network here; the text says why."""
+    """An execution provider cannot run the network on this machine; the text says why."""

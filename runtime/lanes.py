@@ -1,8 +1,8 @@
-"""Lanes: buffers that batches travel through to a device and back, bound to a session once.
+"""Lanes: buffers that carry batches to a device and back, bound to a session once.
 
-A device wants the same few shapes again and again, from memory that it can read by itself. So each
-lane has, for every bucket, an input buffer in page-locked host memory and outputs beside it. With
-two lanes the copies of one batch overlap the computation of the other.
+A device runs best on a few fixed shapes, in host memory that it can read directly. Each lane
+therefore has, for every bucket, an input buffer and output buffers in page-locked memory. With two
+lanes, the copies of one batch overlap the computation of the other.
 """
 
 import ctypes
@@ -20,14 +20,14 @@ from convd.runtime.buckets import batch_buckets, bucket_of
 
 
 class Lanes:
-    """Runs batches padded to buckets, as many at the same time as there are lanes.
+    """Runs batches padded to buckets, at most one per lane at a time.
 
     Args:
         session: A session of a served graph.
         outputs: Its outputs, with the shape of one row of each.
         max_batch_size: The largest bucket.
         lanes: Batches that may run at the same time.
-        host_memory: ONNX Runtime's page-locked memory of the device; None for ordinary memory.
+        host_memory: ONNX Runtime's page-locked memory for the device; None for ordinary memory.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Lanes:
             self._free.put(lane)
 
     def run(self, images: NDArray[np.uint8]) -> OutputArrays:
-        """Run a batch; one that is over the largest bucket goes in several.
+        """Run a batch, in several parts if it exceeds the largest bucket.
 
         Args:
             images: uint8 `[batch, height, width, channels]`.
@@ -88,7 +88,7 @@ class _BoundBatch:
         self._session = session
         self._binding = session.io_binding()
         self._input, self._images = _buffer((rows, *image_shape), np.uint8, host_memory)
-        # The arrays are views: the values own the memory.
+        # The arrays are views of memory that the values own.
         self._values = []
         self._outputs: list[NDArray[Any]] = []
         for output, row_shape in outputs.items():
@@ -100,9 +100,9 @@ class _BoundBatch:
     def run(self, images: NDArray[np.uint8]) -> OutputArrays:
         rows = len(images)
         self._images[:rows] = images
-        # A real row keeps a padded batch in the range of values that the network knows.
+        # Padding with a real row keeps the values in the range that the network was trained on.
         self._images[rows:] = images[-1]
-        # Binding is what copies to the device.
+        # Binding the input copies it to the device.
         self._binding.bind_ortvalue_input(IMAGE.name, self._input)
         self._session.run_with_iobinding(self._binding)
         return Outputs(*(output[:rows].copy() for output in self._outputs))
@@ -113,7 +113,7 @@ def _buffer(
     dtype: DTypeLike,
     host_memory: Any,  # noqa: ANN401
 ) -> tuple[ort.OrtValue, NDArray[Any]]:
-    """A buffer as ONNX Runtime sees it and as numpy does."""
+    """One buffer, as an ONNX Runtime value and as a NumPy view of it."""
     where = {} if host_memory is None else {"memory_info": host_memory}
     value = ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, **where)
     size = math.prod(shape) * np.dtype(dtype).itemsize

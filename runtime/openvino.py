@@ -22,8 +22,8 @@ def _why_missing() -> str | None:
     if _plugin_devices():
         return None
     return (
-        "the plugin offers no CPU device: it takes Intel processors only; the package "
-        "onnxruntime-openvino, in the place of onnxruntime, takes others too"
+        "the plugin offers no CPU device, since it supports Intel processors only; on others, "
+        "install the package onnxruntime-openvino in place of onnxruntime"
     )
 
 

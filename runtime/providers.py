@@ -1,4 +1,4 @@
-"""The execution providers that convd knows, and which of them are here."""
+"""The execution providers that convd knows, and those that this machine has."""
 
 from convd.artifact.precision import Precision
 from convd.runtime.cpu import CPU
@@ -12,11 +12,11 @@ KNOWN_PROVIDERS = (
     OPENVINO,
     CPU,
 )
-"""Every execution provider that convd knows, in order of preference."""
+"""Every execution provider that convd supports, in order of preference."""
 
 
 def installed_providers() -> list[ExecutionProvider]:
-    """What this machine can run a network on, in order of preference; the last is the CPU.
+    """The providers that this machine has, in order of preference; the last is the CPU.
 
     Being installed is no guarantee: a provider whose device or driver is missing fails when a
     session is created.

@@ -1,4 +1,4 @@
-"""The golden self-test: does this machine give the answers that the artifact promises?"""
+"""The golden self-test: does this machine produce the answers that the artifact promises?"""
 
 from pathlib import PurePosixPath
 
@@ -13,7 +13,7 @@ from convd.runtime.session import Session
 
 
 class SelfTestError(ArtifactError):
-    """The golden cases gave other answers than the artifact promises."""
+    """The golden cases produced other answers than the artifact promises."""
 
 
 def run_self_test(artifact: Artifact, session: Session) -> float:
@@ -27,7 +27,7 @@ def run_self_test(artifact: Artifact, session: Session) -> float:
         The largest absolute difference of a probability.
 
     Raises:
-        SelfTestError: The difference is over the artifact's tolerance for the provider, or all
+        SelfTestError: The difference exceeds the artifact's tolerance for the provider, or all
             pictures get one answer although they must not.
         ArtifactError: A golden file is missing or altered.
     """
@@ -40,8 +40,8 @@ def run_self_test(artifact: Artifact, session: Session) -> float:
     expected_shape = (len(files), len(artifact.manifest.labels))
     if probabilities.shape != expected_shape:
         raise SelfTestError(
-            f"the network answers {list(probabilities.shape)}, not {list(expected_shape)}: it does "
-            "not fit the manifest's labels"
+            f"the network answers {list(probabilities.shape)}, not {list(expected_shape)}: this "
+            "does not fit the manifest's labels; export the model again"
         )
     difference = golden_difference(golden, probabilities)
     provider = session.provider

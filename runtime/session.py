@@ -23,12 +23,12 @@ from convd.runtime.provider import ExecutionProvider
 from convd.runtime.threads import thread_name
 
 SMALL_INFERENCE_SECONDS = 1e-3
-"""A network that is faster than this on one picture is slower, not faster, on several threads."""
+"""A network that takes less time than this for one picture gets slower with more threads."""
 
 _LOG_ERRORS_ONLY = 3
 
 ENGINE_THREAD = "convd-engine"
-"""Name of the threads that compute, as `top -H` shows it."""
+"""Name of the compute threads, as `top -H` shows it."""
 
 
 class Session:
@@ -37,16 +37,16 @@ class Session:
     Args:
         model: Bytes of the ONNX file.
         provider: Where to run it.
-        intra_op_threads: Threads for one inference; 0 takes every core that there is, or one where
-            the network is too small to gain from more.
-        max_batch_size: Most rows of a batch, on a provider whose batches are padded.
+        intra_op_threads: Threads for one inference; 0 takes every core, or one if the network is
+            too small to gain from more.
+        max_batch_size: Maximum rows of a batch, for a provider whose batches are padded.
         max_concurrent_executions: Batches that may run at the same time; 0 for the provider's own.
-        gpu_memory_limit_bytes: Most memory that the session may take on a GPU; 0 for no limit.
-        cores: What the session shares the cores with; None where it is alone.
+        gpu_memory_limit_bytes: Maximum memory of the session on a GPU; 0 for no limit.
+        cores: The budget that it shares cores through; None if it shares none.
 
     Attributes:
         provider: Where it runs.
-        threads: Cores that one inference keeps busy; 0 where it runs on a device of its own.
+        threads: Cores that one inference keeps busy; 0 if it runs on a device.
         cores: What one inference takes from the shared cores, before `run`; None where it takes
             none.
         max_concurrent_executions: Batches that may run at the same time.
@@ -54,7 +54,7 @@ class Session:
         outputs: The outputs of the network, with the shape of one row of each.
 
     Raises:
-        SessionError: The provider is not here, or cannot run this network.
+        SessionError: The provider is missing, or cannot run this network.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Session:
             self.cores = CoreShare(cores, 1) if cores else None
 
     def run(self, images: NDArray[np.uint8]) -> OutputArrays:
-        """Run the network; who shares the cores has them already, or is in `turn`.
+        """Run the network. A caller that shares cores must already hold them, or be inside `turn`.
 
         Args:
             images: uint8 `[batch, height, width, channels]`.
@@ -117,7 +117,7 @@ class Session:
         return Outputs(*self._session.run(self._output_names, {IMAGE.name: images}))
 
     def turn(self, executions: int = 1) -> AbstractContextManager[None]:
-        """Wait for the cores of one inference or of several, and keep them while in the context."""
+        """Wait for the cores of one or several inferences, and hold them inside the context."""
         if self.cores is None:
             return nullcontext()
         return self.cores.budget.take(executions * self.cores.threads)
@@ -131,10 +131,10 @@ class Session:
                     started = time.perf_counter()
                     self.run(picture)
                     seconds = time.perf_counter() - started
-                # The first run is a cold one.
+                # The first run is cold and does not count.
                 if attempt and seconds < SMALL_INFERENCE_SECONDS:
                     return True
-        # What is wrong with a network that does not run is for those to say who test it.
+        # If the network does not run, the self-test reports why.
         except Exception:
             return False
         return False
@@ -147,16 +147,16 @@ def open_session(
     intra_op_threads: int = 0,
     gpu_memory_limit_bytes: int = 0,
 ) -> ort.InferenceSession:
-    """Load any ONNX file as serving does, whatever its inputs and outputs are.
+    """Load an ONNX file with any inputs and outputs, the way serving does.
 
     Args:
         model: Bytes of the ONNX file.
         provider: Where to run it.
         intra_op_threads: Threads for one inference; 0 for every core that this process may use.
-        gpu_memory_limit_bytes: Most memory that the session may take on a GPU; 0 for no limit.
+        gpu_memory_limit_bytes: Maximum memory of the session on a GPU; 0 for no limit.
 
     Raises:
-        SessionError: The provider is not here, or cannot run this network.
+        SessionError: The provider is missing, or cannot run this network.
     """
     reason = provider.why_missing()
     if reason is not None:
@@ -166,7 +166,7 @@ def open_session(
     options.intra_op_num_threads = intra_op_threads or available_cores()
     options.inter_op_num_threads = 1
     options.log_severity_level = _LOG_ERRORS_ONLY
-    # A thread that spins between two operators takes a core from those who decode and answer.
+    # A thread that spins between two operators takes a core away from decoding and answering.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         providers = provider.configure(options, gpu_memory_limit_bytes)
@@ -175,7 +175,7 @@ def open_session(
     # ONNX Runtime raises one class per status code, and plugins raise their own.
     except Exception as error:
         raise SessionError(f"{provider} cannot load the network: {_first_line(error)}") from error
-    # A provider that fails to start is replaced by the CPU, with no more than a warning.
+    # ONNX Runtime replaces a provider that fails to start by the CPU, with only a warning.
     if provider.name not in session.get_providers():
         raise SessionError(
             f"{provider} did not start, so ONNX Runtime would run on "

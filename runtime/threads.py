@@ -1,4 +1,4 @@
-"""Names of threads, for those who watch a machine."""
+"""Names of threads, as tools such as `top -H` show them."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ _NAME = Path("/proc/thread-self/comm")
 
 @contextlib.contextmanager
 def thread_name(name: str) -> Iterator[None]:
-    """Name the calling thread for a while; threads that are started meanwhile inherit the name.
+    """Name the calling thread inside the context; threads started there inherit the name.
 
     Args:
-        name: At most 15 characters. Where the system has no such names, nothing happens.
+        name: At most 15 characters. Has no effect on systems without thread names.
     """
     try:
         former = _NAME.read_text(encoding="ascii")

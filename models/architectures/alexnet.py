@@ -1,4 +1,4 @@
-"""AlexNet (2012), which made convolutional networks the way to classify photographs.
+"""AlexNet (2012), which established convolutional networks for classifying photographs.
 
 Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolutional Neural
 Networks", NeurIPS 2012.
@@ -20,7 +20,7 @@ class AlexNet(nn.Module):
     Args:
         num_classes: Number of classes.
         in_channels: Channels of the pictures.
-        dropout: Share of the inputs of the two hidden fully connected layers that training drops.
+        dropout: Share of the inputs of the two hidden fully connected layers dropped in training.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class AlexNet(nn.Module):
             nn.ReLU(inplace=True),
             nn.MaxPool2d(kernel_size=3, stride=2),  # N x 256 x 6 x 6
         )
-        # Does nothing at 224 x 224; lets other sizes use the same classifier.
+        # Changes nothing at 224 x 224; adapts other sizes to the classifier.
         self.avgpool = nn.AdaptiveAvgPool2d(6)
         self.classifier = nn.Sequential(
             nn.Dropout(dropout),
@@ -54,8 +54,8 @@ class AlexNet(nn.Module):
             nn.ReLU(inplace=True),
             nn.Linear(4096, num_classes),
         )
-        # The paper's constants suit long runs on many pictures. These keep the signal's size from
-        # layer to layer (He et al., "Delving Deep into Rectifiers", 2015): short runs learn too.
+        # The paper's constants suit long runs on many pictures. These preserve the signal's scale
+        # across layers (He et al., "Delving Deep into Rectifiers", 2015), so short runs learn too.
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from convd.models.registry import Weights, register_model
 
 BOTTLENECK_WIDTH = 4
-"""A layer's 1 x 1 convolution gives this many times the growth rate."""
+"""Channels of a layer's 1 x 1 convolution, as a multiple of the growth rate."""
 
 
 class DenseLayer(nn.Module):
@@ -25,7 +25,7 @@ class DenseLayer(nn.Module):
     Args:
         in_channels: Channels of the input.
         growth_rate: Channels of the output.
-        dropout: Share of the output that training drops.
+        dropout: Share of the output dropped in training.
     """
 
     def __init__(self, in_channels: int, growth_rate: int, dropout: float) -> None:
@@ -48,7 +48,7 @@ class DenseLayer(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """Layers that each add their feature maps to the pile.
+    """Layers that each append their feature maps to those of the layers before.
 
     Args:
         layers: Number of layers.
@@ -146,7 +146,7 @@ class DenseNet(nn.Module):
 
 
 def _rename(weights: Weights) -> Weights:
-    """Weights that torchvision published before 2018 have a dot more: `norm.1` for `norm1`."""
+    """Weights that torchvision published before 2018 have an extra dot: `norm.1` for `norm1`."""
     return {
         re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.", r"\1\2.", name): tensor
         for name, tensor in weights.items()

@@ -1,4 +1,4 @@
-"""GoogLeNet (2014): modules that look at several scales at once.
+"""GoogLeNet (2014): modules that see several scales at once.
 
 Szegedy, Liu, Jia, Sermanet, Reed, Anguelov, Erhan, Vanhoucke and Rabinovich, "Going Deeper with
 Convolutions", CVPR 2015; layer names follow its table 1.
@@ -50,7 +50,7 @@ class BasicConv2d(nn.Module):
 
 
 class Inception(nn.Module):
-    """Four branches over the same input, side by side in the output.
+    """Four branches over the same input, concatenated in the output.
 
     Args:
         in_channels: Channels of the input.
@@ -94,7 +94,7 @@ class Inception(nn.Module):
 
 
 class AuxiliaryClassifier(nn.Module):
-    """A classifier half-way, so that early layers get a gradient of their own.
+    """An intermediate classifier that gives early layers a gradient of their own.
 
     Args:
         in_channels: Channels of the feature map that it looks at.
@@ -181,14 +181,14 @@ class GoogLeNet(nn.Module):
         return logits
 
     def forward_with_auxiliaries(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Logits, and the logits of both auxiliary classifiers where it has them."""
+        """Logits, and those of both auxiliary classifiers if the network has them."""
         logits, early, late = self._forward(x)
         if self.aux1 is None or self.aux2 is None:
             return logits, []
         return logits, [self.aux1(early), self.aux2(late)]
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits, and the feature maps that the auxiliary classifiers look at."""
+        """Logits, and the inputs of the auxiliary classifiers."""
         # Shapes are those of an input of 224 x 224.
         x = self.conv1(x)  # N x 64 x 112 x 112
         x = self.maxpool1(x)  # N x 64 x 56 x 56

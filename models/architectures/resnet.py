@@ -1,4 +1,4 @@
-"""ResNet (2015): layers that learn what to add to their input.
+"""ResNet (2015): layers that learn a residual to add to their input.
 
 He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition", CVPR 2016; depths are those
 of its table 1.
@@ -21,7 +21,7 @@ class BasicBlock(nn.Module):
     Args:
         in_channels: Channels of the input.
         channels: Channels of the block, and of its output.
-        stride: 2 where the block halves height and width, else 1.
+        stride: 2 if the block halves height and width, otherwise 1.
     """
 
     expansion = 1
@@ -50,7 +50,7 @@ class Bottleneck(nn.Module):
     Args:
         in_channels: Channels of the input.
         channels: Channels of the block; its output has four times as many.
-        stride: 2 where the block halves height and width, else 1.
+        stride: 2 if the block halves height and width, otherwise 1.
     """
 
     expansion = 4
@@ -152,7 +152,7 @@ def _projection(in_channels: int, out_channels: int, stride: int) -> nn.Sequenti
 def _convolution(
     in_channels: int, out_channels: int, *, kernel_size: int, stride: int = 1
 ) -> nn.Conv2d:
-    """A convolution that changes height and width by its stride only; batch norm has the bias."""
+    """A padded convolution without a bias, which the batch normalisation after it provides."""
     padding = kernel_size // 2
     return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
 

@@ -31,7 +31,7 @@ class VGG(nn.Module):
         batch_norm: Whether each convolution is followed by batch normalisation.
         num_classes: Number of classes.
         in_channels: Channels of the pictures.
-        dropout: Share of the outputs of the two hidden fully connected layers that training drops.
+        dropout: Share of the outputs of the two hidden fully connected layers dropped in training.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class VGG(nn.Module):
         self.features = nn.Sequential(
             *_layers(convolutions_per_stage, batch_norm=batch_norm, in_channels=in_channels)
         )
-        # Does nothing at 224 x 224; lets other sizes use the same classifier.
+        # Changes nothing at 224 x 224; adapts other sizes to the classifier.
         self.avgpool = nn.AdaptiveAvgPool2d(7)
         self.classifier = nn.Sequential(
             nn.Linear(512 * 7 * 7, 4096),
@@ -93,7 +93,7 @@ def _layers(
 
 
 def _rename(weights: Weights) -> Weights:
-    """Timm writes the fully connected layers as convolutions, and names them otherwise."""
+    """Rename timm's weights: its fully connected layers are convolutions with other names."""
     names = {"pre_logits.fc1": "classifier.0", "pre_logits.fc2": "classifier.3"}
     renamed = {}
     for name, tensor in weights.items():

@@ -1,4 +1,4 @@
-"""ZFNet (2013), AlexNet improved by looking at what its layers see.
+"""ZFNet (2013): AlexNet, improved by visualising what its layers respond to.
 
 Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014; the network is
 that of figure 3. The paper found that AlexNet's first layer, 11 x 11 with stride 4, skips middle
@@ -45,7 +45,7 @@ class ZFNet(nn.Module):
             nn.ReLU(inplace=True),
             nn.MaxPool2d(kernel_size=3, stride=2),  # N x 256 x 6 x 6
         )
-        # Does nothing at 224 x 224; lets other sizes use the same classifier.
+        # Changes nothing at 224 x 224; adapts other sizes to the classifier.
         self.avgpool = nn.AdaptiveAvgPool2d(6)
         self.classifier = nn.Sequential(
             nn.Linear(256 * 6 * 6, 4096),
@@ -56,8 +56,8 @@ class ZFNet(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(4096, num_classes),
         )
-        # The paper's constants suit long runs on many pictures. These keep the signal's size from
-        # layer to layer (He et al., "Delving Deep into Rectifiers", 2015): short runs learn too.
+        # The paper's constants suit long runs on many pictures. These preserve the signal's scale
+        # across layers (He et al., "Delving Deep into Rectifiers", 2015), so short runs learn too.
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

@@ -28,17 +28,17 @@ def load_dataset(
 
     Args:
         spec: `digits`, `folder:PATH`, `cifar10:PATH` or `mnist:PATH`.
-        seed: Which pictures are held out, where the data set's publisher has not divided it.
+        seed: Selects the held-out pictures of a data set that is not published in parts.
         classes: Labels of the classes to keep, in their new order; None keeps all.
-        strict: Whether a broken file is an error; else it is skipped and listed.
-        report: Told, in words, what takes a while.
+        strict: Whether a broken file is an error; otherwise it is skipped and listed.
+        report: Called with a text at the start of each slow step.
 
     Raises:
         DataError: The specification is unknown, or the data cannot be used.
     """
     kind, _, path = spec.partition(":")
     if kind in ("folder", "cifar10", "mnist") and not path:
-        raise DataError(f"{spec!r} lacks a path: write {kind}:PATH")
+        raise DataError(f"{spec!r} has no path: write {kind}:PATH")
     root = Path(path).expanduser()
     if spec == "digits":
         splits = load_digits_splits(seed)
@@ -49,5 +49,5 @@ def load_dataset(
     elif kind == "mnist":
         splits = load_mnist_splits(root, report=report)
     else:
-        raise DataError(f"no data set is specified by {spec!r}: use {SPECIFICATIONS}")
+        raise DataError(f"unknown data set {spec!r}: use {SPECIFICATIONS}")
     return splits if classes is None else splits.restricted_to(classes)

@@ -1,4 +1,4 @@
-"""Pictures that come as one array."""
+"""Data sets in one array."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ class ArrayDataset:
         return len(self._images)
 
     def picture(self, index: int) -> Image.Image:
-        """One picture, mode `L` or `RGB`."""
+        """Return one picture, of mode `L` or `RGB`."""
         return Image.fromarray(self._images[index])
 
     def target(self, index: int) -> int:

@@ -1,8 +1,8 @@
 """CIFAR-10: 60,000 colour pictures of 32 x 32 pixels in ten classes.
 
 Krizhevsky, "Learning Multiple Layers of Features from Tiny Images" (2009). The published "python
-version" holds pickled dictionaries. A pickle can execute any code, so they are read by an
-unpickler that knows nothing but the NumPy arrays in them.
+version" holds pickled dictionaries. A pickle can execute code, so they are read by an unpickler
+that accepts NumPy arrays only.
 """
 
 import io
@@ -42,13 +42,13 @@ _MAX_FILE_BYTES = 128 * 1024 * 1024
 
 
 def load_cifar10_splits(path: Path, *, strict: bool, report: Report) -> DatasetSplits:
-    """The published pictures; the published test batch is held out.
+    """Load the published pictures, with the published test batch held out.
 
     Args:
         path: The archive `cifar-10-python.tar.gz`, the folder `cifar-10-batches-py`, or a folder
             that holds either.
-        strict: Whether a broken training batch is an error; else it is skipped and listed.
-        report: Told how far it is.
+        strict: Whether a broken training batch is an error; otherwise it is skipped and listed.
+        report: Called with a text at the start of each slow step.
 
     Raises:
         DataError: The data cannot be found, or the test batch, every training batch or, with
@@ -84,7 +84,7 @@ def _reader(path: Path) -> Callable[[str], bytes]:
             return lambda name: _read_file(folder / name)
     archive = path if path.is_file() else path / ARCHIVE
     if not archive.is_file():
-        raise DataError(f"{path} holds no CIFAR-10: give {ARCHIVE} or the folder {FOLDER}")
+        raise DataError(f"{path} does not hold CIFAR-10: give {ARCHIVE} or the folder {FOLDER}")
     try:
         with tarfile.open(archive) as tar:
             members = {
@@ -112,13 +112,15 @@ def _read_file(file: Path) -> bytes:
 
 def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     if member.size > _MAX_FILE_BYTES:
-        raise DataError(f"{member.name} has {member.size:,} bytes, far too many for CIFAR-10")
+        raise DataError(
+            f"{member.name} has {member.size:,} bytes, too many for CIFAR-10: download it again"
+        )
     stream = tar.extractfile(member)
     return b"" if stream is None else stream.read()
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Knows what a pickled NumPy array needs, and nothing else."""
+    """Loads pickled NumPy arrays and refuses everything else."""
 
     _ALLOWED = {  # noqa: RUF012
         ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
@@ -128,7 +130,7 @@ class _ArrayUnpickler(pickle.Unpickler):
     }
 
     def find_class(self, module_name: str, global_name: str, /) -> object:
-        """Give what a pickle asks for by name, where that is harmless."""
+        """Return the named object if a NumPy array needs it."""
         try:
             return self._ALLOWED[module_name, global_name]
         except KeyError:

@@ -1,4 +1,4 @@
-"""What every data set offers, and how one is divided."""
+"""The interface of every data set, and its division into parts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from convd.models.augmentation import Augmentation
 from convd.models.errors import DataError
 
 HELD_OUT_SHARE = 0.2
-"""Share of a data set that is held out where its publisher has not divided it."""
+"""Share of a data set that is held out if it is not published in parts."""
 
 
 class ImageDataset(Protocol):
@@ -44,11 +44,11 @@ class ImageDataset(Protocol):
 
 
 class DatasetSubset:
-    """Some of the pictures of a data set, in a given order, with all or some of its classes.
+    """A selection of pictures from a data set, with all or some of its classes.
 
     Args:
-        dataset: Where the pictures come from.
-        indices: Which of them.
+        dataset: The data set to select from.
+        indices: The pictures to select, in order.
         classes: Indices of the classes to keep, in their new order; None keeps all as they are.
     """
 
@@ -75,16 +75,15 @@ class DatasetSubset:
 
 @dataclass(frozen=True)
 class DatasetSplits:
-    """A data set divided into what is trained on and what accuracy is measured on.
+    """A data set, divided into training pictures and held-out ones.
 
     Attributes:
         train: Pictures to train on.
         held_out: Pictures that training never sees.
-        held_out_name: Which pictures those are, in words.
-        channels: 1 where the pictures are grayscale, 3 where they are in colour.
-        keep_aspect_ratio: Whether pictures have many shapes, so that a crop suits them better than
-            squeezing.
-        augmentation: The random changes that leave these pictures in their class.
+        held_out_name: A description of the held-out pictures.
+        channels: 1 for grayscale pictures, 3 for colour.
+        keep_aspect_ratio: Whether to crop rather than squeeze, since the pictures differ in shape.
+        augmentation: The random changes that do not change the class of these pictures.
         broken_files: Files that were skipped, with the reason.
     """
 
@@ -102,15 +101,15 @@ class DatasetSplits:
         return self.train.labels
 
     def preprocessing(self, input_size: int, channels: int | None = None) -> Preprocessing:
-        """The recipe that suits these pictures and a network's input.
+        """The preprocessing recipe for these pictures and a network's input.
 
         Args:
             input_size: Height and width of the network's input, in pixels.
-            channels: 1 or 3; by default as many as the pictures have.
+            channels: 1 or 3; None takes those of the pictures.
         """
         channel_order: Literal["L", "RGB"] = "L" if (channels or self.channels) == 1 else "RGB"
         if self.keep_aspect_ratio:
-            # The proportion of the field's usual evaluation: 256 pixels, of which 224 are kept.
+            # The usual evaluation recipe scales to 256 pixels and keeps 224.
             return Preprocessing(
                 resize=ResizeShorterSide(size=round(input_size * 256 / 224)),
                 center_crop=CenterCrop(height=input_size, width=input_size),
@@ -122,18 +121,18 @@ class DatasetSplits:
         )
 
     def restricted_to(self, classes: Sequence[str]) -> "DatasetSplits":
-        """Only the pictures of some classes, in the order given.
+        """Keep some classes only, in the given order.
 
         Raises:
-            DataError: A class is not there, is named twice, or has no pictures.
+            DataError: A class does not exist, is named twice, or has no pictures.
         """
         for name in classes:
             if name not in self.labels:
-                raise DataError(f"no class is named {name!r}: there are {', '.join(self.labels)}")
+                raise DataError(f"there is no class {name!r}: choose from {', '.join(self.labels)}")
         if len(set(classes)) != len(classes):
-            raise DataError(f"the classes {', '.join(classes)} name one twice: name each once")
+            raise DataError(f"{', '.join(classes)} names a class twice: name each once")
         if len(classes) < 2:
-            raise DataError("one class alone cannot be told from another: name at least two")
+            raise DataError("one class is not enough to classify: name at least two")
         return replace(
             self,
             train=_restricted(self.train, classes),
@@ -148,18 +147,18 @@ def targets_of(dataset: ImageDataset) -> list[int]:
 
 
 def split(dataset: ImageDataset, *, share: float, seed: int) -> tuple[DatasetSubset, DatasetSubset]:
-    """Divide a data set so that each class keeps its share on both sides.
+    """Divide a data set so that each class has the same share in both parts.
 
     Args:
-        dataset: What is divided.
+        dataset: The data set to divide.
         share: Share of the second part, 0 to 1.
-        seed: The same seed divides the same data set in the same way.
+        seed: Seed of the division.
 
     Returns:
         The larger part and the part set aside, each in the data set's order.
 
     Raises:
-        DataError: A class has too few pictures to appear on both sides.
+        DataError: A class has too few pictures to appear in both parts.
     """
     targets = targets_of(dataset)
     counts = np.bincount(targets, minlength=len(dataset.labels))

@@ -12,7 +12,7 @@ from convd.artifact.errors import InvalidImageError
 from convd.models.errors import DataError
 
 Report = Callable[[str], None]
-"""Is told, in words, what takes a while."""
+"""Called with a text at the start of each slow step."""
 
 _FILES_PER_REPORT = 500
 
@@ -32,11 +32,11 @@ def read_picture(file: Path) -> Image.Image:
 
 
 def find_broken(files: Sequence[Path], report: Report) -> dict[Path, str]:
-    """Decode every file once, in threads, so that training meets no surprise hours later.
+    """Decode every file once, in threads, so that training does not fail hours later.
 
     Args:
         files: Image files.
-        report: Told how far it is.
+        report: Called with a text about the progress.
 
     Returns:
         The files that cannot be decoded, each with the reason.

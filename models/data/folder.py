@@ -1,4 +1,4 @@
-"""Image files in one folder per class, as torchvision's `ImageFolder` has them."""
+"""Image files in one folder per class, the layout of torchvision's `ImageFolder`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,7 +35,7 @@ class FilesDataset:
         return len(self._files)
 
     def picture(self, index: int) -> Image.Image:
-        """One decoded file, in its own colour mode.
+        """Decode one file, in its own colour mode.
 
         Raises:
             DataError: The file was removed or damaged after it was checked.
@@ -48,23 +48,23 @@ class FilesDataset:
 
 
 def load_folder_splits(root: Path, *, seed: int, strict: bool, report: Report) -> DatasetSplits:
-    """A folder with one folder per class, divided.
+    """Load a folder that holds one folder per class.
 
-    With the sub-folders `train` and `val` (or `valid`, `validation`, `test`) the division is
-    theirs; else 20 % of each class are held out. Files that are no JPEG, PNG, WebP or BMP by name
-    are passed over, hidden ones too.
+    The sub-folders `train` and `val` (or `valid`, `validation`, `test`) divide the pictures;
+    without them, 20 % of each class is held out. Hidden files, and files without the extension of
+    a JPEG, PNG, WebP or BMP, are ignored.
 
     Args:
         root: The folder.
-        seed: Which files are held out.
-        strict: Whether a broken file is an error; else it is skipped and listed.
-        report: Told how far it is.
+        seed: Selects the held-out files.
+        strict: Whether a broken file is an error; otherwise it is skipped and listed.
+        report: Called with a text at the start of each slow step.
 
     Raises:
         DataError: There are no classes, too few pictures, or, with `strict`, broken files.
     """
     if not root.is_dir():
-        raise DataError(f"{root} is no folder: give one that holds a folder per class")
+        raise DataError(f"{root} is not a folder: give one that holds a folder per class")
     train_root = _first_folder(root, TRAIN_FOLDERS)
     held_out_root = _first_folder(root, HELD_OUT_FOLDERS)
     if train_root is not None and held_out_root is not None:
@@ -81,7 +81,9 @@ def load_folder_splits(root: Path, *, seed: int, strict: bool, report: Report) -
         name = f"the pictures of {held_out_root.name}/ in {root}"
         for part, where in ((train, train_root), (held_out, held_out_root)):
             if len(part) == 0:
-                raise DataError(f"{where} has no pictures: {', '.join(EXTENSIONS)} are read")
+                raise DataError(
+                    f"{where} has no pictures: the extensions {', '.join(EXTENSIONS)} are read"
+                )
         return _splits(train, held_out, name, broken)
     everything, broken = _load(root, _classes(root), strict=strict, report=report)
     rest, aside = split(everything, share=HELD_OUT_SHARE, seed=seed)
@@ -127,8 +129,8 @@ def _classes(root: Path) -> list[str]:
     folders = [each.name for each in root.iterdir() if each.is_dir() and each.name[0] != "."]
     if len(folders) < 2:
         raise DataError(
-            f"{root} has {len(folders)} folders, and each class needs one: put the pictures of "
-            "each class into a folder of the class's name"
+            f"{root} has {len(folders)} folders, but each class needs one: put the pictures of "
+            "each class into a folder named after the class"
         )
     return sorted(folders)
 

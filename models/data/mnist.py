@@ -38,14 +38,13 @@ _UINT8 = 8
 
 
 def load_mnist_splits(root: Path, *, report: Report) -> DatasetSplits:
-    """The four published files, gzipped or not; the published test pictures are held out.
+    """Load the four published files, gzipped or not, with the published test pictures held out.
 
-    Classes are named after Fashion-MNIST's garments where `fashion` is part of the path, else by
-    their numbers.
+    Classes are Fashion-MNIST's garments if the path contains `fashion`, and numbers otherwise.
 
     Args:
         root: The folder that holds them, or holds the folder `MNIST/raw` or `FashionMNIST/raw`.
-        report: Told how far it is.
+        report: Called with a text at the start of each slow step.
 
     Raises:
         DataError: A file is missing, damaged, or does not fit the others.
@@ -54,7 +53,7 @@ def load_mnist_splits(root: Path, *, report: Report) -> DatasetSplits:
     folder = next((each for each in folders if _find(each, "train-images") is not None), None)
     if folder is None:
         raise DataError(
-            f"{root} holds no MNIST: it has neither train-images-idx3-ubyte nor "
+            f"{root} does not hold MNIST: it has neither train-images-idx3-ubyte nor "
             "train-images-idx3-ubyte.gz"
         )
     fashion = "fashion" in str(folder.resolve()).lower()
@@ -81,7 +80,7 @@ def _part(folder: Path, part: str, *, fashion: bool) -> ArrayDataset:
             f"shape {targets.shape}, which do not belong together"
         )
     named = FASHION_LABELS if fashion else LABELS
-    # EMNIST has more than ten classes, without published names in the files.
+    # EMNIST has more than ten classes, and its files do not name them.
     labels = named if targets.max() < 10 else [str(each) for each in range(targets.max() + 1)]
     return ArrayDataset(labels, images, targets.tolist())
 
@@ -90,7 +89,7 @@ def read_idx(file: Path) -> NDArray[np.uint8]:
     """Read an IDX file of uint8 values.
 
     Raises:
-        DataError: It is damaged, or of another format or type.
+        DataError: It is damaged, or has another format or type.
     """
     try:
         data = file.read_bytes()
@@ -99,7 +98,7 @@ def read_idx(file: Path) -> NDArray[np.uint8]:
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{file} cannot be read ({error}): download it again") from error
     if len(data) < 4 or data[:2] != b"\0\0":
-        raise DataError(f"{file} is no IDX file: download it again")
+        raise DataError(f"{file} is not an IDX file: download it again")
     if data[2] != _UINT8:
         raise DataError(f"{file} holds values of type {data[2]}, and only uint8 (8) is read")
     header = 4 + 4 * data[3]

@@ -12,7 +12,7 @@ from convd.artifact.preprocessing import ImageArray, Preprocessing, prepare_imag
 from convd.models.data.dataset import ImageDataset, targets_of
 
 MAX_BYTES_IN_MEMORY = 1024**3
-"""Prepared pictures up to this size are kept in memory; more are prepared anew each time."""
+"""Total size up to which prepared pictures stay in memory; larger sets are prepared each pass."""
 
 _BATCHES_AHEAD = 2
 
@@ -30,12 +30,12 @@ class Batch(NamedTuple):
 
 
 class PreparedDataset:
-    """A data set whose pictures go through the recipe that serving uses.
+    """A data set whose pictures are prepared as in serving.
 
     Args:
         dataset: The pictures.
         preprocessing: The recipe.
-        max_bytes_in_memory: Largest size of all prepared pictures that are kept.
+        max_bytes_in_memory: Largest total size at which the prepared pictures are kept.
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class PreparedDataset:
         return len(self._dataset)
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """Give all pictures in the data set's order."""
+        """Yield all pictures in the data set's order."""
         return self.batches(torch.split(torch.arange(len(self)), batch_size))
 
     def batches(self, order: Iterable[Tensor]) -> Iterator[Batch]:
-        """Give batches one after another, prepared ahead in threads where they are not kept.
+        """Yield batches, prepared ahead in threads unless the pictures are kept in memory.
 
         Args:
             order: The indices of each batch, int64.
@@ -73,7 +73,7 @@ class PreparedDataset:
             for indices in order:
                 yield Batch(self._kept[indices], self.targets[indices])
             return
-        # Pillow lets other threads run while it decodes and resizes.
+        # Pillow releases the interpreter lock while it decodes and resizes.
         with ThreadPoolExecutor(thread_name_prefix="prepare") as threads:
             waiting: list[tuple[Tensor, Iterator[ImageArray]]] = []
             for indices in order:

@@ -74,7 +74,7 @@ def test_only_numbered_folders_are_versions(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "..", ".hidden", "a/b", "a\0b", "a b", "x" * 65, "ä"])
 def test_names_that_could_leave_the_repository_are_refused(name: str) -> None:
-    with pytest.raises(RepositoryError, match="no model name"):
+    with pytest.raises(RepositoryError, match="not a valid model name"):
         check_model_name(name)
 
 

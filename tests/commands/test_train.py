@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
         (["lenet", "--data", "digits", "--resume", "--overwrite"], "give one of them"),
         (["resnet18", "--data", "digits", "--input-size", "28"], "at least 32 x 32"),
         (["lenet", "--data", "folder:"], "write folder:PATH"),
-        (["lenet", "--data", "digits", "--classes", "1,x"], "no class is named 'x'"),
+        (["lenet", "--data", "digits", "--classes", "1,x"], "there is no class 'x'"),
         (["lenet", "--data", "digits", "--learning-rate", "1e9"], "smaller --learning-rate"),
     ],
 )
@@ -126,7 +126,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_resume_goes_on(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "go on with the same command and --resume" in printed
+    assert "run the same command with --resume" in printed
     assert load_checkpoint(output).description.training["finished"] is False
     resumed = _train(*common, "--output", str(output), "--resume")
     torch.set_num_threads(1)

@@ -169,7 +169,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
     assert not repository.exists()
     refused = run_export(checkpoint, "--name", "a/b", "--repository", repository, "--dry-run")
     assert refused.exit_code == 1
-    assert "no model name" in refused.output
+    assert "not a valid model name" in refused.output
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
         (["--mean", "a"], "write 0.485,0.456,0.406"),
         (["--labels", "missing.txt"], "a file with one name per line"),
         (["--sign", "missing.pem"], "the key missing.pem cannot be read"),
-        (["--calibrate", "nonsense"], "no data set is specified by 'nonsense'"),
+        (["--calibrate", "nonsense"], "unknown data set 'nonsense'"),
         (["--precision", "int8"], "give --quantization-data"),
         (["--calibration-data", "digits"], "write --quantization-data SPEC for what int8 sees"),
     ],

@@ -58,7 +58,7 @@ def test_classes_are_kept_in_the_order_given() -> None:
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        (("3", "cat"), "no class is named 'cat': there are 0, 1"),
+        (("3", "cat"), "there is no class 'cat': choose from 0, 1"),
         (("3", "3"), "name each once"),
         (("3",), "at least two"),
     ],

@@ -77,7 +77,7 @@ def _break(folder: Path) -> list[Path]:
 
 
 def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a folder"):
         load_dataset(f"folder:{tmp_path / 'nothing'}")
     with pytest.raises(DataError, match="each class needs one"):
         load_dataset(f"folder:{tmp_path}")
@@ -108,7 +108,7 @@ def test_a_damaged_mnist(mnist: Path) -> None:
     for bad, message in (
         (good[:-1], "promises 47,040 values and holds 47,039"),
         (good[:9], "within its header"),
-        (b"PNG", "is no IDX file"),
+        (b"PNG", "is not an IDX file"),
         (b"\0\0\x0d" + good[3:], "only uint8"),
     ):
         images.write_bytes(bad)
@@ -124,7 +124,7 @@ def test_a_damaged_mnist(mnist: Path) -> None:
     (mnist / "t10k-images-idx3-ubyte.gz").unlink()
     with pytest.raises(DataError, match="has no file t10k-images"):
         load_dataset(f"mnist:{mnist}")
-    with pytest.raises(DataError, match="holds no MNIST"):
+    with pytest.raises(DataError, match="does not hold MNIST"):
         load_dataset(f"mnist:{mnist.parent}")
 
 
@@ -180,7 +180,7 @@ def test_a_batch_that_executes_code_is_refused(cifar10: Path) -> None:
 
 
 def test_no_cifar10(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no CIFAR-10"):
+    with pytest.raises(DataError, match="does not hold CIFAR-10"):
         load_dataset(f"cifar10:{tmp_path}")
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"no archive")
     with pytest.raises(DataError, match="is damaged"):

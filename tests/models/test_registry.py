@@ -9,7 +9,7 @@ from convd.models.registry import find_architecture, register_model
 def test_a_name_is_registered_once() -> None:
     for taken in ("lenet5", "lenet"):
         register = register_model(taken, input_size=8, minimum_input_size=8, learning_rate=0.1)
-        with pytest.raises(ValueError, match=f"'{taken}' is registered already"):
+        with pytest.raises(ValueError, match=f"'{taken}' is already registered"):
             register(nn.Identity)
     assert find_architecture("lenet5").build is not nn.Identity
 
@@ -22,7 +22,7 @@ def test_an_alias_and_any_case_are_accepted() -> None:
 def test_an_unknown_name_names_the_nearest() -> None:
     with pytest.raises(UnknownArchitectureError, match=r"'lenet4': did you mean .*lenet5"):
         create_model("lenet4")
-    with pytest.raises(UnknownArchitectureError, match=r"there are .*lenet5"):
+    with pytest.raises(UnknownArchitectureError, match=r"choose one of .*lenet5"):
         create_model("xyzzy")
 
 

@@ -123,7 +123,7 @@ def test_a_killed_run_goes_on_from_what_it_saved(
     with pytest.raises(Killed):
         train(LENET, tmp_path, console=Console(quiet=True), interruption=Kill(10))
     assert (tmp_path / RESUME_FILE).exists()
-    with pytest.raises(TrainingError, match="go on with --resume"):
+    with pytest.raises(TrainingError, match="continue it with --resume"):
         _train(LENET, tmp_path)
     _train(LENET, tmp_path, resume=True)
     assert _weights(tmp_path) == _weights(uninterrupted)
@@ -139,7 +139,7 @@ def test_a_run_that_saved_nothing_is_resumed_from_its_beginning(
 def test_a_run_goes_on_with_its_own_settings_only(tmp_path: Path) -> None:
     _train(LENET, tmp_path, stop_after=1)
     other = LENET.model_copy(update={"learning_rate": 0.3})
-    with pytest.raises(TrainingError, match=r"begun with --learning-rate None, not 0\.3"):
+    with pytest.raises(TrainingError, match=r"started with --learning-rate None, not 0\.3"):
         _train(other, tmp_path, resume=True)
     (tmp_path / RESUME_FILE).write_bytes(b"damaged")
     with pytest.raises(TrainingError, match="is damaged"):

@@ -11,6 +11,7 @@ from convd.service.application import Application
 from convd.service.calls.log_format import configure_logging
 from convd.service.settings import ServerSettings, SettingsError
 from convd.service.settings_sources import load_settings
+from convd.service.termination import end_process
 from convd.service.workers.supervisor import Supervisor, WorkerError
 
 
@@ -41,7 +42,8 @@ def command(config: Path | None, **flags: Any) -> None:  # noqa: ANN401
     """Serve the models of a repository over gRPC.
 
     Set each setting by flag, by variable (CONVD_GRPC_PORT for --grpc-port) or in the YAML file, in
-    this order of precedence. SIGTERM drains the server, which then exits with 0.
+    this order of precedence. SIGTERM drains the server, which then exits with 0, or with 3 if it
+    had to cut calls off; a second SIGTERM ends it at once. SIGHUP makes it check the repository.
 
     \b
     Example:
@@ -52,9 +54,10 @@ def command(config: Path | None, **flags: Any) -> None:  # noqa: ANN401
         settings = load_settings(given, config)
         configure_logging(settings.log_format)
         server = Supervisor(settings) if settings.workers > 1 else Application(settings)
-        server.run()
+        exit_code = server.run()
     except (SettingsError, ArtifactError, BindError, WorkerError) as error:
         raise click.ClickException(str(error)) from error
+    end_process(exit_code)
 
 
 _with_settings(command)

@@ -1,11 +1,8 @@
 """One server process: puts the parts together, runs them, and drains them."""
 
 import logging
-import signal
-import threading
 import time
 from collections.abc import Callable
-from types import FrameType
 
 from prometheus_client import CollectorRegistry
 
@@ -26,8 +23,9 @@ from convd.service.lifecycle.version_metrics import VersionCollector
 from convd.service.metrics import Metrics
 from convd.service.rpc.server import GrpcServer
 from convd.service.servables.response_cache import ResponseCache
-from convd.service.settings import ServerSettings
+from convd.service.settings import ServerSettings, drain_limit_seconds
 from convd.service.statistics import StatisticsByVersion
+from convd.service.termination import CALLS_CUT, Termination
 from convd.service.web.console import Console
 from convd.service.web.opening import open_http
 
@@ -120,7 +118,6 @@ class Application:
         if settings.triton_metrics:
             TritonCollector(self.registry, self._catalog.statuses)
         self._metrics.watch_readiness(self._manager.unready_reason)
-        self._stop = threading.Event()
         self._unready_reason = "loading"
         self._shown: set[tuple[str, int]] = set()
 
@@ -168,10 +165,14 @@ class Application:
         reason = self._manager.unready_reason()
         return reason or ("not listening yet" if self._is_worker and not self._joined else "")
 
-    def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then drain."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+    def run(self) -> int:
+        """Serve until SIGTERM or SIGINT, then drain.
+
+        Returns:
+            The exit code: 0, or CALLS_CUT where calls were cut.
+        """
+        termination = Termination(drain_limit_seconds(self._settings), self._manager.look_now)
+        termination.install()
         self.own_process()
         self.start()
         logger.info(
@@ -179,27 +180,38 @@ class Application:
             join_address(self._settings.host, self.grpc_port),
             join_address(self._settings.host, self.http_port),
         )
-        self._stop.wait()
-        self.drain()
+        termination.wait()
+        return CALLS_CUT if self.drain() else 0
 
-    def drain(self) -> None:
-        """Refuse new calls, finish the accepted ones, then stop."""
+    def drain(self) -> int:
+        """Refuse new calls, finish the accepted ones, then stop.
+
+        Returns:
+            Number of accepted calls that were cut off, because the time was up.
+        """
+        self._manager.stop_polling()
+        if self._settings.lame_duck_seconds:
+            logger.info(
+                "not ready, but accepting calls for another %g s", self._settings.lame_duck_seconds
+            )
+            self._grpc.say_draining()
+            time.sleep(self._settings.lame_duck_seconds)
         logger.info("draining for up to %g s", self._settings.drain_seconds)
         started = time.monotonic()
-        self._manager.stop_polling()
-        self._grpc.drain(self._settings.drain_seconds)
+        cut = self._grpc.drain(self._settings.drain_seconds)
         remaining_seconds = self._settings.drain_seconds - (time.monotonic() - started)
         self._manager.unload_all(max(remaining_seconds, 0.1))
         if self._http:
             self._http.stop()
         if self._tracer is not None:
             remaining_seconds = self._settings.drain_seconds - (time.monotonic() - started)
-            self._tracer.close(max(remaining_seconds, 1.0))
-        logger.info("stopped after %.1f s", time.monotonic() - started)
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        logger.info("received %s", signal.Signals(number).name)
-        self._stop.set()
+            self._tracer.close(max(remaining_seconds, 0.5))
+        seconds = time.monotonic() - started
+        if cut:
+            logger.error("stopped after %.1f s; %d calls were cut", seconds, cut)
+        else:
+            logger.info("stopped after %.1f s", seconds)
+        return cut
 
     def _version_changed(self, status: VersionStatus) -> None:
         self._grpc.set_serving(status.name, serving=self._catalog.newest(status.name) is not None)

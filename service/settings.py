@@ -156,6 +156,14 @@ class ServerSettings(BaseSettings):
         description="Server processes that share the gRPC port. Each loads every model and gets "
         "its share of the cores.",
     )
+    worker_silence_seconds: float = Field(
+        10.0,
+        ge=1,
+        le=3600,
+        allow_inf_nan=False,
+        description="A worker that does not answer its supervisor for this long is killed and "
+        "restarted.",
+    )
     max_connection_age_seconds: float = Field(
         0.0,
         ge=0,
@@ -170,6 +178,14 @@ class ServerSettings(BaseSettings):
         le=3600,
         allow_inf_nan=False,
         description="How long accepted calls may take to finish after SIGTERM.",
+    )
+    lame_duck_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=300,
+        allow_inf_nan=False,
+        description="How long to keep accepting calls after SIGTERM while readiness is already "
+        "false, so that load balancers can react; drain_seconds begin afterwards.",
     )
     poll_seconds: (
         Annotated[float, Field(ge=0.01, le=86_400, allow_inf_nan=False)] | Literal["never"]
@@ -207,3 +223,8 @@ class ServerSettings(BaseSettings):
                 "the queue: raise max_queue_size or lower max_images_per_request"
             )
         return self
+
+
+def drain_limit_seconds(settings: ServerSettings) -> float:
+    """The longest time between a signal and the end of the drain."""
+    return settings.lame_duck_seconds + settings.drain_seconds

@@ -63,6 +63,7 @@ class ServableManager:
         self._everywhere = everywhere
         self._clock = clock
         self._stop = threading.Event()
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="servable-manager", daemon=True)
         # Held while models are loaded or unloaded, by the polling thread or by a call.
         self._changing = threading.Lock()
@@ -89,9 +90,14 @@ class ServableManager:
         """Load the repository's models and follow its changes, in the background."""
         self._thread.start()
 
+    def look_now(self) -> None:
+        """Look at the repository as soon as possible."""
+        self._wake.set()
+
     def stop_polling(self) -> None:
         """Stop loading; from now on the server is not ready."""
         self._stop.set()
+        self._wake.set()
 
     def unload_all(self, timeout_seconds: float) -> None:
         """Drain every servable, for at most `timeout_seconds` altogether."""
@@ -243,5 +249,7 @@ class ServableManager:
             try:
                 self._on_look()
             except Exception:
-                logger.exception("updating metrics and health after a repository look failed")
-            self._stop.wait(self._poll_seconds)
+                logger.exception("what follows a look at the repository failed")
+            self._wake.wait(self._poll_seconds)
+            if not self._stop.is_set():
+                self._wake.clear()

@@ -128,10 +128,18 @@ class GrpcServer:
         """Remove a model from the health service."""
         self._health.forget(model)
 
-    def drain(self, timeout_seconds: float) -> None:
-        """Refuse new calls with UNAVAILABLE, and wait at most this long for the accepted ones."""
-        deadline = time.monotonic() + timeout_seconds
+    def say_draining(self) -> None:
+        """Report NOT_SERVING to health checks and watchers, and keep accepting calls."""
         self._health.drain()
+
+    def drain(self, timeout_seconds: float) -> int:
+        """Refuse new calls with UNAVAILABLE, and wait at most this long for the accepted ones.
+
+        Returns:
+            Number of accepted calls that had not ended by then.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        self.say_draining()
         self._gate.close()
         # Tasks start in order: once this one runs, every accepted call has begun.
         begun = threading.Event()
@@ -140,10 +148,15 @@ class GrpcServer:
         self._gate.wait_until_empty(max(deadline - time.monotonic(), 0.0))
         # A stopping gRPC server cancels new calls instead of refusing them, so keep refusing until
         # clients have moved on.
-        self._gate.wait_until_quiet(_QUIET_SECONDS, _MAX_LINGER_SECONDS)
+        linger_seconds = min(_MAX_LINGER_SECONDS, max(deadline - time.monotonic(), 0.0))
+        self._gate.wait_until_quiet(_QUIET_SECONDS, linger_seconds)
         # Only streams that wait for a message are left.
-        self._server.stop(min(_QUIET_SECONDS, max(deadline - time.monotonic(), 0.0))).wait()
+        cut = len(self._gate.in_progress) + self._threads.waiting()
+        stopped = self._server.stop(min(_QUIET_SECONDS, max(deadline - time.monotonic(), 0.0)))
+        # gRPC waits forever for streams whose messages it could not parse.
+        stopped.wait(_MAX_LINGER_SECONDS)
         self._threads.close()
+        return cut
 
 
 def _connection_age(seconds: float) -> list[tuple[str, int]]:

@@ -4,19 +4,22 @@ import contextlib
 import logging
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from waitress import wasyncore
 from waitress.server import create_server
+
+from convd.service.web.connections import MAX_CONNECTIONS, ConnectionBounds
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 # More than the number of concurrent trials, so that a probe always finds a thread.
 _THREADS = 8
-_MAX_CONNECTIONS = 64
 _MAX_HEADER_BYTES = 16 * 1024
 _IDLE_SECONDS = 20
+_LOOK_SECONDS = 1.0
 
 
 class HttpServer:
@@ -52,7 +55,7 @@ class HttpServer:
             map=self._sockets,
             sockets=[listening],
             threads=_THREADS,
-            connection_limit=_MAX_CONNECTIONS,
+            connection_limit=MAX_CONNECTIONS,
             channel_timeout=_IDLE_SECONDS,
             cleanup_interval=_IDLE_SECONDS // 2,
             max_request_header_size=_MAX_HEADER_BYTES,
@@ -65,6 +68,7 @@ class HttpServer:
         )
         # Do not log clients that hang up early, or a queue during bursts of scrapes.
         logging.getLogger("waitress").setLevel(logging.ERROR)
+        self._bounds = ConnectionBounds()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="http-server", daemon=True)
 
@@ -82,8 +86,13 @@ class HttpServer:
             self._close()
 
     def _serve(self) -> None:
+        looked_at = 0.0
         while not self._stopping.is_set():
             wasyncore.loop(timeout=1.0, use_poll=True, map=self._sockets, count=1)
+            now = time.monotonic()
+            if now - looked_at > _LOOK_SECONDS or len(self._sockets) > MAX_CONNECTIONS // 2:
+                looked_at = now
+                self._bounds.enforce(self._server.active_channels.values())
         self._close()
 
     def _close(self) -> None:

@@ -12,6 +12,7 @@ from prometheus_client import Metric
 
 from convd.service.settings import ServerSettings
 from convd.service.statistics import StatisticsByVersion, add_up_statistics
+from convd.service.termination import CALLS_CUT
 from convd.service.web.request import Request
 from convd.service.web.response import Response
 from convd.service.workers.aggregation import add_up, only_counts
@@ -24,6 +25,11 @@ logger = logging.getLogger(__name__)
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 30.0
 ANSWER_SECONDS = 2.0
+START_SECONDS = 120.0
+"""How long a worker may take to import its packages before it first answers."""
+
+_MOST_FAILED_STARTS = 5
+
 STABLE_SECONDS = 60.0
 """A worker that survived this long did not fail at startup, so the backoff is reset."""
 
@@ -43,7 +49,8 @@ class RestartingWorker:
 
     Attributes:
         restarts: Number of restarts.
-        gave_up: Whether the first process could not use its settings, so that no other could.
+        gave_up: Why no further process is started; empty while workers can start.
+        exit_code: Exit code of the last process; None before one has ended.
     """
 
     def __init__(
@@ -56,7 +63,9 @@ class RestartingWorker:
     ) -> None:
         self.number = number
         self.restarts = 0
-        self.gave_up = False
+        self.gave_up = ""
+        self.exit_code: int | None = None
+        self._has_reported = False
         self._settings = settings
         self._cores = cores
         self._control = control
@@ -84,6 +93,40 @@ class RestartingWorker:
             line = self._line
         if line is not None:
             line.ask("drain")
+
+    def has_cut_calls(self) -> bool:
+        """Whether the last process ended before its calls did."""
+        return self.exit_code is not None and (self.exit_code == CALLS_CUT or self.exit_code < 0)
+
+    def look_now(self) -> None:
+        """Have the worker look at the repository."""
+        with self._lock:
+            line = self._line
+        if line is not None:
+            line.ask("look")
+
+    def kill(self) -> None:
+        """End the worker at once, and start no other."""
+        self._stop.set()
+        if self._process is not None:
+            self._process.kill()
+
+    def kill_if_silent(self, limit_seconds: float) -> None:
+        """Kill a worker that has owed an answer for longer than a limit; it is then restarted.
+
+        A silent worker keeps its share of the connections, so it does more harm than a dead one.
+        """
+        with self._lock:
+            if self._line is None or self._asked is None or self._asked.done():
+                return
+            silent_seconds = time.monotonic() - self._asked_at
+            if silent_seconds <= (limit_seconds if self._report is not None else START_SECONDS):
+                return
+            process = self._process
+        logger.error(
+            "worker %d has not answered for %.0f s: killing it", self.number, silent_seconds
+        )
+        process.kill()
 
     def join(self, timeout_seconds: float) -> None:
         """Wait for the worker to end, and kill it after a timeout."""
@@ -151,11 +194,17 @@ class RestartingWorker:
         pause_seconds = FIRST_PAUSE_SECONDS
         while not self._stop.is_set():
             started = time.monotonic()
-            exit_code = self._run_once()
+            exit_code = self.exit_code = self._run_once()
             if self._stop.is_set():
                 break
             if exit_code == CANNOT_START and self.restarts == 0:
-                self.gave_up = True
+                self.gave_up = "its log has the reason"
+                break
+            if not self._has_reported and self.restarts + 1 >= _MOST_FAILED_STARTS:
+                self.gave_up = (
+                    f"{_MOST_FAILED_STARTS} times it ended before it answered, last with exit "
+                    f"code {exit_code}; its log may have the reason"
+                )
                 break
             if time.monotonic() - started > STABLE_SECONDS:
                 pause_seconds = FIRST_PAUSE_SECONDS
@@ -212,3 +261,4 @@ class RestartingWorker:
             # A report of an earlier process must not count for the current one.
             if self._line is line:
                 self._report = report
+                self._has_reported = True

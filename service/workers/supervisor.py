@@ -1,24 +1,22 @@
 """The supervisor: keeps several workers running, and presents them as one server."""
 
 import logging
-import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent import futures
-from types import FrameType
 
-from prometheus_client import CollectorRegistry, Metric
+from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from convd.artifact.repository import ModelRepository
 from convd.runtime.cores import available_cores
 from convd.service.address import BindError, join_address
 from convd.service.errors import UnavailableError
-from convd.service.metrics import Metrics
-from convd.service.settings import ServerSettings
+from convd.service.settings import ServerSettings, drain_limit_seconds
 from convd.service.statistics import StatisticsByVersion, add_up_statistics
+from convd.service.termination import CALLS_CUT, Termination
 from convd.service.web.opening import open_http
 from convd.service.web.request import Request
 from convd.service.web.response import Response, error_response
@@ -26,6 +24,7 @@ from convd.service.workers.aggregation import add_up
 from convd.service.workers.control import SharedControl
 from convd.service.workers.line import LineClosedError
 from convd.service.workers.restarting import ANSWER_SECONDS, RestartingWorker
+from convd.service.workers.scraping import WorkersRegistry
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +35,9 @@ CONSOLE_SECONDS = 40.0
 """Longer than a trial's own deadline."""
 
 _POLL_SECONDS = 1.0
+
+# A worker ends itself a second after its time.
+_GRACE_SECONDS = 1.5
 
 
 class WorkerError(Exception):
@@ -62,8 +64,10 @@ class Supervisor:
         self._port_holder = _hold_port(settings.host, settings.grpc_port)
         self.grpc_port = int(self._port_holder.getsockname()[1])
         self._stop = threading.Event()
-        registry = CollectorRegistry()
-        registry.register(self)
+        self._termination = Termination(
+            drain_limit_seconds(settings) + _GRACE_SECONDS, self._look_now, self._kill
+        )
+        registry = WorkersRegistry(self.collect)
         self._http = open_http(settings, registry, self.unready_reason, self._ask_console)
         shared = _settings_of_workers(settings, self.grpc_port)
         control = SharedControl()
@@ -72,14 +76,16 @@ class Supervisor:
             for number, cores in enumerate(divide(available_cores(), settings.workers), start=1)
         ]
 
-    def run(self) -> None:
+    def run(self) -> int:
         """Serve until SIGTERM or SIGINT, then drain every worker.
 
+        Returns:
+            The exit code: 0, or CALLS_CUT where a worker had to cut calls.
+
         Raises:
-            WorkerError: The workers cannot use the settings; the log says why.
+            WorkerError: The workers cannot start; the text says why.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        self._termination.install()
         if self._settings.workers > available_cores():
             logger.warning(
                 "%d workers share %d cores: with more workers than cores, requests are slower",
@@ -96,27 +102,29 @@ class Supervisor:
             join_address(self._settings.host, self._http.port),
         )
         ready_before = False
-        while not self._stop.wait(_POLL_SECONDS):
+        while not self._termination.asked(_POLL_SECONDS):
             if any(worker.gave_up for worker in self._workers):
                 break
             # The counts of a worker's last report outlive the worker.
             self._ask_for_reports()
+            for worker in self._workers:
+                worker.kill_if_silent(self._settings.worker_silence_seconds)
             reason = self._unready_reason()
             if (not reason) != ready_before:
                 ready_before = not reason
                 logger.info("ready" if not reason else f"not ready: {reason}")
-        self._drain()
-        if any(worker.gave_up for worker in self._workers):
-            raise WorkerError("a worker could not start: see the reason in the log above")
+        self._stop.set()
+        self._termination.limit()
+        cut = self._drain()
+        for worker in self._workers:
+            if worker.gave_up:
+                raise WorkerError(f"worker {worker.number} cannot start: {worker.gave_up}")
+        return CALLS_CUT if cut else 0
 
     def unready_reason(self) -> str:
         """Why the server is not ready; empty if every worker is."""
         self._ask_for_reports()
         return self._unready_reason()
-
-    def describe(self) -> Iterator[Metric]:
-        """The families without their samples, so that a scrape can select some of them."""
-        yield from Metrics().registry.collect()
 
     def collect(self) -> Iterator[Metric]:
         """Metrics of all workers as one, for Prometheus' registry."""
@@ -159,21 +167,29 @@ class Supervisor:
         waiting = [answer for worker in self._workers if (answer := worker.ask_for_report())]
         futures.wait(waiting, ANSWER_SECONDS)
 
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        logger.info("received %s", signal.Signals(number).name)
-        self._stop.set()
+    def _kill(self) -> None:
+        for worker in self._workers:
+            worker.kill()
 
-    def _drain(self) -> None:
+    def _look_now(self) -> None:
+        for worker in self._workers:
+            worker.look_now()
+
+    def _drain(self) -> bool:
+        """End every worker; whether one of them cut calls, or had to be killed."""
         started = time.monotonic()
         for worker in self._workers:
             worker.drain()
-        # Each worker keeps to the limit itself; the margin is for one that hangs.
-        deadline = started + self._settings.drain_seconds + 10.0
+        # A worker keeps to the time itself; this is for one that hangs.
+        deadline = started + drain_limit_seconds(self._settings) + _GRACE_SECONDS
         for worker in self._workers:
             worker.join(max(deadline - time.monotonic(), 0.0))
         self._http.stop()
         self._port_holder.close()
-        logger.info("stopped after %.1f s", time.monotonic() - started)
+        cut = [worker.number for worker in self._workers if worker.has_cut_calls()]
+        which = f"; calls were cut in workers {cut}" if cut else ""
+        logger.info("stopped after %.1f s%s", time.monotonic() - started, which)
+        return bool(cut)
 
 
 def divide(cores: int, workers: int) -> list[int]:

@@ -1,5 +1,6 @@
 """A worker: one of several server processes that share a port."""
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -16,8 +17,9 @@ from convd.service.address import BindError
 from convd.service.application import Application
 from convd.service.calls.log_format import configure_logging
 from convd.service.errors import UnavailableError
-from convd.service.settings import ServerSettings, SettingsError
+from convd.service.settings import ServerSettings, SettingsError, drain_limit_seconds
 from convd.service.statistics import StatisticsByVersion
+from convd.service.termination import CALLS_CUT, Termination, end_process
 from convd.service.workers.line import Line, LineClosedError, Responder
 
 CANNOT_START = 78
@@ -56,6 +58,7 @@ def run_worker(
     stop = threading.Event()
     # Ctrl-C reaches the whole process group, but the supervisor decides when each worker drains.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
 
     def ask(question: str, argument: object = None) -> Any:  # noqa: ANN401
@@ -93,6 +96,7 @@ def run_worker(
     manager.hold_back(held_back)
     responders: dict[str, Responder] = {
         "report": report,
+        "look": lambda _argument: manager.look_now(),
         "drain": lambda _argument: stop.set(),
         "load": manager.load_here,
         "unload": manager.unload_here,
@@ -102,7 +106,10 @@ def run_worker(
     line.start()
     application.start()
     stop.wait()
-    application.drain()
+    Termination(drain_limit_seconds(settings), manager.look_now).limit()
+    cut = application.drain()
     # The final counts belong to the server's totals.
-    line.ask("farewell", report(None)).exception(timeout=5)
+    with contextlib.suppress(TimeoutError):
+        line.ask("farewell", report(None)).exception(timeout=0.5)
     logger.info("worker process %d ends", os.getpid())
+    end_process(CALLS_CUT if cut else 0)

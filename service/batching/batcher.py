@@ -307,7 +307,7 @@ def _execute(engine: Engine, batch: Batch) -> Outputs | BaseException:
         for output in outputs:
             if len(output) != batch.rows:
                 raise ValueError(f"the engine answered {len(output)} rows to {batch.rows}")
-        return tuple(outputs)
+        return outputs
     # Whatever ended the engine, the entries of this batch must not wait for ever.
     except BaseException as error:
         return error

@@ -340,13 +340,14 @@ class Schedule:
         runner.phase = Phase.AWAKE
         runner.computed_seconds += seconds
         self.company = len(batch.owners) > 1 or self.queue.waiting_rows > 0
-        if isinstance(outcome, tuple):
-            runner.engine.costs.observe(batch.rows, seconds)
-            self.queue.deliver(batch, outcome, seconds, now)
-        elif isinstance(outcome, BaseException):
+        if isinstance(outcome, BaseException):
             # Its frames hold the rows: they would live as long as the failure.
             traceback.clear_frames(outcome.__traceback__)
             self.queue.fail(batch, outcome, now)
+        else:
+            assert isinstance(outcome, tuple), "an engine answers with a tuple"  # noqa: S101
+            runner.engine.costs.observe(batch.rows, seconds)
+            self.queue.deliver(batch, outcome, seconds, now)
         # Entries keep the batch for its outputs: a cycle would be left to the garbage collector.
         batch.arrays.clear()
         batch.owners.clear()

@@ -69,9 +69,11 @@ def load(
     return _parse(_run(address, method, request, words, cores))
 
 
-def load_count(address: str, method: str, request: Path, count: int) -> int:
-    """Send a number of requests one after another; returns how many were sent."""
-    words = ["--clients", 1, "--max-concurrent-streams", 1, "--requests", count]
+def load_count(
+    address: str, method: str, request: Path, count: int, *, concurrency: int = 1
+) -> int:
+    """Send a number of requests, whatever the answers; returns how many were sent."""
+    words = ["--clients", concurrency, "--max-concurrent-streams", 1, "--requests", count]
     _parse(_run(address, method, request, words))
     return count
 

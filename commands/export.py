@@ -106,6 +106,7 @@ def _renamed(ctx: click.Context, param: click.Parameter, value: str | None) -> N
     metavar="NAME=VALUE",
     help="What weights do not carry, such as transform_input=true or pooling=max.",
 )
+@click.option("--output", metavar="NAME", help="Which output of an ONNX file that has several.")
 @click.option(
     "--trust-code", is_flag=True, help="Read a file that can run code when it is read (.pt2)."
 )
@@ -144,6 +145,7 @@ def command(
     weights_key: str | None,
     recipe: str | None,
     options: tuple[tuple[str, OptionValue], ...],
+    output: str | None,
     trust_code: bool,
     precision: ExportPrecision,
     quantization_data: str | None,
@@ -180,6 +182,7 @@ def command(
         weights_key,
         recipe,
         dict(options),
+        output,
         trust_code,
         _given(**description),
     )

@@ -21,7 +21,7 @@ from convd.export.proof.agreement import check_agreement, reference_outputs, ser
 from convd.export.proof.divergence import Conversion
 from convd.export.proof.end_to_end import check_golden, check_recipe
 from convd.export.proof.given import check_flags, check_recorded_accuracy
-from convd.export.proof.parity import ExpectedAnswers, served_output
+from convd.export.proof.parity import ExpectedAnswers, normalised, served_output
 from convd.export.proof.reference import probabilities_of
 from convd.export.proof.sample_pictures import SamplePictures
 from convd.export.proof.verification import verify
@@ -198,7 +198,10 @@ def _write_golden_cases(
     if limit is not None:
         check_golden(
             probabilities_of(served_output(found.reading.task), answers.logits),
-            probabilities_of(found.reading.output, golden.outputs_of(found.reference, source)),
+            normalised(
+                probabilities_of(found.reading.output, golden.outputs_of(found.reference, source)),
+                found.reading.task,
+            ),
             limit,
             found.reference.name,
         )

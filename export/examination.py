@@ -1,6 +1,6 @@
 """Looks at a network before anything is published: what it answers, what that means, what it is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -10,7 +10,12 @@ from convd.artifact.preprocessing import ImageArray, prepare_image
 from convd.export.graph.conversion import convert
 from convd.export.graph.ending import read_end
 from convd.export.graph.network_graph import NetworkGraph
-from convd.export.graph.network_output import OutputReading, check_labels, read_output
+from convd.export.graph.network_output import (
+    OWN_PROBABILITIES,
+    OutputReading,
+    check_labels,
+    read_output,
+)
 from convd.export.graph.serving_model import check_serving_model
 from convd.export.graph.wrapping import check_size, wrap
 from convd.export.progress import ExportProgress
@@ -66,6 +71,9 @@ def examine(source: TrainedNetwork, progress: ExportProgress) -> Examination:
         graph = _as_onnx(source)
     end = read_end(graph.model, graph.output)
     reading = read_output(end, outputs, source.activation, graph.output)
+    if graph.rounds_to_half and reading.output in OWN_PROBABILITIES:
+        # What the network's own activation rounds is not to be had from its logits.
+        reading = replace(reading, logits=None)
     check_reading(reading.output, outputs, source.activation)
     check_labels(reading, outputs.shape[1], source.labels)
     if source.is_untrained:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import onnx
 from torch.export import ExportedProgram
 
+_INTEGERS = (onnx.TensorProto.UINT8, onnx.TensorProto.INT32, onnx.TensorProto.INT64)
+
 
 @dataclass(frozen=True)
 class ImageInput:
@@ -12,7 +14,7 @@ class ImageInput:
 
     Attributes:
         name: Its name.
-        element_type: ONNX type of its elements; uint8 where the network normalises by itself.
+        element_type: ONNX type of its elements; integers where the network normalises by itself.
         channels_last: Whether it is `[batch, height, width, channels]`.
         channels: 1 or 3.
         height: In pixels; None where it is dynamic.
@@ -29,7 +31,7 @@ class ImageInput:
     @property
     def takes_pixels(self) -> bool:
         """Whether nothing normalises the picture before it."""
-        return self.element_type == onnx.TensorProto.UINT8
+        return self.element_type in _INTEGERS
 
 
 @dataclass(frozen=True)
@@ -48,3 +50,12 @@ class NetworkGraph:
     input: ImageInput
     output: str
     program: ExportedProgram | None = None
+
+    @property
+    def rounds_to_half(self) -> bool:
+        """Whether its own outputs are float16, and so its own activation."""
+        return any(
+            value.name == self.output
+            and value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
+            for value in self.model.graph.output
+        )

@@ -18,6 +18,13 @@ from convd.export.graph.ending import GraphEnd
 Activation = Literal["auto", "softmax", "sigmoid", "none"]
 """What has still to be applied to a network's outputs to make probabilities of them."""
 
+OWN_PROBABILITIES: tuple[NetworkOutput, ...] = (
+    "probabilities",
+    "one_probability",
+    "independent_probabilities",
+)
+"""Outputs that are probabilities already."""
+
 _SUM_DIFFERENCE = 1e-3
 _NORM_DIFFERENCE = 1e-3
 

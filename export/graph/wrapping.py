@@ -13,7 +13,7 @@ from convd.artifact.manifest import Normalization
 from convd.artifact.preprocessing import Preprocessing
 from convd.export.errors import ConversionError
 from convd.export.graph.network_graph import ImageInput, NetworkGraph
-from convd.export.graph.network_output import OutputReading
+from convd.export.graph.network_output import OWN_PROBABILITIES, OutputReading
 
 _MIN_IR_VERSION = 8
 _OURS = "convd/"
@@ -128,27 +128,29 @@ def _add_normalization(
 ) -> None:
     """From the picture to what the network takes."""
     value = IMAGE.name
-    if not given.channels_last:
-        order = [0, 3, 1, 2]
-        value = added.node("Transpose", value, output=_OURS + "channels_first", perm=order)
     if normalization is not None:
-        shape = (1, 1, 1, -1) if given.channels_last else (1, -1, 1, 1)
-        mean = np.array(normalization.mean, np.float32).reshape(shape)
-        std = np.array(normalization.std, np.float32).reshape(shape)
+        mean = np.array(normalization.mean, np.float32)
+        std = np.array(normalization.std, np.float32)
         scale = added.constant("scale", np.array(255, np.float32))
         value = added.node("Cast", value, output=_OURS + "pixels", to=TensorProto.FLOAT)
         value = added.node("Div", value, scale, output=_OURS + "scaled")
         value = added.node("Sub", value, added.constant("mean", mean), output=_OURS + "centred")
         value = added.node("Div", value, added.constant("std", std), output=_OURS + "normalized")
-        if given.element_type != TensorProto.FLOAT:
-            value = added.node("Cast", value, output=_OURS + "cast", to=given.element_type)
-    added.node("Identity", value, output=target)
+    if given.element_type != (TensorProto.UINT8 if given.takes_pixels else TensorProto.FLOAT):
+        value = added.node("Cast", value, output=_OURS + "cast", to=given.element_type)
+    if given.channels_last:
+        added.node("Identity", value, output=target)
+    else:
+        # Last, so that ONNX Runtime cannot take a cast to float16 together with one back.
+        added.node("Transpose", value, output=target, perm=[0, 3, 1, 2])
 
 
 def _add_outputs(added: _Added, reading: OutputReading, value: str, temperature: float) -> None:
     """From what the network gives to logits and probabilities."""
-    value = added.node("Cast", value, output=_OURS + "float", to=TensorProto.FLOAT)
+    # In this order, so that ONNX Runtime cannot take a cast to float16 together with one back.
     value = added.node("Flatten", value, output=_OURS + "rows", axis=1)
+    value = added.node("Cast", value, output=_OURS + "float", to=TensorProto.FLOAT)
+    own = value
     two_classes = reading.output in ("one_logit", "one_probability")
     if reading.logits is None:
         if reading.output == "probabilities":
@@ -164,6 +166,9 @@ def _add_outputs(added: _Added, reading: OutputReading, value: str, temperature:
         value = added.node("Mul", value, columns, output=_OURS + "two_classes")
     added.node("Identity", value, output=OUTPUTS.logits.name)
     value = OUTPUTS.logits.name
+    if temperature == 1 and reading.logits is None and reading.output in OWN_PROBABILITIES:
+        _add_own_probabilities(added, reading, own)
+        return
     if temperature != 1:
         divisor = added.constant("temperature", np.array(temperature, np.float32))
         value = added.node("Div", value, divisor, output=_OURS + "tempered")
@@ -171,6 +176,16 @@ def _add_outputs(added: _Added, reading: OutputReading, value: str, temperature:
         added.node("Sigmoid", value, output=OUTPUTS.probabilities.name)
     else:
         added.node("Softmax", value, output=OUTPUTS.probabilities.name, axis=1)
+
+
+def _add_own_probabilities(added: _Added, reading: OutputReading, value: str) -> None:
+    """Serve the network's own numbers where they are probabilities and nothing is to be changed."""
+    if reading.output == "one_probability":
+        one = added.constant("whole", np.array(1, np.float32))
+        rest = added.node("Sub", one, value, output=_OURS + "other")
+        added.node("Concat", rest, value, output=OUTPUTS.probabilities.name, axis=1)
+    else:
+        added.node("Identity", value, output=OUTPUTS.probabilities.name)
 
 
 def _add_log(added: _Added, value: str, name: str) -> str:

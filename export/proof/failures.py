@@ -1,11 +1,11 @@
 """Finds why a network fails, by trying: one cause, and no flag that cannot help."""
 
 import linecache
+import re
 import traceback
 from pathlib import Path
 
 import numpy as np
-import torch
 
 import convd
 from convd.artifact.manifest import Normalization
@@ -14,7 +14,7 @@ from convd.export.proof.reference import Images, Reference
 
 _BATCHES = (1, 2, 3, 4, 8, 16, 32, 64)
 _COMMON_SIZES = (28, 32, 64, 96, 128, 224, 227, 256, 299, 384)
-_NOT_THE_USERS = tuple(str(Path(str(module.__file__)).parent) for module in (torch, convd))
+_INSTALLED = {"site-packages", "dist-packages"}
 _ROOMS = tuple(str(room.resolve()) for room in Path(convd.__path__[0]).iterdir() if room.is_dir())
 
 
@@ -66,17 +66,21 @@ def user_line(error: BaseException) -> str | None:
         File, line and code, such as `net.py:12: x = x.view(1, -1)`; None where there is none.
     """
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        file = str(Path(frame.filename).resolve())
-        if not file.startswith((*_NOT_THE_USERS, *_ROOMS)) and Path(file).is_file():
+        file = Path(frame.filename).resolve()
+        users = _INSTALLED.isdisjoint(file.parts) and not str(file).startswith(_ROOMS)
+        if users and file.is_file():
             code = linecache.getline(frame.filename, frame.lineno or 0).strip()
-            return f"{Path(file).name}:{frame.lineno}: {code}"
+            return f"{file.name}:{frame.lineno}: {code}"
     return None
 
 
 def first_line(error: BaseException) -> str:
     """The first line of what an error says."""
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    # ONNX Runtime begins with its own name and the number of a status.
+    return (
+        re.sub(r"^\[ONNXRuntimeError\] : \d+ : ", "", lines[0]) if lines else type(error).__name__
+    )
 
 
 def _answers(reference: Reference, images: Images) -> bool:

@@ -59,9 +59,10 @@ def measure_parity(
     """Compare a session with the user's network, in batches of every size and mixture.
 
     Two things are compared: the probabilities that belong to the served logits with those of the
-    user's network, and the served probabilities with those that belong to the served logits once
-    they are divided by the temperature. Together they prove the served probabilities, although a
-    network that ends in a sigmoid does not show its logits.
+    user's network, and the served probabilities with those of the user's network or, where there is
+    a temperature, with those that belong to the served logits once they are divided by it. Together
+    they prove the served probabilities, although a network that ends in a sigmoid does not show its
+    logits.
 
     Args:
         expected: The user's network's answers, each picture alone: what a batch answers must not
@@ -72,6 +73,7 @@ def measure_parity(
     """
     served_logits = served_output(expected.task)
     wanted = probabilities_of(expected.output, expected.outputs)
+    exact = normalised(wanted, expected.task)
     logit_difference = probability_difference = 0.0
     agreed = images = 0
     for indices in expected.pool.batches():
@@ -80,10 +82,12 @@ def measure_parity(
         tempered = probabilities_of(served_logits, answer.logits, expected.temperature)
         probability_difference = max(
             probability_difference,
-            _difference(plain, wanted[indices]),
-            _difference(answer.probabilities, tempered),
+            _difference(plain, exact[indices]),
+            _difference(
+                answer.probabilities, wanted[indices] if expected.temperature == 1 else tempered
+            ),
         )
-        logit_difference = max(logit_difference, _log_difference(plain, wanted[indices]))
+        logit_difference = max(logit_difference, _log_difference(plain, exact[indices]))
         agreed += _agreeing(plain, wanted[indices], multilabel=expected.task == "multilabel")
         images += len(indices)
         advance(1)
@@ -99,6 +103,15 @@ def measure_parity(
         probability_limit=session.provider.tolerances[precision].parity,
         top1_agreement=agreed / images,
     )
+
+
+def normalised(probabilities: NDArray[np.float64], task: Task) -> NDArray[np.float64]:
+    """Rows that sum to exactly 1, as a softmax gives them; a network that rounds misses that."""
+    if task == "multilabel":
+        return probabilities
+    total = probabilities.sum(axis=1, keepdims=True)
+    rows: NDArray[np.float64] = probabilities / np.where(total > 0, total, 1)
+    return rows
 
 
 def _agreeing(found: NDArray[np.float64], wanted: NDArray[np.float64], *, multilabel: bool) -> int:

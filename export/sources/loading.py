@@ -43,6 +43,7 @@ class SourceRequest:
         weights_key: Which of several sets of weights in the file.
         recipe: Whose weights' recipe is taken, of those that the library has for the network.
         options: Options of the architecture that weights do not carry.
+        output: Which output of an ONNX file with several.
         trust_code: Whether a file that can run code when it is read may be read.
         given: What the user says of the network.
     """
@@ -54,6 +55,7 @@ class SourceRequest:
     weights_key: str | None = None
     recipe: str | None = None
     options: Options = field(default_factory=dict)
+    output: str | None = None
     trust_code: bool = False
     given: GivenDescription = field(default_factory=GivenDescription)
 
@@ -74,10 +76,11 @@ def load_source(request: SourceRequest) -> TrainedNetwork:
         _refuse_weights(request)
         request.given.refuse_for("the checkpoint")
         return network_from_checkpoint(path, data=request.data)
-    if path.suffix == ".onnx":
+    suffix = path.suffix.lower()
+    if suffix == ".onnx":
         _refuse_weights(request)
         return _from_onnx(request, path)
-    if path.suffix == ".pt2":
+    if suffix == ".pt2":
         _refuse_weights(request)
         traced, recipe = read_exported_program(path, trust_code=request.trust_code)
         description = describe(request.given, Known("the file", preprocessing=recipe))
@@ -153,8 +156,14 @@ def _from_zoo(request: SourceRequest, library: str, name: str) -> TrainedNetwork
 
 
 def _from_onnx(request: SourceRequest, path: Path) -> TrainedNetwork:
-    network, recipe = read_onnx_file(path, channel_order=request.given.channel_order)
-    known = Known("the file", preprocessing=recipe, takes_pixels=network.graph.input.takes_pixels)
+    order = request.given.channel_order
+    network = read_onnx_file(path, channel_order=order, output=request.output)
+    known = Known(
+        "the file",
+        labels=network.form.labels,
+        preprocessing=network.preprocessing,
+        takes_pixels=network.graph.input.takes_pixels,
+    )
     description = describe(request.given, known)
     return _described(request, network, description, path.name, parameters=network.parameters_count)
 

@@ -1,48 +1,67 @@
 """Networks that are ONNX files already, from whatever made them."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
-from onnx import TensorProto
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from convd.artifact.preprocessing import ChannelOrder, Preprocessing, ResizeTo
 from convd.export.errors import ExportError, SourceError
-from convd.export.graph.network_graph import ImageInput, NetworkGraph
+from convd.export.graph.network_graph import NetworkGraph
+from convd.export.sources.onnx_form import OnnxForm, read_form
 from convd.runtime.cpu import CPU
 
-_ELEMENT_TYPES = {TensorProto.FLOAT: torch.float32, TensorProto.UINT8: torch.uint8}
+_LOG_ERRORS_ONLY = 3
 
 
 class OnnxNetwork(nn.Module):
     """A foreign graph in the place of a PyTorch network: it runs the file itself, unchanged.
 
     Args:
-        model: The foreign graph, to convert.
+        model: The foreign graph as it is in the file.
+        form: The same in the form that can be wrapped.
         path: The file, to run: the reference is what a plain session of it answers.
-
-    Raises:
-        SourceError: It is no classifier of pictures, or its batch size is frozen.
     """
 
-    def __init__(self, model: onnx.ModelProto, path: Path) -> None:
+    def __init__(self, model: onnx.ModelProto, form: OnnxForm, path: Path) -> None:
         super().__init__()
         self.model = model
-        self.graph = NetworkGraph(model, _image_input(model.graph), _output_name(model.graph))
+        self.form = form
+        self.graph = NetworkGraph(form.model, form.input, form.output)
         self.train(False)
-        self._session = ort.InferenceSession(path, providers=[CPU.name])
+        options = ort.SessionOptions()
+        options.log_severity_level = _LOG_ERRORS_ONLY
+        first = model.graph.input[0].type.tensor_type.shape.dim[0]
+        runnable: Path | bytes = path
+        if first.HasField("dim_value") and first.dim_value <= 0:
+            # No session runs a batch of the size that is declared.
+            runnable = _with_any_batch(model)
+        self._session = ort.InferenceSession(runnable, options, providers=[CPU.name])
 
     @property
     def parameters_count(self) -> int:
         """Number of numbers in its floating-point constants."""
+        floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
         return sum(
             int(np.prod(constant.dims))
             for constant in self.model.graph.initializer
-            if constant.data_type == TensorProto.FLOAT
+            if constant.data_type in floats
+        )
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """The recipe that the input suggests; None where its size is dynamic."""
+        given = self.form.input
+        if given.height is None or given.width is None:
+            return None
+        order: ChannelOrder = "L" if given.channels == 1 else "RGB"
+        return Preprocessing(
+            resize=ResizeTo(height=given.height, width=given.width), channel_order=order
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,88 +71,59 @@ class OnnxNetwork(nn.Module):
             x: What the graph takes, with channels first: normalised float32 or uint8
                 `[batch, channels, height, width]`.
         """
-        given = self.graph.input
+        given = self.form.input
         if given.channels_last:
             x = x.permute(0, 2, 3, 1)
-        (output,) = self._session.run([self.graph.output], {given.name: x.contiguous().numpy()})
-        return torch.from_numpy(output)
+        images = x.contiguous().numpy()
+        images = images.astype(helper.tensor_dtype_to_np_dtype(given.element_type))
+        size = self.form.batch or len(images)
+        answers = [self._run(images[start : start + size]) for start in range(0, len(images), size)]
+        return torch.from_numpy(np.concatenate(answers))
+
+    def _run(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Run a batch; one that is too small for the file is filled up and cut again."""
+        missing = (self.form.batch or len(images)) - len(images)
+        filled = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
+        (output,) = self._session.run([self.form.file_output], {self.form.input.name: filled})
+        if isinstance(output, list):
+            # A ZipMap answers a dictionary for each picture.
+            labels = self.form.labels or tuple(output[0])
+            output = np.array([[row[label] for label in labels] for row in output], np.float32)
+        answers: NDArray[np.float32] = np.asarray(output)[: len(images)]
+        return answers
 
 
-class OnnxInput(NamedTuple):
-    """A foreign graph and the recipe that its input suggests, None where its size is dynamic."""
+def _with_any_batch(model: onnx.ModelProto) -> bytes:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for value in (*copy.graph.input, *copy.graph.output):
+        dimensions = value.type.tensor_type.shape.dim
+        if dimensions and dimensions[0].dim_value <= 0:
+            dimensions[0].dim_param = "batch"
+    return copy.SerializeToString()
 
-    network: OnnxNetwork
-    preprocessing: Preprocessing | None
 
-
-def read_onnx_file(path: Path, *, channel_order: ChannelOrder | None) -> OnnxInput:
+def read_onnx_file(
+    path: Path, *, channel_order: ChannelOrder | None, output: str | None = None
+) -> OnnxNetwork:
     """Read an ONNX file.
 
+    Args:
+        path: The file.
+        channel_order: The channel order that the user gives.
+        output: The output that the user chooses; None where there is one.
+
     Raises:
-        SourceError: It is missing, damaged, no classifier of pictures, or its batch is frozen.
+        SourceError: It is missing, damaged, or no classifier of pictures.
     """
     if not path.is_file():
         raise SourceError(f"{path} does not exist")
     try:
-        network = OnnxNetwork(onnx.load(path), path)
+        model = onnx.load(path)
+        return OnnxNetwork(model, read_form(model, channel_order, output), path)
     except ExportError:
         raise
     # Parsing raises protobuf's errors, external data the system's, loading ONNX Runtime's.
     except Exception as error:
-        raise SourceError(f"{path} cannot be read as ONNX: {error}") from error
-    given = network.graph.input
-    if given.height is None or given.width is None:
-        return OnnxInput(network, None)
-    order: ChannelOrder = "L" if given.channels == 1 else channel_order or "RGB"
-    recipe = Preprocessing(
-        resize=ResizeTo(height=given.height, width=given.width), channel_order=order
-    )
-    return OnnxInput(network, recipe)
-
-
-def _image_input(graph: onnx.GraphProto) -> ImageInput:
-    constants = {constant.name for constant in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in constants]
-    if len(inputs) != 1:
-        names = ", ".join(value.name for value in inputs)
-        raise SourceError(
-            f"the graph takes {len(inputs)} inputs ({names}): it must take one picture"
-        )
-    (value,) = inputs
-    tensor = value.type.tensor_type
-    if tensor.elem_type not in _ELEMENT_TYPES:
-        raise SourceError(
-            f"{value.name!r} is {TensorProto.DataType.Name(tensor.elem_type)}: it must be float32 "
-            "or uint8"
-        )
-    sizes = [
-        dimension.dim_value if dimension.HasField("dim_value") else None
-        for dimension in tensor.shape.dim
-    ]
-    if len(sizes) != 4:
-        raise SourceError(
-            f"{value.name!r} has {len(sizes)} dimensions: it must be [batch, "
-            "channels, height, width]"
-        )
-    if sizes[0] is not None:
-        raise SourceError(
-            f"the batch size of {value.name!r} is frozen at {sizes[0]}: export the file again with "
-            f"a dynamic batch, with PyTorch dynamic_shapes=({{0: 'batch'}},)"
-        )
-    channels_last = sizes[1] not in (1, 3) and sizes[3] in (1, 3)
-    channels, height, width = sizes[1:] if not channels_last else (sizes[3], *sizes[1:3])
-    if channels not in (1, 3):
-        raise SourceError(
-            f"{value.name!r} has shape {['batch', *sizes[1:]]}: it must have 1 or 3 channels"
-        )
-    return ImageInput(value.name, tensor.elem_type, channels_last, channels, height, width)
-
-
-def _output_name(graph: onnx.GraphProto) -> str:
-    if len(graph.output) != 1:
-        names = ", ".join(value.name for value in graph.output)
-        raise SourceError(
-            f"the graph has {len(graph.output)} outputs ({names}): it must have one, [batch, "
-            "classes]; cut the others with onnx.utils.extract_model"
-        )
-    return str(graph.output[0].name)
+        said = str(error).strip().splitlines()[0].removeprefix("[ONNXRuntimeError] : ")
+        raise SourceError(f"{path} cannot be read as ONNX: {said}") from error

@@ -140,7 +140,6 @@ def test_the_size_is_taken_from_the_file_or_has_to_be_given(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch": 1}, "batch size of 'input' is frozen at 1: export the file again"),
         ({"size": 16, "domain": "com.example"}, "cannot be read as ONNX"),
     ],
 )

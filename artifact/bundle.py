@@ -1,6 +1,8 @@
 """One artifact on disk: written once with its checksums, which every read verifies."""
 
 import hashlib
+import os
+import stat
 from pathlib import Path, PurePosixPath
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -14,6 +16,13 @@ from convd.artifact.signature import SIGNATURE_FILE, check_signature, sign
 MODEL_FILE = PurePosixPath("model.onnx")
 MANIFEST_FILE = PurePosixPath("manifest.json")
 MANIFEST_CHECKSUM_FILE = PurePosixPath("manifest.json.sha256")
+
+
+MAX_MODEL_BYTES = 2**31
+"""Largest ONNX file; protobuf reads no larger message."""
+
+MAX_FILE_BYTES = 256 * 1024 * 1024
+"""Largest of the other files."""
 
 
 class Artifact:
@@ -150,8 +159,22 @@ def _read(path: Path, file: PurePosixPath) -> bytes:
     if not target.resolve().is_relative_to(path.resolve()):
         raise InvalidArtifactError(f"{file} points outside the artifact")
     try:
-        return target.read_bytes()
+        return _read_regular(target, MAX_MODEL_BYTES if file == MODEL_FILE else MAX_FILE_BYTES)
     except FileNotFoundError:
         raise InvalidArtifactError(f"{file} is missing in {path}") from None
     except OSError as error:
         raise InvalidArtifactError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _read_regular(path: Path, max_bytes: int) -> bytes:
+    # Without waiting: to open a pipe waits for somebody who writes to it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise InvalidArtifactError(f"{path.name} is not a regular file")
+        if status.st_size > max_bytes:
+            raise InvalidArtifactError(
+                f"{path.name} has {status.st_size} bytes, over the limit of {max_bytes}"
+            )
+        return file.read(max_bytes)

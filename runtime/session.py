@@ -21,6 +21,7 @@ from convd.runtime.errors import SessionError
 from convd.runtime.lanes import Lanes
 from convd.runtime.provider import ExecutionProvider
 from convd.runtime.threads import thread_name
+from convd.runtime.trial import Trial
 
 SMALL_INFERENCE_SECONDS = 1e-3
 """A network that takes less time than this for one picture gets slower with more threads."""
@@ -43,6 +44,7 @@ class Session:
         max_concurrent_executions: Batches that may run at the same time; 0 for the provider's own.
         gpu_memory_limit_bytes: Maximum memory of the session on a GPU; 0 for no limit.
         cores: The budget that it shares cores through; None if it shares none.
+        trial_seconds: How long all runs before `end_trial` may take; None for no bound.
 
     Attributes:
         provider: Where it runs.
@@ -67,8 +69,10 @@ class Session:
         max_concurrent_executions: int = 0,
         gpu_memory_limit_bytes: int = 0,
         cores: CoreBudget | None = None,
+        trial_seconds: float | None = None,
     ) -> None:
         self.provider = provider
+        self._trial = Trial(trial_seconds) if trial_seconds is not None else None
         self.buckets = batch_buckets(max_batch_size)
         self.cores: CoreShare | None = None
         self._lanes: Lanes | None = None
@@ -114,7 +118,27 @@ class Session:
         """
         if self._lanes is not None:
             return self._lanes.run(images)
+        if self._trial is not None:
+            return self._try(images, self._trial)
         return Outputs(*self._session.run(self._output_names, {IMAGE.name: images}))
+
+    def end_trial(self) -> None:
+        """Let runs take as long as they like from now on."""
+        if self._trial is not None:
+            self._trial.close()
+            self._trial = None
+
+    def _try(self, images: NDArray[np.uint8], trial: Trial) -> OutputArrays:
+        inputs = {IMAGE.name: images}
+        try:
+            return Outputs(*self._session.run(self._output_names, inputs, trial.run_options))
+        except Exception as error:
+            if not trial.is_over:
+                raise
+            raise SessionError(
+                f"{self.provider} did not finish the network's first runs within "
+                f"{trial.seconds:g} s"
+            ) from error
 
     def turn(self, executions: int = 1) -> AbstractContextManager[None]:
         """Wait for the cores of one or several inferences, and hold them inside the context."""

@@ -86,6 +86,7 @@ class Application:
             self._catalog,
             ServableLoader(repository, settings, self._metrics, self.cores, cache),
             poll_seconds=None if settings.poll_seconds == "never" else settings.poll_seconds,
+            patience_seconds=settings.load_patience_seconds,
             on_change=self._version_changed,
             on_look=self._looked,
             everywhere=everywhere,
@@ -95,6 +96,7 @@ class Application:
             max_image_pixels=settings.max_image_pixels,
             max_images_per_request=settings.max_images_per_request,
             decode_budget_bytes=settings.decode_budget_bytes,
+            max_answer_bytes=settings.max_message_bytes,
         )
         recorder = CallRecorder(
             self._metrics, self._tracer, access_log_sample_rate=settings.access_log_sample_rate

@@ -148,6 +148,12 @@ class ServerSettings(BaseSettings):
         le=65_536,
         description="Maximum unary calls waiting for a thread; further calls are refused at once.",
     )
+    max_calls_per_connection: int = Field(
+        256,
+        ge=1,
+        le=65_536,
+        description="Maximum calls in progress on one connection; its client holds back others.",
+    )
     max_streams: int = Field(16, ge=1, le=4096, description="Maximum open streams.")
     workers: int = Field(
         1,
@@ -178,6 +184,14 @@ class ServerSettings(BaseSettings):
         le=3600,
         allow_inf_nan=False,
         description="How long accepted calls may take to finish after SIGTERM.",
+    )
+    load_patience_seconds: float = Field(
+        60.0,
+        ge=1,
+        le=86_400,
+        allow_inf_nan=False,
+        description="How long a model may load before the other models are loaded without waiting "
+        "for it.",
     )
     lame_duck_seconds: float = Field(
         0.0,

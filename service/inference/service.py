@@ -47,6 +47,7 @@ class InferenceService:
         max_image_pixels: Largest picture that is decoded, height x width.
         max_images_per_request: Maximum number of images in one request.
         decode_budget_bytes: Memory for all pictures that are decoded and prepared at one time.
+        max_answer_bytes: Largest answer; a request whose answer would be larger is refused at once.
     """
 
     def __init__(
@@ -56,10 +57,12 @@ class InferenceService:
         max_image_pixels: int,
         max_images_per_request: int,
         decode_budget_bytes: int,
+        max_answer_bytes: int = 64 * 1024 * 1024,
     ) -> None:
         self.catalog = catalog
         self._max_image_pixels = max_image_pixels
         self._max_images_per_request = max_images_per_request
+        self._max_answer_bytes = max_answer_bytes
         self.decode_budget = DecodeBudget(decode_budget_bytes)
 
     def check_image_count(self, images: int) -> None:
@@ -87,6 +90,7 @@ class InferenceService:
         allow_partial: bool = True,
         priority: Priority = Priority.NORMAL,
         timeout_seconds: float | None = None,
+        answer_bytes: Callable[[Servable], int] | None = None,
     ) -> _Response:
         """Classify images on one servable, and make the response.
 
@@ -106,8 +110,11 @@ class InferenceService:
             timeout_seconds: Maximum time for the answer, in addition to the call's deadline; None
                 for the deadline alone.
 
+            answer_bytes: Upper bound of what one image takes in the answer; None where it is small.
+
         Raises:
-            InvalidRequestError: The number of images, their shape or an image is not acceptable.
+            InvalidRequestError: The number of images, their shape or an image is not acceptable, or
+                the answer would be larger than a message may be.
             NotFoundError: There is no such model, version or label.
             UnavailableError: The version cannot answer now.
             QueueFullError: Too many rows are waiting already.
@@ -123,6 +130,8 @@ class InferenceService:
         refusals: dict[int, str] = {}
         admitted = False
         try:
+            if answer_bytes is not None:
+                self._check_answer_size(len(sources), answer_bytes(servable))
             if isinstance(sources, np.ndarray):
                 if sources.shape[1:] != servable.image_shape:
                     raise InvalidRequestError(_wrong_shape(servable, sources))
@@ -173,6 +182,14 @@ class InferenceService:
             raise
         finally:
             servable.release()
+
+    def _check_answer_size(self, images: int, bytes_each: int) -> None:
+        if images * bytes_each > self._max_answer_bytes:
+            raise InvalidRequestError(
+                f"the answer to {images} images would have about {images * bytes_each} bytes, over "
+                f"the limit of {self._max_answer_bytes} (--max-message-bytes): ask for fewer "
+                "classes with top_k, or send fewer images"
+            )
 
 
 def _wrong_shape(servable: Servable, images: NDArray[np.uint8]) -> str:

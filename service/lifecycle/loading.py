@@ -20,6 +20,9 @@ from convd.service.servables.servable import Servable
 from convd.service.servables.warmup import engine_of, warm_up
 from convd.service.settings import ServerSettings
 
+_TRIAL_SHARE = 10
+"""The first runs of a model may take this many times longer than others wait for it."""
+
 
 class ServableLoader:
     """Makes servables of published versions.
@@ -78,6 +81,7 @@ class ServableLoader:
         )
         session = proven.session
         costs = warm_up(session, artifact.manifest.preprocessing.output_shape)
+        session.end_trial()
         instances = faster_instances(artifact, session, costs, settings)
         version_metrics = self._metrics.for_version(name, version, artifact.manifest)
         make_batcher: Callable[..., Batcher] = Batcher
@@ -113,4 +117,5 @@ class ServableLoader:
             max_concurrent_executions=settings.max_concurrent_executions,
             gpu_memory_limit_bytes=settings.gpu_memory_limit_bytes,
             cores=self._cores,
+            trial_seconds=_TRIAL_SHARE * settings.load_patience_seconds,
         )

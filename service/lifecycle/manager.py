@@ -12,6 +12,7 @@ from convd.service.lifecycle.catalog import Catalog, VersionStatus
 from convd.service.lifecycle.draining import Drains
 from convd.service.lifecycle.look import RepositoryLook
 from convd.service.lifecycle.model import ModelLifecycle
+from convd.service.lifecycle.patience import PatientRunner
 from convd.service.lifecycle.policy import State, VersionPolicy
 from convd.service.lifecycle.readiness import Readiness
 from convd.service.lifecycle.retries import FailedLoads
@@ -36,6 +37,7 @@ class ServableManager:
         catalog: Holds the loaded versions.
         load: Makes a servable of a version; raises if it must not serve.
         poll_seconds: Time between two looks at the repository; None for one look only.
+        patience_seconds: How long a model may load before the others go on without it.
         on_change: Called after every change of a version's status, by one thread at a time.
         on_look: Called after every look at the repository.
         everywhere: Makes every worker load or unload a model; None for a single process.
@@ -49,6 +51,7 @@ class ServableManager:
         load: LoadServable,
         *,
         poll_seconds: float | None,
+        patience_seconds: float = 60.0,
         on_change: Callable[[VersionStatus], None],
         on_look: Callable[[], None],
         everywhere: Everywhere | None = None,
@@ -58,15 +61,17 @@ class ServableManager:
         self._catalog = catalog
         self._load = load
         self._poll_seconds = poll_seconds
+        self._patience_seconds = patience_seconds
         self._on_change = on_change
         self._on_look = on_look
         self._everywhere = everywhere
         self._clock = clock
         self._stop = threading.Event()
         self._wake = threading.Event()
+        self._runner = PatientRunner(patience_seconds, self._stop)
+        self._hanging: dict[str, threading.Event] = {}
+        self._locks: dict[str, threading.Lock] = {}
         self._thread = threading.Thread(target=self._poll, name="servable-manager", daemon=True)
-        # Held while models are loaded or unloaded, by the polling thread or by a call.
-        self._changing = threading.Lock()
         self._reporting = threading.Lock()
         self._models: dict[str, ModelLifecycle] = {}
         self._drains = Drains()
@@ -132,9 +137,17 @@ class ServableManager:
         if not self._look.attempt("", self._find_models):
             return
         for name in sorted(self._models):
-            if not self._stop.is_set():
-                with self._changing:
-                    self._look.attempt(name, functools.partial(self._reconcile, name))
+            hanging = self._hanging.get(name)
+            if self._stop.is_set() or (hanging is not None and not hanging.is_set()):
+                continue
+            over = self._runner.run(functools.partial(self._take_step, name))
+            self._hanging[name] = over
+            if not over.is_set() and not self._stop.is_set():
+                logger.error(
+                    "%s has not been loaded after %g s: the other models go on without it",
+                    name,
+                    self._patience_seconds,
+                )
 
     def load_model(self, name: str) -> None:
         """Load a model's new versions now, or a model that was unloaded or has failed.
@@ -170,14 +183,14 @@ class ServableManager:
 
     def load_here(self, name: str) -> None:
         """Load a model in this process, as `load_model` does."""
-        with self._changing:
+        with self._changing(name):
             if name not in self._repository.models() or not self._repository.versions(name):
                 raise ModelNotFoundError(f"the repository has no model {quote(name)}")
             model = self._model(name)
             model.held_back = False
             model.try_failed_again()
         self._wait_for_drains(name)
-        with self._changing:
+        with self._changing(name):
             if name in self._models:
                 self._reconcile(name)
         self._on_look()
@@ -191,7 +204,7 @@ class ServableManager:
 
     def unload_here(self, name: str) -> None:
         """Unload a model in this process, as `unload_model` does."""
-        with self._changing:
+        with self._changing(name):
             if not self._catalog.statuses(name):
                 raise ModelNotFoundError(f"there is no model {quote(name)}")
             self._model(name).held_back = True
@@ -231,6 +244,14 @@ class ServableManager:
                 name, self._repository, self._catalog, failures, transitions
             )
         return self._models[name]
+
+    def _take_step(self, name: str) -> None:
+        with self._changing(name):
+            self._look.attempt(name, functools.partial(self._reconcile, name))
+
+    def _changing(self, name: str) -> threading.Lock:
+        """What is held while versions of a model are loaded or unloaded."""
+        return self._locks.setdefault(name, threading.Lock())
 
     def _reconcile(self, name: str) -> None:
         self._models[name].reconcile(self._stop.is_set)

@@ -107,7 +107,11 @@ class ClassificationServicer(pb_grpc.ClassificationServiceServicer):
             else:
                 sources.append(None)
         return self._inference.classify(
-            call, _choice(request.model), sources, partial(_response, request.top_k)
+            call,
+            _choice(request.model),
+            sources,
+            partial(_response, request.top_k),
+            answer_bytes=lambda servable: servable.answer_bytes(request.top_k),
         )
 
 

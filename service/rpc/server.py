@@ -36,6 +36,9 @@ SERVICE_NAMES = (
     reflection.SERVICE_NAME,
 )
 
+# An old connection ends after this, whatever calls and idle streams it still has.
+_AGE_GRACE_SECONDS = 300.0
+
 _QUIET_SECONDS = 0.2
 _MAX_LINGER_SECONDS = 1.0
 
@@ -79,6 +82,7 @@ class GrpcServer:
                 ("grpc.max_send_message_length", settings.max_message_bytes),
                 # Otherwise a second server on the same port would silently take half of the calls.
                 ("grpc.so_reuseport", int(shares_port)),
+                ("grpc.max_concurrent_streams", settings.max_calls_per_connection),
                 *_connection_age(settings.max_connection_age_seconds),
             ],
         )
@@ -160,5 +164,10 @@ class GrpcServer:
 
 
 def _connection_age(seconds: float) -> list[tuple[str, int]]:
-    """After this age, a connection takes no new calls and ends with its last one."""
-    return [("grpc.max_connection_age_ms", round(1000 * seconds))] if seconds else []
+    """After this age, a connection takes no new calls, and ends with its last one or the grace."""
+    if not seconds:
+        return []
+    return [
+        ("grpc.max_connection_age_ms", round(1000 * seconds)),
+        ("grpc.max_connection_age_grace_ms", round(1000 * _AGE_GRACE_SECONDS)),
+    ]

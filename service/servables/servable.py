@@ -11,6 +11,9 @@ from convd.service.servables.instances import Instances
 from convd.service.servables.warmup import BatchCost
 from convd.service.settings import ServerSettings
 
+_CLASS_BYTES = 16
+"""What a class takes in an answer besides its label: index, probability, and their tags."""
+
 
 class Servable:
     """One model version in memory.
@@ -46,6 +49,8 @@ class Servable:
         self.version_text = str(version)
         self.image_shape = manifest.preprocessing.output_shape
         self.image_bytes = math.prod(self.image_shape)
+        lengths = [len(label.encode()) + _CLASS_BYTES for label in manifest.labels]
+        self._all_classes_bytes, self._largest_class_bytes = sum(lengths), max(lengths)
         self.session = proven.session
         self.provider = proven.session.provider
         self.precision = self.provider.computes_in(manifest.precision)
@@ -60,6 +65,16 @@ class Servable:
         # Every request takes the lock, and taking it through the condition costs twice as much.
         self._lock = threading.Lock()
         self._released = threading.Condition(self._lock)
+
+    def answer_bytes(self, top_k: int) -> int:
+        """Upper bound of what the classes of one image take in an answer.
+
+        Args:
+            top_k: How many classes are sent; 0 for all.
+        """
+        if 0 < top_k < len(self.manifest.labels):
+            return min(self._all_classes_bytes, top_k * self._largest_class_bytes)
+        return self._all_classes_bytes
 
     def retain(self) -> None:
         """Add a holder; the servable is not unloaded before every holder has released it."""

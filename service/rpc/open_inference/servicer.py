@@ -1,5 +1,6 @@
 """The Open Inference Protocol: converts messages, and delegates to the use case."""
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -24,6 +25,7 @@ from convd.service.rpc.open_inference.signature import (
     model_metadata,
 )
 from convd.service.rpc.open_inference.statistics import statistics_message
+from convd.service.servables.servable import Servable
 from convd.service.settings import ServerSettings
 from convd.service.statistics import Statistics, StatisticsByVersion
 
@@ -202,7 +204,13 @@ class OpenInferenceServicer(AdministrationServicer):
             allow_partial=False,
             priority=Priority.HIGH if wanted.priority == Priority.HIGH else Priority.NORMAL,
             timeout_seconds=wanted.timeout_seconds,
+            answer_bytes=_answer_bytes,
         )
+
+
+def _answer_bytes(servable: Servable) -> int:
+    """Bytes of one image's outputs in an answer; float32 each."""
+    return sum(4 * math.prod(shape) for shape in servable.session.outputs.values())
 
 
 def _response(

@@ -198,3 +198,28 @@ def test_no_image_is_decoded_for_a_request_that_would_be_refused(
         # Images that cost nothing to prepare are for the batcher itself to refuse.
         inference.classify(Call(), PETS, [source("prepared", 1)], answer)
     assert decoded == []
+
+
+def test_an_answer_that_no_message_could_hold_is_refused_before_any_work(
+    servable: Servable, decoded: list[bytes]
+) -> None:
+    catalog = Catalog()
+    catalog.put(VersionStatus("pets", 1, State.AVAILABLE, servable=servable))
+    service = InferenceService(
+        catalog,
+        max_image_pixels=10_000,
+        max_images_per_request=16,
+        decode_budget_bytes=2**26,
+        max_answer_bytes=servable.answer_bytes(0) * 3,
+    )
+    files = [source("file", value) for value in range(4)]
+
+    def classify(top_k: int) -> Classified:
+        return service.classify(
+            Call(), PETS, files, answer, answer_bytes=lambda one: one.answer_bytes(top_k)
+        )
+
+    with pytest.raises(InvalidRequestError, match="fewer classes with top_k"):
+        classify(0)
+    assert decoded == []
+    assert len(classify(1).outputs.probabilities) == 4

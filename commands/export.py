@@ -210,6 +210,12 @@ def command(
                 published = publish(trained, models, name, wanted, progress)
     except (ExportError, ArtifactError, ModelsError) as error:
         raise click.ClickException(str(error)) from error
+    except OSError as error:
+        # A full disk, or a folder that may not be written to.
+        where = error.filename or repository
+        raise click.ClickException(
+            f"cannot write {where}: {error.strerror}; nothing was published"
+        ) from error
     if dry_run:
         _show_plan(console, rows)
         _show_facts(console, trained.facts)

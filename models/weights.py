@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from convd.models.checkpoint import WEIGHTS_FILE, is_checkpoint
 from convd.models.errors import InvalidCheckpointError, UnsafeCheckpointError
+from convd.models.strangers import recognise
 from convd.models.weight_sets import LoadedWeights, choose_weights
 
 PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".tar")
@@ -57,14 +58,20 @@ def load_weights(path: Path, *, key: str | None = None) -> LoadedWeights:
         path = path / WEIGHTS_FILE
     if not path.is_file():
         raise InvalidCheckpointError(f"{path} is no file: give the file that holds the weights")
-    if path.suffix == ".safetensors":
+    stranger = recognise(path)
+    if stranger is not None:
+        if "run code" in stranger:
+            raise UnsafeCheckpointError(f"{path} {stranger}")
+        raise InvalidCheckpointError(f"{path} {stranger}")
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors":
         try:
             return choose_weights(load_file(path), str(path), key)
         except (OSError, SafetensorError) as error:
             raise InvalidCheckpointError(
                 f"{path} is damaged ({error}): copy or download it again"
             ) from error
-    if path.suffix not in PICKLED:
+    if suffix not in PICKLED:
         raise InvalidCheckpointError(
             f"{path} is of no known kind: give .safetensors, {' or '.join(PICKLED)}"
         )
@@ -91,6 +98,11 @@ def _load_pickle(path: Path) -> object:
             f"{path} is damaged or no state_dict ({type(error).__name__}): copy or download it "
             "again, or save network.state_dict()"
         ) from error
+
+
+def suffix_of_weights(path: Path) -> bool:
+    """Whether a file's name is that of weights."""
+    return path.suffix.lower() in (*PICKLED, ".safetensors")
 
 
 def safe_globals() -> AbstractContextManager[None]:

@@ -16,14 +16,16 @@ from convd.export.sources.checkpoint import network_from_checkpoint
 from convd.export.sources.description import Description, GivenDescription, Known, describe
 from convd.export.sources.exported_program import read_exported_program
 from convd.export.sources.labelled_pictures import LabelledPictures, load_held_out
+from convd.export.sources.modules import prepare_module
 from convd.export.sources.onnx_file import read_onnx_file
-from convd.export.sources.python_callable import build_network
+from convd.export.sources.python_callable import build_network, builders
 from convd.models.checkpoint import is_checkpoint
 from convd.models.errors import CheckpointMismatchError
 from convd.models.foreign import fill_network
 from convd.models.registry import Options, find_architecture
+from convd.models.strangers import recognise
 from convd.models.weight_sets import LoadedWeights
-from convd.models.weights import load_weights, shown
+from convd.models.weights import load_weights, shown, suffix_of_weights
 
 FORMS = (
     "a folder that convd train wrote, file.py:build, package.module:build, a .pt2 file, a .onnx "
@@ -94,7 +96,29 @@ def load_source(request: SourceRequest) -> TrainedNetwork:
         # The path of the file says nothing to those who read the artifact elsewhere.
         name = f"{Path(kind).name}:{rest}"
         return _described(request, network, describe(request.given), name, facts=facts)
-    raise SourceError(f"cannot export {request.source}: give {FORMS}")
+    raise _not_exportable(request.source, path)
+
+
+def _not_exportable(source: str, path: Path) -> SourceError:
+    """Say what it is instead, and which command helps."""
+    if path.exists():
+        stranger = recognise(path)
+        if stranger is not None:
+            return SourceError(f"cannot export {source}: it {stranger}")
+        if suffix_of_weights(path):
+            return SourceError(
+                f"cannot export {source}: weights alone do not say what network they are of; give "
+                f"file.py:build --weights {source}, torchvision:NAME:random --weights {source}, or "
+                f"--arch NAME --weights {source}"
+            )
+        if path.suffix == ".py":
+            names = builders(path)
+            return SourceError(
+                f"cannot export {source}: name the function that builds the network, such as "
+                f"{source}:{names[0] if names else 'build'}"
+                + (f"; it has {', '.join(names)}" if len(names) > 1 else "")
+            )
+    return SourceError(f"cannot export {source}: give {FORMS}")
 
 
 def _from_architecture(request: SourceRequest) -> TrainedNetwork:
@@ -180,6 +204,7 @@ def _described(
     is_untrained: bool = False,
     gives_logits: bool = False,
 ) -> TrainedNetwork:
+    network, prepared = prepare_module(network, description.preprocessing)
     return TrainedNetwork(
         network=network,
         labels=description.labels,
@@ -196,7 +221,7 @@ def _described(
         weights=(request.weights, request.weights_key) if request.weights else None,
         library_recipe=library_recipe,
         is_untrained=is_untrained,
-        facts=(*description.facts, *facts),
+        facts=(*description.facts, *facts, *prepared),
     )
 
 

@@ -14,6 +14,7 @@ from convd.artifact.preprocessing import ChannelOrder, Preprocessing, ResizeTo
 from convd.export.errors import ExportError, SourceError
 from convd.export.graph.network_graph import NetworkGraph
 from convd.export.sources.onnx_form import OnnxForm, read_form
+from convd.models.strangers import recognise
 from convd.runtime.cpu import CPU
 
 _LOG_ERRORS_ONLY = 3
@@ -118,6 +119,9 @@ def read_onnx_file(
     """
     if not path.is_file():
         raise SourceError(f"{path} does not exist")
+    stranger = recognise(path)
+    if stranger is not None:
+        raise SourceError(f"{path} {stranger}")
     try:
         model = onnx.load(path)
         return OnnxNetwork(model, read_form(model, channel_order, output), path)

@@ -105,10 +105,10 @@ def test_figures_and_settings_beside_the_weights_load_without_running_anything(
     tmp_path: Path,
 ) -> None:
     saved = {
+        "args": argparse.Namespace(lr=0.1, data=Path("photos")),
         "state_dict": shifted(2),
         "best_acc": np.float64(0.9),
         "epoch": np.int64(3),
-        "args": argparse.Namespace(lr=0.1, data=Path("photos")),
         "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 0.1}]},
         "scores": np.arange(3.0),
     }

@@ -307,12 +307,17 @@ class Schedule:
         """Form the batch that a runner runs now; None if there is nothing for it any more."""
         queue, runners, engine = self.queue, self.runners, runner.engine
         if not queue.waiting_rows:
-            # While it waited for its cores, all others have left or have been served.
+            # While it waited, all others have left or have been served.
             return None
         now = self._clock()
         max_rows = engine.max_batch_size
         if not runners.alone:
             max_rows = runners.most_rows(runner, queue.waiting_rows)
+        if engine.cores is not None and runner.cores is None:
+            # More rows may have come since it found that a small batch need not ask for cores.
+            max_rows = min(max_rows, engine.small_rows)
+            if not max_rows:
+                return None
         rows, ends_at = min(queue.waiting_rows, max_rows), -math.inf
         if queue.earliest_deadline < math.inf:
             rows, ends_at = plan_next_batch(

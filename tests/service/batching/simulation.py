@@ -79,6 +79,11 @@ class SimulatedRunner:
         return self.engine.cores.threads if self.engine.cores else 0
 
     @property
+    def small_rows(self) -> int:
+        """Rows that it may run without cores."""
+        return self.engine.small_rows if self.engine.cores else self.engine.max_batch_size
+
+    @property
     def started_at(self) -> float:
         return self.runner.since
 

@@ -12,6 +12,7 @@ from convd.runtime.cores import CoreAccount, CoreBudget, CoreRequest, CoreShare
 from convd.service.batching.engine import BatchCosts, Engine
 from convd.service.batching.entry import EntryState, Priority
 from convd.service.batching.runners import Phase
+from convd.service.batching.schedule import GiveWay
 from convd.service.errors import DeadlineExceededError, QueueFullError
 from tests.service.batching.simulation import (
     Request,
@@ -189,7 +190,7 @@ class Interleavings(RuleBasedStateMachine):
                 request = runner.runner.cores
                 if request is not None and request.granted:
                     held += request.cores
-                if runner.batch is not None and runner.threads > 1:
+                if runner.batch is not None and runner.rows > runner.small_rows:
                     assert request is not None
                     assert request.granted
                 asleep = runner.runner.phase in (Phase.ASLEEP, Phase.GATHERING)
@@ -249,6 +250,26 @@ def test_a_cost_known_from_warm_up_refuses_from_the_first_request_on() -> None:
     with pytest.raises(DeadlineExceededError, match="refused on arrival"):
         simulation.arrive([1], 0.15)
     simulation.arrive([2], 0.5)
+
+
+def test_rows_that_come_late_wait_for_cores_all_the_same() -> None:
+    """The runner found nothing to ask cores for, and gives way while more rows arrive."""
+    budget = CoreBudget(1)
+    simulation = Simulation(
+        Engine(engine, max_batch_size=16, cores=CoreShare(budget, 1), small_rows=2)
+    )
+    simulation.schedule.company = True
+    simulation.arrive([0], math.inf)
+    [runner] = simulation.runners
+    simulation.take_step(runner)
+    assert isinstance(runner.step, GiveWay)
+    simulation.arrive([1, 2, 3, 4], math.inf)
+    simulation.take_step(runner)
+    assert runner.rows == 2
+    assert budget.busy == 0
+    simulation.finish(runner)
+    simulation.settle_threads()
+    assert (runner.rows, budget.busy) == (3, 1)
 
 
 def test_a_small_batch_runs_without_asking_for_its_core() -> None:

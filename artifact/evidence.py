@@ -31,6 +31,12 @@ class Accuracy(FrozenModel):
         precision = self.mean_average_precision
         return self.top1 if precision is None else precision
 
+    def __str__(self) -> str:
+        precision = self.mean_average_precision
+        if precision is None:
+            return f"accuracy {self.top1:.2%}"
+        return f"mean average precision {precision:.4f}"
+
 
 class ParityReport(FrozenModel):
     """How far ONNX Runtime's answers were from the source network's, before publication.
@@ -138,8 +144,9 @@ class Baseline(FrozenModel):
         predicted_shares: Per label, in label order, the share of the pictures for which it is
             predicted. Multiclass: it is the most probable one; the shares sum to 1. Multilabel: its
             probability is at least 0.5; each share lies between 0 and 1.
-        confidence_shares: Share of the pictures whose largest probability falls into each of
-            equally wide bins from 0 to 1; the last one includes 1. They sum to 1.
+        confidence_shares: Share of the pictures for which the probability of what is predicted
+            falls into each of equally wide bins from 0 to 1; the last one includes 1. Multilabel:
+            of all labels together. They sum to 1.
     """
 
     data: str

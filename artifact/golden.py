@@ -5,6 +5,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from convd.artifact.answers import predictions
 from convd.artifact.frozen import FrozenModel
 from convd.artifact.manifest import Task
 
@@ -37,9 +38,7 @@ def count_answers(probabilities: NDArray[np.floating], task: Task) -> int:
         probabilities: `[cases, labels]`.
         task: Whether the labels exclude each other.
     """
-    if task == "multilabel":
-        return len(np.unique(probabilities >= 0.5, axis=0))
-    return len(np.unique(probabilities.argmax(axis=1)))
+    return len(np.unique(predictions(probabilities, task), axis=0))
 
 
 def golden_difference(cases: GoldenCases, probabilities: NDArray[np.float32]) -> float:

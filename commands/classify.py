@@ -12,6 +12,7 @@ from convd.commands.connection import connect, server_option
 from convd.protos.convd.v1 import classification_pb2 as pb
 
 _BAR_WIDTH = 40
+_PREDICTED_FROM = 0.5
 
 
 @click.command()
@@ -42,6 +43,9 @@ def command(
     server: str,
 ) -> None:
     """Classify images on a server, and show the probabilities as bars.
+
+    Where the labels of a model are independent of each other, each bar is a probability of its own,
+    and those of at least one half are marked: the labels that the model says are true.
 
     \b
     Example:
@@ -85,22 +89,31 @@ def _print_json(path: Path, response: pb.ClassifyResponse) -> None:
         "image": str(path),
         "model": response.model_name,
         "version": response.model_version,
+        "task": pb.Task.Name(response.task).removeprefix("TASK_").lower(),
         "classes": classes,
     }
     click.echo(json.dumps(answer))
 
 
 def _draw(path: Path, response: pb.ClassifyResponse) -> None:
+    independent = response.task == pb.TASK_MULTILABEL
     table = Table(
         title=f"{path}  ({response.model_name} version {response.model_version})",
         title_justify="left",
         box=None,
         show_header=False,
+        caption="✓ true of the image; independent labels, whose probabilities do not sum to 100 %"
+        if independent
+        else None,
+        caption_justify="left",
     )
     table.add_column(justify="right")
     table.add_column(min_width=_BAR_WIDTH)
     table.add_column(justify="right")
     for one in response.results[0].classification.classes:
         bar = "█" * round(one.probability * _BAR_WIDTH)
-        table.add_row(one.label, bar or "▏", f"{one.probability:.4%}")
+        row = [one.label, bar or "▏", f"{one.probability:.4%}"]
+        if independent:
+            row.append("✓" if one.probability >= _PREDICTED_FROM else "")
+        table.add_row(*row)
     Console(highlight=False, soft_wrap=True).print(table)

@@ -7,13 +7,25 @@ from rich.table import Table
 from convd.commands.connection import connect, server_option
 from convd.protos.convd.v1 import classification_pb2 as pb
 
-_HEADINGS = ("model", "version", "labels", "state", "provider", "accuracy", "golden", "classes")
+_HEADINGS = (
+    "model",
+    "version",
+    "labels",
+    "state",
+    "provider",
+    "task",
+    "accuracy",
+    "golden",
+    "classes",
+)
 
 
 @click.command()
 @server_option
 def command(server: str) -> None:
     """List every version of every model on a server, with state, provider, accuracy and classes.
+
+    The accuracy of a model with independent labels (task multilabel) is the mean average precision.
 
     \b
     Example:
@@ -36,11 +48,18 @@ def command(server: str) -> None:
                 ", ".join(one.version_labels),
                 state,
                 one.provider,
-                f"{one.accuracy:.2%}" if one.HasField("accuracy") else "",
+                pb.Task.Name(one.task).removeprefix("TASK_").lower() if one.task else "",
+                _accuracy(one),
                 f"{one.golden_difference:.1e}" if one.HasField("golden_difference") else "",
                 one.reason or labels,
             )
     Console(highlight=False, soft_wrap=True).print(table)
+
+
+def _accuracy(model: pb.ModelVersion) -> str:
+    if model.HasField("mean_average_precision"):
+        return f"{model.mean_average_precision:.4f} mAP"
+    return f"{model.accuracy:.2%}" if model.HasField("accuracy") else ""
 
 
 def _shorten(labels: list[str]) -> str:

@@ -1,7 +1,7 @@
 """A published model that is made in milliseconds, without training and without torch.
 
-Its network is the mean of each channel, a fixed linear layer and softmax: enough to tell pictures,
-rows and classes apart.
+Its network is the mean of each channel, a fixed linear layer and softmax, or a sigmoid for each
+label: enough to tell pictures, rows and classes apart.
 """
 
 import datetime
@@ -19,7 +19,7 @@ from PIL import Image
 from convd.artifact.bundle import MODEL_FILE, checksums, write_manifest
 from convd.artifact.evidence import ParityReport
 from convd.artifact.golden import GOLDEN_CASES, GOLDEN_DIRECTORY, GoldenCase, GoldenCases
-from convd.artifact.manifest import Manifest, Provenance
+from convd.artifact.manifest import Manifest, Provenance, Task
 from convd.artifact.preprocessing import Preprocessing, ResizeTo, prepare_image
 from convd.artifact.repository import ModelRepository
 
@@ -29,16 +29,28 @@ LABELS = ("cat", "dog", "ship")
 RECIPE = Preprocessing(resize=ResizeTo(height=HEIGHT, width=WIDTH))
 
 
-def publish_tiny(repository: Path, name: str = "pets", *, seed: int = 0) -> int:
+def publish_tiny(
+    repository: Path,
+    name: str = "pets",
+    *,
+    seed: int = 0,
+    task: Task = "multiclass",
+    **evidence: Any,
+) -> int:
     """Publish the next version of a model; another seed gives another network."""
     picture = Image.fromarray(
         np.arange(HEIGHT * WIDTH * 3, dtype=np.uint8).reshape(HEIGHT, WIDTH, 3)
     )
-    network = _network(np.random.default_rng(seed))
+    activation = (
+        helper.make_node("Sigmoid", ["logits"], ["probabilities"])
+        if task == "multilabel"
+        else helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1)
+    )
+    network = _network(np.random.default_rng(seed), activation)
     image = prepare_image(picture, RECIPE)[np.newaxis]
     (probabilities,) = ort.InferenceSession(network).run(["probabilities"], {"image": image})
     golden = [(picture, probabilities[0])]
-    return publish_network(repository, name, network, LABELS, RECIPE, golden)
+    return publish_network(repository, name, network, LABELS, RECIPE, golden, task=task, **evidence)
 
 
 def publish_network(
@@ -78,13 +90,13 @@ def publish_network(
         return models.publish(name, staging)
 
 
-def _network(random: np.random.Generator) -> bytes:
+def _network(random: np.random.Generator, activation: onnx.NodeProto) -> bytes:
     weights = random.normal(size=(3, len(LABELS))).astype(np.float32) / 64
     nodes = [
         helper.make_node("Cast", ["image"], ["values"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["values", "axes"], ["means"], keepdims=0),
         helper.make_node("MatMul", ["means", "weights"], ["logits"]),
-        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
+        activation,
     ]
     graph = helper.make_graph(
         nodes,

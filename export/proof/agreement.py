@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from convd.artifact.answers import predictions
 from convd.artifact.decoding import decode_image
 from convd.artifact.evidence import Agreement
 from convd.artifact.graph_contract import OutputArrays, Outputs
@@ -16,7 +17,6 @@ from convd.export.errors import ParityError
 from convd.export.progress import Advance
 from convd.export.proof.recipe import reference_pixels
 from convd.export.proof.reference import Reference, as_rows
-from convd.export.report.evaluation import predictions
 from convd.export.sources.labelled_pictures import LabelledPictures, Pictures
 from convd.runtime.session import Session
 

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from torch.nn import functional as F  # noqa: N812
 
+from convd.artifact.answers import predictions
 from convd.artifact.evidence import CalibrationReport, CalibrationScores
 from convd.artifact.manifest import Task
 from convd.export.errors import CalibrationError
-from convd.export.report.evaluation import Evaluation, predictions, reliability
+from convd.export.report.evaluation import Evaluation, reliability
 from convd.export.sources.labelled_pictures import Truth
 
 MIN_EXAMPLES = 20

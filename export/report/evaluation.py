@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
+from convd.artifact.answers import confidences, predictions
 from convd.artifact.evidence import Accuracy, Baseline
 from convd.artifact.manifest import Task
 from convd.export.sources.labelled_pictures import Truth
@@ -58,7 +59,7 @@ class Evaluation:
     def baseline(self) -> Baseline:
         """The distribution of answers that serving can be compared with."""
         examples = len(self.probabilities)
-        confidence = self.probabilities.max(axis=1).clip(0, 1)
+        confidence = confidences(self.probabilities, self.task)
         counts, _ = np.histogram(confidence, bins=CONFIDENCE_BINS, range=(0, 1))
         return Baseline(
             data=self.data,
@@ -79,19 +80,6 @@ class Evaluation:
             for label in np.flatnonzero(known)
         ]
         return float(np.mean(scores))
-
-
-def predictions(probabilities: NDArray[np.floating], task: Task) -> NDArray[np.bool_]:
-    """Which labels are predicted, bool `[pictures, labels]`.
-
-    Multiclass: the most probable one. Multilabel: each whose probability is at least 0.5.
-    """
-    if task == "multilabel":
-        return np.asarray(probabilities >= 0.5)
-    chosen: NDArray[np.bool_] = np.eye(probabilities.shape[1], dtype=bool)[
-        probabilities.argmax(axis=1)
-    ]
-    return chosen
 
 
 class Reliability(NamedTuple):
@@ -127,7 +115,7 @@ def reliability(probabilities: NDArray[np.float32], truth: Truth, task: Task) ->
     """
     if task == "multilabel":
         confidence = np.maximum(probabilities, 1 - probabilities).ravel().astype(np.float64)
-        right = ((probabilities >= 0.5) == truth).ravel().astype(np.float64)
+        right = (predictions(probabilities, task) == truth).ravel().astype(np.float64)
     else:
         best = probabilities.argmax(axis=1)
         confidence = probabilities.max(axis=1).astype(np.float64)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from convd.artifact.manifest import Accuracy
+from convd.artifact.manifest import Accuracy, Task
 from convd.service.lifecycle.catalog import Catalog, VersionStatus
 from convd.service.lifecycle.policy import State
 
@@ -16,6 +16,7 @@ class LoadedVersion:
         precision: The precision in which the provider computes it.
         provider_refusals: The preferred providers that were not taken, each with the reason.
         golden_difference: Largest absolute difference of a golden probability in the self-test.
+        task: Whether the labels exclude each other or are independent.
         labels: Class names in index order.
         accuracy: Accuracy on held-out data; None where it was not measured.
         input_shape: Height, width and channels of the network's input.
@@ -25,6 +26,7 @@ class LoadedVersion:
     precision: str
     provider_refusals: tuple[str, ...]
     golden_difference: float
+    task: Task
     labels: tuple[str, ...]
     accuracy: Accuracy | None
     input_shape: tuple[int, int, int]
@@ -63,6 +65,7 @@ def describe(status: VersionStatus, catalog: Catalog) -> VersionDescription:
             precision=servable.precision,
             provider_refusals=tuple(map(str, servable.refusals)),
             golden_difference=servable.golden_difference,
+            task=manifest.task,
             labels=manifest.labels,
             accuracy=manifest.accuracy,
             input_shape=servable.image_shape,

@@ -97,12 +97,13 @@ class _Families:
         )
         self.accuracy = GaugeMetricFamily(
             "convd_accuracy_ratio",
-            "Top-1 accuracy on the evaluation data, from the manifest.",
+            "Top-1 accuracy on the evaluation data, or mean average precision of independent "
+            "labels, from the manifest.",
             labels=_VERSION,
         )
         self.baseline = GaugeMetricFamily(
             "convd_baseline_prediction_ratio",
-            "Share of the evaluation data predicted as each class, from the manifest.",
+            "Share of the evaluation data for which each class is predicted, from the manifest.",
             labels=[*_VERSION, "class"],
         )
         self.queue_rows = GaugeMetricFamily(
@@ -127,7 +128,7 @@ class _Families:
         if tolerance is not None:
             self.golden_tolerance.add_metric([*version, provider], tolerance)
         if manifest.accuracy is not None:
-            self.accuracy.add_metric(version, manifest.accuracy.top1)
+            self.accuracy.add_metric(version, manifest.accuracy.quality)
         if manifest.baseline is not None:
             shares = zip(manifest.labels, manifest.baseline.predicted_shares, strict=True)
             for label, share in list(shares)[:MOST_CLASS_SERIES]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convd.artifact.evidence import Baseline
+from convd.artifact.manifest import Task
 
 WINDOW_PREDICTIONS = 500
 """How many of the most recent predictions are compared with the baseline.
@@ -65,42 +66,69 @@ def group_classes(shares: NDArray[np.float64], max_groups: int = _MAX_GROUPS) ->
     return np.unique(groups, return_inverse=True)[1]
 
 
+def largest_label_index(
+    counts: NDArray[np.integer[Any]], total: int, baseline_shares: NDArray[np.float64]
+) -> float:
+    """Compute the stability index of the independent label that has changed most.
+
+    Each label has a distribution of its own over two bins: predicted, and not.
+
+    Args:
+        counts: `[labels]`, how often each label was predicted.
+        total: Number of predictions.
+        baseline_shares: `[labels]`, how often it is predicted for the baseline's examples, 0 to 1.
+
+    Returns:
+        The index, at least 0.
+    """
+    return max(
+        stability_index(np.array([count, total - count]), np.array([share, 1 - share]))
+        for count, share in zip(counts, baseline_shares, strict=True)
+    )
+
+
 class DriftWindow:
     """Compares the most recent predictions of a servable with its baseline.
 
     Args:
         baseline: The network's predictions on its evaluation data.
+        task: Whether the labels exclude each other.
         size: How many predictions are compared.
     """
 
-    def __init__(self, baseline: Baseline, size: int = WINDOW_PREDICTIONS) -> None:
+    def __init__(
+        self, baseline: Baseline, task: Task = "multiclass", size: int = WINDOW_PREDICTIONS
+    ) -> None:
         predicted = np.array(baseline.predicted_shares)
-        self._groups = group_classes(predicted)
-        self._class_shares = np.bincount(self._groups, weights=predicted).astype(np.float64)
+        self._is_multilabel = task == "multilabel"
+        groups = np.arange(len(predicted)) if self._is_multilabel else group_classes(predicted)
+        # Where each group begins; groups are neighbours.
+        self._begins = np.flatnonzero(np.diff(groups, prepend=-1))
+        self._shares = np.add.reduceat(predicted, self._begins)
         self._confidence_shares = np.array(baseline.confidence_shares)
         self._size = size
         self._seen = 0
-        self._recent_groups = np.zeros(size, np.intp)
+        self._recent = np.zeros((size, len(self._begins)), np.bool_)
         self._recent_bins = np.zeros(size, np.intp)
         self._lock = threading.Lock()
 
-    def add(self, classes: NDArray[np.intp], confidences: NDArray[np.float64]) -> None:
+    def add(self, predicted: NDArray[np.bool_], confidences: NDArray[np.float64]) -> None:
         """Add predictions.
 
         Args:
-            classes: `[rows]`, the most probable class of each.
-            confidences: `[rows]`, its probability.
+            predicted: `[rows, labels]`, which labels are predicted.
+            confidences: `[rows]`, how probable each prediction is as a whole.
         """
         bins = len(self._confidence_shares)
-        classes, confidences = classes[-self._size :], confidences[-self._size :]
+        predicted, confidences = predicted[-self._size :], confidences[-self._size :]
         with self._lock:
-            places = (self._seen + np.arange(len(classes))) % self._size
-            self._recent_groups[places] = self._groups[classes]
+            places = (self._seen + np.arange(len(predicted))) % self._size
+            self._recent[places] = np.logical_or.reduceat(predicted, self._begins, axis=1)
             self._recent_bins[places] = np.clip((confidences * bins).astype(np.intp), 0, bins - 1)
-            self._seen += len(classes)
+            self._seen += len(predicted)
 
     def indices(self) -> tuple[float, float] | None:
-        """Compute the stability index of the predicted classes and of the confidence.
+        """Compute the stability index of the predicted labels and of the confidence.
 
         Returns:
             Both, or None until the window is full, since few predictions prove nothing.
@@ -108,9 +136,10 @@ class DriftWindow:
         with self._lock:
             if self._seen < self._size:
                 return None
-            classes = np.bincount(self._recent_groups, minlength=len(self._class_shares))
+            counts = self._recent.sum(axis=0)
             bins = np.bincount(self._recent_bins, minlength=len(self._confidence_shares))
-        return (
-            stability_index(classes, self._class_shares),
-            stability_index(bins, self._confidence_shares),
-        )
+        if self._is_multilabel:
+            of_labels = largest_label_index(counts, self._size, self._shares)
+        else:
+            of_labels = stability_index(counts, self._shares)
+        return of_labels, stability_index(bins, self._confidence_shares)

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from convd.artifact.answers import confidences, entropy_ratios, predictions
 from convd.artifact.manifest import Manifest
 from convd.service.metrics.bounds import CONFIDENCE, ENTROPY_RATIO
 from convd.service.metrics.drift import DriftWindow
@@ -32,7 +33,8 @@ class PredictionRecorder:
         self.labels = manifest.labels
         self.confidence = Distribution(CONFIDENCE)
         self.entropy_ratio = Distribution(ENTROPY_RATIO)
-        self.drift = DriftWindow(manifest.baseline) if manifest.baseline else None
+        self.drift = DriftWindow(manifest.baseline, manifest.task) if manifest.baseline else None
+        self._task = manifest.task
         self._counts = np.zeros(len(self.labels), np.int64)
 
     def count(self, answers: Sequence[NDArray[np.float32]]) -> None:
@@ -42,39 +44,21 @@ class PredictionRecorder:
             answers: The probabilities of each, float32 `[rows, classes]`.
         """
         probabilities = np.concatenate(answers)
-        classes = probabilities.argmax(axis=1)
-        # In float32 a probability may exceed 1 by a rounding error.
-        confidences = np.minimum(probabilities.max(axis=1), 1).astype(np.float64)
-        self._counts += np.bincount(classes, minlength=len(self.labels))
-        self.confidence.observe_all(confidences)
-        self.entropy_ratio.observe_all(entropy_ratio(probabilities))
+        predicted = predictions(probabilities, self._task)
+        sure = confidences(probabilities, self._task)
+        self._counts += predicted.sum(axis=0)
+        self.confidence.observe_all(sure)
+        self.entropy_ratio.observe_all(entropy_ratios(probabilities, self._task))
         if self.drift is not None:
-            self.drift.add(classes, confidences)
+            self.drift.add(predicted, sure)
 
     def class_counts(self) -> list[tuple[str, int]]:
-        """Number of predictions by class label."""
+        """How often each label was predicted."""
         counts = self._counts.tolist()
         own = list(zip(self.labels, counts[:MOST_CLASS_SERIES], strict=False))
         if len(counts) > MOST_CLASS_SERIES:
             own.append((OTHER_CLASSES, sum(counts[MOST_CLASS_SERIES:])))
         return own
-
-
-def entropy_ratio(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Compute the entropy of each row relative to the maximum.
-
-    Args:
-        probabilities: float32 `[rows, classes]`.
-
-    Returns:
-        `[rows]`: 0 for a single certain class, 1 if all classes are equally probable.
-    """
-    smallest = np.finfo(np.float32).tiny
-    terms = probabilities * np.log(np.maximum(probabilities, smallest))
-    entropies = -terms.sum(axis=1, dtype=np.float64)
-    ratio = entropies / np.log(max(probabilities.shape[1], 2))
-    clipped: NDArray[np.float64] = np.clip(ratio, 0.0, 1.0)
-    return clipped
 
 
 class PredictionMetrics(Collector):
@@ -90,7 +74,8 @@ class PredictionMetrics(Collector):
         registry.register(self)
         self._confidence = Histogram(
             "convd_prediction_confidence_ratio",
-            "Probability of the most probable class.",
+            "Probability of what is predicted: the most probable class, or all labels together "
+            "where they are independent.",
             _VERSION,
             CONFIDENCE,
             registry,
@@ -145,7 +130,8 @@ class PredictionMetrics(Collector):
             CounterMetricFamily("convd_images", "Classified images.", labels=_VERSION),
             CounterMetricFamily(
                 "convd_predictions",
-                "Classified images by their most probable class.",
+                "Classified images by predicted class: the most probable one, or each independent "
+                "label from 0.5 on.",
                 labels=[*_VERSION, "class"],
             ),
             GaugeMetricFamily(

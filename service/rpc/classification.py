@@ -26,6 +26,8 @@ _STATES = {
     State.FAILED: pb.ModelVersion.STATE_FAILED,
 }
 
+_TASKS = {"multiclass": pb.TASK_MULTICLASS, "multilabel": pb.TASK_MULTILABEL}
+
 
 class ClassificationServicer(pb_grpc.ClassificationServiceServicer):
     """Implements `convd.v1.ClassificationService`.
@@ -130,8 +132,11 @@ def _choice(spec: pb.ModelSpec) -> VersionChoice:
 
 def _response(top_k: int, answer: Classified) -> pb.ClassifyResponse:
     servable, refusals = answer.servable, answer.refusals
-    labels = servable.manifest.labels
-    response = pb.ClassifyResponse(model_name=servable.name, model_version=servable.version)
+    manifest = servable.manifest
+    labels = manifest.labels
+    response = pb.ClassifyResponse(
+        model_name=servable.name, model_version=servable.version, task=_TASKS[manifest.task]
+    )
     index = 0
     for probabilities in answer.outputs.probabilities:
         while index in refusals:
@@ -170,8 +175,11 @@ def _model_version(description: VersionDescription) -> pb.ModelVersion:
         message.provider = loaded.provider
         message.precision = loaded.precision
         message.provider_refusals.extend(loaded.provider_refusals)
+        message.task = _TASKS[loaded.task]
         message.classes = len(loaded.labels)
         message.golden_difference = loaded.golden_difference
         if loaded.accuracy is not None:
             message.accuracy = loaded.accuracy.top1
+            if loaded.accuracy.mean_average_precision is not None:
+                message.mean_average_precision = loaded.accuracy.mean_average_precision
     return message

@@ -100,14 +100,15 @@ class Servable:
 
     def describe(self) -> str:
         """Describe it for the log: provider with the refusals of others, quality and speed."""
-        accuracy = self.manifest.accuracy
+        manifest = self.manifest
         proof = f"golden difference {self.golden_difference:.1e}"
-        quality = f", accuracy {accuracy.top1:.2%}" if accuracy else ""
+        quality = f", {manifest.accuracy}" if manifest.accuracy else ""
+        kind = "independent labels" if manifest.task == "multilabel" else "classes"
         count = self.session.threads
         threads = f", {count} thread{'s' if count > 1 else ''}" if count else ""
         lines = [
             f"{self.name} version {self.version} on {self.session.provider}{threads} "
-            f"({len(self.manifest.labels)} classes, {proof}{quality})"
+            f"({len(manifest.labels)} {kind}, {proof}{quality})"
         ]
         lines += [f"  not on {refusal}" for refusal in self.refusals]
         lines.append(f"  images per second by batch size: {_rates(self.costs)}")

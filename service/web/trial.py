@@ -80,18 +80,17 @@ def _describe_answer(answer: Classified) -> dict[str, object]:
         answer.images,
         answer.outputs.probabilities,
     )
-    labels = servable.manifest.labels
+    manifest = servable.manifest
     return {
         "model": servable.name,
         "version": servable.version,
+        "task": manifest.task,
         "classes": [
-            {"index": index, "label": labels[index], "probability": probability}
+            {"index": index, "label": manifest.labels[index], "probability": probability}
             for index, probability in top_classes(probabilities, 0)
         ],
         "input_shape": image.shape,
-        "input_png": base64.b64encode(
-            _png(image, servable.manifest.preprocessing.channel_order)
-        ).decode(),
+        "input_png": base64.b64encode(_png(image, manifest.preprocessing.channel_order)).decode(),
     }
 
 

@@ -19,6 +19,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Task:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TaskEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Task.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TASK_UNSPECIFIED: _Task.ValueType  # 0
+    """Not set."""
+    TASK_MULTICLASS: _Task.ValueType  # 1
+    """The classes exclude each other. The probabilities of an image are a softmax and sum to 1."""
+    TASK_MULTILABEL: _Task.ValueType  # 2
+    """The labels are independent: any number of them may be true of an image, or none. Each
+    probability is a sigmoid of its own; they do not sum to 1.
+    """
+
+class Task(_Task, metaclass=_TaskEnumTypeWrapper):
+    """How the labels of a model relate to each other, and so how to read its probabilities."""
+
+TASK_UNSPECIFIED: Task.ValueType  # 0
+"""Not set."""
+TASK_MULTICLASS: Task.ValueType  # 1
+"""The classes exclude each other. The probabilities of an image are a softmax and sum to 1."""
+TASK_MULTILABEL: Task.ValueType  # 2
+"""The labels are independent: any number of them may be true of an image, or none. Each
+probability is a sigmoid of its own; they do not sum to 1.
+"""
+Global___Task: _TypeAlias = Task  # noqa: Y015
+
 @_typing.final
 class ModelSpec(_message.Message):
     """Names a model and, where it matters, its version."""
@@ -164,10 +192,13 @@ class ClassifyResponse(_message.Message):
     MODEL_NAME_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     RESULTS_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """Name of the model that answered."""
     model_version: _builtins.int
     """Version of the model that answered."""
+    task: Global___Task.ValueType
+    """How to read the probabilities."""
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageResult]:
         """One result for each image, in the order of the request."""
@@ -178,10 +209,11 @@ class ClassifyResponse(_message.Message):
         model_name: _builtins.str = ...,
         model_version: _builtins.int = ...,
         results: _abc.Iterable[Global___ImageResult] | None = ...,
+        task: Global___Task.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_name", b"model_name", "model_version", b"model_version", "results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_name", b"model_name", "model_version", b"model_version", "results", b"results", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -257,7 +289,9 @@ class ClassProbability(_message.Message):
     label: _builtins.str
     """Name of the class."""
     probability: _builtins.float
-    """Softmax probability, 0 to 1. Over all classes of an image they sum to 1."""
+    """0 to 1. TASK_MULTICLASS: over all classes of an image they sum to 1. TASK_MULTILABEL: the
+    probability that this label is true of the image, whatever the others are.
+    """
     def __init__(
         self,
         *,
@@ -520,6 +554,8 @@ class ModelVersion(_message.Message):
     VERSION_LABELS_FIELD_NUMBER: _builtins.int
     PRECISION_FIELD_NUMBER: _builtins.int
     PROVIDER_REFUSALS_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    MEAN_AVERAGE_PRECISION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the model."""
     version: _builtins.int
@@ -533,13 +569,19 @@ class ModelVersion(_message.Message):
     classes: _builtins.int
     """Number of classes."""
     accuracy: _builtins.float
-    """Top-1 accuracy on held-out data, 0 to 1; unset where it was not measured."""
+    """Top-1 accuracy on held-out data, 0 to 1; unset where it was not measured. TASK_MULTILABEL: how
+    often the most probable label is true, of the images that have any.
+    """
     golden_difference: _builtins.float
     """Largest absolute difference from a golden probability that the self-test saw; unset unless
     the self-test was run.
     """
     precision: _builtins.str
     """The precision in which the provider computes it, such as "bfloat16"; empty unless available."""
+    task: Global___Task.ValueType
+    """How its labels relate to each other; unset unless it is loaded."""
+    mean_average_precision: _builtins.float
+    """Mean average precision on held-out data, 0 to 1; unset unless TASK_MULTILABEL and measured."""
     @_builtins.property
     def version_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The labels that point to this version now, sorted."""
@@ -562,18 +604,24 @@ class ModelVersion(_message.Message):
         version_labels: _abc.Iterable[_builtins.str] | None = ...,
         precision: _builtins.str = ...,
         provider_refusals: _abc.Iterable[_builtins.str] | None = ...,
+        task: Global___Task.ValueType = ...,
+        mean_average_precision: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_golden_difference", b"_golden_difference", "accuracy", b"accuracy", "golden_difference", b"golden_difference"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_golden_difference", b"_golden_difference", "_mean_average_precision", b"_mean_average_precision", "accuracy", b"accuracy", "golden_difference", b"golden_difference", "mean_average_precision", b"mean_average_precision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_golden_difference", b"_golden_difference", "accuracy", b"accuracy", "classes", b"classes", "golden_difference", b"golden_difference", "name", b"name", "precision", b"precision", "provider", b"provider", "provider_refusals", b"provider_refusals", "reason", b"reason", "state", b"state", "version", b"version", "version_labels", b"version_labels"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_golden_difference", b"_golden_difference", "_mean_average_precision", b"_mean_average_precision", "accuracy", b"accuracy", "classes", b"classes", "golden_difference", b"golden_difference", "mean_average_precision", b"mean_average_precision", "name", b"name", "precision", b"precision", "provider", b"provider", "provider_refusals", b"provider_refusals", "reason", b"reason", "state", b"state", "task", b"task", "version", b"version", "version_labels", b"version_labels"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accuracy: _TypeAlias = _typing.Literal["accuracy"]  # noqa: Y015
     _WhichOneofArgType__accuracy: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy"]  # noqa: Y015
     _WhichOneofReturnType__golden_difference: _TypeAlias = _typing.Literal["golden_difference"]  # noqa: Y015
     _WhichOneofArgType__golden_difference: _TypeAlias = _typing.Literal["_golden_difference", b"_golden_difference"]  # noqa: Y015
+    _WhichOneofReturnType__mean_average_precision: _TypeAlias = _typing.Literal["mean_average_precision"]  # noqa: Y015
+    _WhichOneofArgType__mean_average_precision: _TypeAlias = _typing.Literal["_mean_average_precision", b"_mean_average_precision"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__accuracy) -> _WhichOneofReturnType__accuracy | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__golden_difference) -> _WhichOneofReturnType__golden_difference | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mean_average_precision) -> _WhichOneofReturnType__mean_average_precision | None: ...
 
 Global___ModelVersion: _TypeAlias = ModelVersion  # noqa: Y015

@@ -84,6 +84,7 @@ def model_config(servable: Servable, policy: VersionPolicy | None) -> pb_config.
             )
         ],
         default_model_filename=str(MODEL_FILE),
+        parameters={"task": pb_config.ModelParameter(string_value=servable.manifest.task)},
         dynamic_batching=pb_config.ModelDynamicBatching(
             max_queue_delay_microseconds=round(settings.max_queue_delay_seconds * MICROSECONDS),
             priority_levels=len(Priority),

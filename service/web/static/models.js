@@ -40,6 +40,13 @@ function providerCell({ provider, precision, provider_refusals: refusals }) {
   return element;
 }
 
+function describeAccuracy(accuracy) {
+  if (!accuracy) return [note("not measured")];
+  const { top1, mean_average_precision: precision, examples } = accuracy;
+  if (precision === null) return [`${(top1 * 100).toFixed(1)} %`, note(`of ${examples} examples`)];
+  return [precision.toFixed(3), note(`mean average precision on ${examples} examples`)];
+}
+
 function row(model, openCard) {
   const name = make("th", { scope: "row" }, `${model.name} `);
   name.append(make("span", { className: "version", textContent: `version ${model.version}` }));
@@ -53,15 +60,13 @@ function row(model, openCard) {
     state.colSpan = 6;
     return element;
   }
-  const accuracy = model.accuracy
-    ? [`${(model.accuracy.top1 * 100).toFixed(1)} %`, note(`of ${model.accuracy.examples} examples`)]
-    : [note("not measured")];
-  const labels = model.labels.join(", ") + (model.classes > model.labels.length ? ", …" : "");
+  const kind = model.task === "multilabel" ? "independent: " : "";
+  const labels = kind + model.labels.join(", ") + (model.classes > model.labels.length ? ", …" : "");
   const button = make("button", { type: "button", textContent: "Model card" });
   button.setAttribute("aria-label", `Model card of ${model.name} version ${model.version}`);
   button.addEventListener("click", () => openCard(model));
   element.append(
-    cell("Accuracy", ...accuracy),
+    cell("Accuracy", ...describeAccuracy(model.accuracy)),
     providerCell(model),
     cell("Golden difference", model.golden_difference.toExponential(1)),
     cell("Classes", String(model.classes), note(labels)),

@@ -4,6 +4,9 @@ import { Refusal, classify, describeVersion, fetchImage } from "./server.js";
 
 const MAX_IMAGE_BYTES = 16 * 1024 * 1024;
 const CLASSES_AT_FIRST = 10;
+// From this probability on, an independent label counts as true.
+const PREDICTED_FROM = 0.5;
+const MOST_NAMED = 5;
 
 const TITLES = {
   INVALID_ARGUMENT: "This image cannot be used",
@@ -125,13 +128,18 @@ export class TrialPanel {
     find("trial-input").src = `data:image/png;base64,${answer.input_png}`;
     const [height, width, channels] = answer.input_shape;
     find("trial-shape").textContent = `${width} × ${height}, ${channels === 1 ? "gray" : "colour"}`;
-    const [best] = answer.classes;
     const detail = document.createElement("small");
     const milliseconds = (answer.seconds * 1000).toFixed(1);
     detail.textContent = `${answer.model} version ${answer.version}, ${milliseconds} ms on the server`;
-    const label = document.createElement("strong");
-    label.textContent = best.label;
-    find("trial-summary").replaceChildren(label, ` with ${percent(best.probability)}`, detail);
+    find("trial-summary").replaceChildren(...headline(answer), detail);
+    const independent = answer.task === "multilabel";
+    const list = find("trial-classes");
+    list.classList.toggle("independent", independent);
+    list.setAttribute(
+      "aria-label",
+      independent ? "Probability of each label, independent of the others" : "Probability of each class",
+    );
+    find("trial-independent").hidden = !independent;
     this.showClasses(answer.classes, CLASSES_AT_FIRST);
   }
 
@@ -161,8 +169,24 @@ export class TrialPanel {
   }
 }
 
+/** What the answer says: the best class, or every independent label that counts as true. */
+function headline({ task, classes }) {
+  const strong = document.createElement("strong");
+  if (task !== "multilabel") {
+    const [best] = classes;
+    strong.textContent = best.label;
+    return [strong, ` with ${percent(best.probability)}`];
+  }
+  const predicted = classes.filter(({ probability }) => probability >= PREDICTED_FROM);
+  const named = predicted.slice(0, MOST_NAMED).map(({ label }) => label);
+  const more = predicted.length - named.length;
+  strong.textContent = named.length ? named.join(", ") : "No label";
+  return [strong, `${more ? ` and ${more} more` : ""}: ${predicted.length} of ${classes.length} labels`];
+}
+
 function classItem({ label, probability }) {
   const item = document.createElement("li");
+  item.classList.toggle("predicted", probability >= PREDICTED_FROM);
   const name = document.createElement("span");
   name.className = "name";
   name.textContent = name.title = label;

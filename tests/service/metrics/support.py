@@ -7,14 +7,16 @@ from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 
 from convd.artifact.evidence import Baseline, ParityReport
-from convd.artifact.manifest import Manifest, Provenance
+from convd.artifact.manifest import Manifest, Provenance, Task
 from convd.artifact.preprocessing import Preprocessing, ResizeTo
 from convd.service.metrics import RequestRecord
 from tests.support import Client
 
 
-def manifest_with(labels: tuple[str, ...], baseline: Baseline | None = None) -> Manifest:
-    """A manifest with these labels and this baseline."""
+def manifest_with(
+    labels: tuple[str, ...], baseline: Baseline | None = None, task: Task = "multiclass"
+) -> Manifest:
+    """A manifest of this task, with these labels and this baseline."""
     parity = ParityReport(
         reference="PyTorch",
         provider="CPUExecutionProvider",
@@ -28,6 +30,7 @@ def manifest_with(labels: tuple[str, ...], baseline: Baseline | None = None) -> 
     )
     return Manifest(
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        task=task,
         labels=labels,
         preprocessing=Preprocessing(resize=ResizeTo(height=8, width=8)),
         opset=20,

@@ -4,7 +4,7 @@ from prometheus_client import CollectorRegistry
 
 from convd.artifact.evidence import Baseline
 from convd.artifact.manifest import Manifest
-from convd.service.metrics.predictions import OTHER_CLASSES, PredictionRecorder, entropy_ratio
+from convd.service.metrics.predictions import OTHER_CLASSES, PredictionRecorder
 from convd.service.metrics.servables import ServableMetrics
 from convd.service.metrics.version import VersionMetrics
 from tests.service.metrics.support import manifest_with, record_of
@@ -53,10 +53,21 @@ def test_classes_beyond_the_first_thousand_share_a_series() -> None:
     assert counts[OTHER_CLASSES] == 2
 
 
-def test_entropy_runs_from_certain_to_clueless() -> None:
-    rows = np.array([[1, 0, 0, 0], [0.25, 0.25, 0.25, 0.25], [0.5, 0.5, 0, 0]], np.float32)
-    assert entropy_ratio(rows).tolist() == pytest.approx([0, 1, 0.5])
-    assert entropy_ratio(np.ones((1, 1), np.float32)).tolist() == [0]
+def test_each_independent_label_from_one_half_on_is_a_prediction() -> None:
+    registry, metrics = _version_metrics(manifest_with(("cat", "dog"), task="multilabel"))
+    # Both labels, none, one: probabilities that are of no use to a softmax.
+    metrics.answered(record_of(np.array([[0.9, 0.5], [0.3, 0.2]], np.float32)))
+    metrics.answered(record_of(np.array([[1.0, 0.0]], np.float32)))
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, VERSION | labels)
+
+    assert value("convd_predictions_total", **{"class": "cat"}) == 2
+    assert value("convd_predictions_total", **{"class": "dog"}) == 1
+    assert value("convd_images_total") == 3
+    confidence = 0.9 * 0.5 + 0.7 * 0.8 + 1
+    assert value("convd_prediction_confidence_ratio_sum") == pytest.approx(confidence)
+    assert value("convd_prediction_entropy_ratio_bucket", le="0.001") == 1
 
 
 def test_drift_appears_when_the_window_is_full_and_a_version_that_is_forgotten_leaves() -> None:

@@ -344,7 +344,8 @@ MODEL = Dashboard(
                 Panel(
                     "Accuracy",
                     "Share of the evaluation data that the network got right before it was "
-                    "published. It cannot be measured while serving: nobody says what is true.",
+                    "published; for independent labels, the mean average precision. It cannot be "
+                    "measured while serving, where the truth is not known.",
                     "percentunit",
                     [
                         Query(
@@ -393,8 +394,8 @@ MODEL = Dashboard(
             (
                 Panel(
                     "Predictions by class",
-                    "Images per second by the class that was most probable; the twenty most "
-                    "frequent.",
+                    "Images per second by the class that was most probable, or by each independent "
+                    "label that was predicted; the twenty most frequent.",
                     "ops",
                     [
                         Query(
@@ -424,8 +425,9 @@ MODEL = Dashboard(
                 ),
                 Panel(
                     "Confidence",
-                    "Probability of the most probable class: the least certain tenth, and the "
-                    "median. A fall says that the pictures are unlike those in training.",
+                    "Probability of what is predicted (the most probable class, or all independent "
+                    "labels together): the least certain tenth, and the median. A fall says that "
+                    "the pictures are unlike those in training.",
                     "percentunit",
                     [
                         Query(
@@ -440,7 +442,7 @@ MODEL = Dashboard(
                 ),
                 Panel(
                     "Uncertain answers",
-                    "Share of images whose most probable class has a probability of at most one "
+                    "Share of images for which the probability of what is predicted is at most one "
                     "half.",
                     "percentunit",
                     [

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import onnx
 import onnxruntime as ort
@@ -29,13 +29,8 @@ from convd.export.reduced_precision import check_accuracy_drop, reduce_precision
 from convd.export.report.calibration import Calibration, calibrate
 from convd.export.report.evaluation import Evaluation
 from convd.export.report.golden_cases import GoldenPictures, choose_golden
-from convd.export.report.model_card import (
-    CONFUSION_PLOT,
-    MODEL_CARD_FILE,
-    RELIABILITY_PLOT,
-    model_card,
-)
-from convd.export.report.plots import plot_confusion, plot_reliability
+from convd.export.report.model_card import MODEL_CARD_FILE, model_card
+from convd.export.report.plots import draw
 from convd.export.source import TrainedNetwork
 from convd.export.sources.labelled_pictures import LabelledPictures
 from convd.runtime.cpu import CPU
@@ -86,7 +81,7 @@ def build_artifact(
         source, found, float32, evaluation, options, progress
     )
     _write_golden_cases(folder, source, found, session, evaluation, options.precision)
-    plots = _draw(folder, source.labels, evaluation, calibration)
+    plots = draw(folder, source.labels, evaluation, calibration)
     manifest = Manifest(
         created_at=datetime.now(UTC),
         task=found.reading.task,
@@ -233,28 +228,6 @@ def _prove(folder: Path, parity: tuple[ParityReport, ...]) -> None:
         computed = provider.computes_in(artifact.manifest.precision)
         if (provider.name, computed) in fit:
             run_self_test(artifact, Session(model, provider))
-
-
-def _draw(
-    folder: Path,
-    labels: tuple[str, ...],
-    evaluation: Evaluation | None,
-    calibration: Calibration | None,
-) -> list[PurePosixPath]:
-    plots = []
-    if calibration is not None:
-        curves = {"before": calibration.before, "after": calibration.after}
-        path = folder / RELIABILITY_PLOT
-        plot_reliability(path, curves, calibration.truth, calibration.task)
-        plots.append(RELIABILITY_PLOT)
-    elif evaluation is not None:
-        curves = {"as published": evaluation.probabilities}
-        plot_reliability(folder / RELIABILITY_PLOT, curves, evaluation.truth, evaluation.task)
-        plots.append(RELIABILITY_PLOT)
-    if evaluation is not None and evaluation.task == "multiclass":
-        plot_confusion(folder / CONFUSION_PLOT, evaluation.confusion(), labels)
-        plots.append(CONFUSION_PLOT)
-    return plots
 
 
 def _tool_versions() -> dict[str, str]:

@@ -1,18 +1,53 @@
 """The pictures of a model card."""
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from convd.artifact.manifest import Task
-from convd.export.report.evaluation import RELIABILITY_BINS, reliability
+from convd.export.report.calibration import Calibration
+from convd.export.report.evaluation import RELIABILITY_BINS, Evaluation, reliability
+from convd.export.report.model_card import CONFUSION_PLOT, RELIABILITY_PLOT
 from convd.export.sources.labelled_pictures import Truth
 
 MAX_CLASSES = 30
 """More rows of a confusion matrix than this cannot be read."""
+
+
+def draw(
+    folder: Path,
+    labels: tuple[str, ...],
+    evaluation: Evaluation | None,
+    calibration: Calibration | None,
+) -> list[PurePosixPath]:
+    """Draw what is known of a network into its artifact.
+
+    Args:
+        folder: The artifact.
+        labels: Class names.
+        evaluation: The answers to the evaluation data; None where there were none.
+        calibration: What the temperature did; None where none was fitted.
+
+    Returns:
+        The pictures, relative to the artifact.
+    """
+    plots = []
+    if calibration is not None:
+        curves = {"before": calibration.before, "after": calibration.after}
+        path = folder / RELIABILITY_PLOT
+        plot_reliability(path, curves, calibration.truth, calibration.task)
+        plots.append(RELIABILITY_PLOT)
+    elif evaluation is not None:
+        curves = {"as published": evaluation.probabilities}
+        plot_reliability(folder / RELIABILITY_PLOT, curves, evaluation.truth, evaluation.task)
+        plots.append(RELIABILITY_PLOT)
+    if evaluation is not None and evaluation.task == "multiclass":
+        plot_confusion(folder / CONFUSION_PLOT, evaluation.confusion(), labels)
+        plots.append(CONFUSION_PLOT)
+    return plots
 
 
 def plot_reliability(

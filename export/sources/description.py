@@ -1,7 +1,6 @@
 """What has to be known of a network besides its weights."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, NamedTuple
 
@@ -18,6 +17,7 @@ from convd.artifact.preprocessing import (
 from convd.export.errors import SourceError
 from convd.export.graph.network_output import Activation
 from convd.export.report.model_card import describe_resize
+from convd.export.sources.conventions import refuse_other_conventions
 
 
 @dataclass(frozen=True)
@@ -222,41 +222,8 @@ def _normalization(
             )
     if min(std) <= 0:
         raise SourceError("--std must be positive")
-    _refuse_other_conventions(mean, std)
+    refuse_other_conventions(mean, std)
     return Normalization(
         mean=mean if len(mean) == channels else mean * channels,
         std=std if len(std) == channels else std * channels,
     )
-
-
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-def _refuse_other_conventions(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-    """Recognise numbers that belong to pixels from 0 to 255, or to the other flag."""
-    if max(mean) > 1 or max(std) > _LARGEST_STD:
-        raise SourceError(
-            f"--mean {_list(mean)} --std {_list(std)} are for pixels from 0 to 255, but here they "
-            "are for pixels from 0 to 1, and the network would see next to nothing: give --mean "
-            f"{_list([each / 255 if max(mean) > 1 else each for each in mean])} --std "
-            f"{_list([each / 255 if max(std) >= 1 else each for each in std])}"
-        )
-    if _near(mean, _IMAGENET_STD) and _near(std, _IMAGENET_MEAN):
-        raise SourceError(
-            f"--mean {_list(mean)} is ImageNet's std and --std {_list(std)} its mean: exchange them"
-        )
-
-
-_LARGEST_STD = 2.0
-"""Of pixels from 0 to 1, the standard deviation is at most 0.5."""
-
-
-def _near(values: tuple[float, ...], known: tuple[float, ...]) -> bool:
-    return len(values) == len(known) and all(
-        abs(one - other) < 0.005 for one, other in zip(values, known, strict=True)
-    )
-
-
-def _list(values: Sequence[float]) -> str:
-    return ",".join(f"{value:.4g}" for value in values)

@@ -10,7 +10,6 @@ from convd.export.errors import SourceError
 from convd.export.graph.network_output import Activation
 from convd.export.proof.sample_pictures import SamplePictures
 from convd.export.source import TrainedNetwork, count_parameters
-from convd.export.sources import model_zoo
 from convd.export.sources.architecture import fill_architecture
 from convd.export.sources.checkpoint import network_from_checkpoint
 from convd.export.sources.description import Description, GivenDescription, Known, describe
@@ -19,13 +18,15 @@ from convd.export.sources.labelled_pictures import LabelledPictures, load_held_o
 from convd.export.sources.modules import prepare_module
 from convd.export.sources.onnx_file import read_onnx_file
 from convd.export.sources.python_callable import build_network, builders
+from convd.export.sources.timm_zoo import timm_network
+from convd.export.sources.torchvision_zoo import torchvision_network
+from convd.export.sources.weights_file import fill_from_file
+from convd.export.sources.zoo import Recipe, ZooRequest
 from convd.models.checkpoint import is_checkpoint
 from convd.models.errors import CheckpointMismatchError
-from convd.models.foreign import fill_network
 from convd.models.registry import Options, find_architecture
 from convd.models.strangers import recognise
-from convd.models.weight_sets import LoadedWeights
-from convd.models.weights import load_weights, shown, suffix_of_weights
+from convd.models.weights import suffix_of_weights
 
 FORMS = (
     "a folder that convd train wrote, file.py:build, package.module:build, a .pt2 file, a .onnx "
@@ -92,7 +93,7 @@ def load_source(request: SourceRequest) -> TrainedNetwork:
         return _from_zoo(request, kind, rest)
     if rest:
         network = build_network(request.source)
-        facts = _fill(network, request)
+        facts = fill_from_file(network, request.weights, request.weights_key)
         # The path of the file says nothing to those who read the artifact elsewhere.
         name = f"{Path(kind).name}:{rest}"
         return _described(request, network, describe(request.given), name, facts=facts)
@@ -141,11 +142,10 @@ def _from_architecture(request: SourceRequest) -> TrainedNetwork:
 
 
 def _from_zoo(request: SourceRequest, library: str, name: str) -> TrainedNetwork:
-    build = model_zoo.torchvision_network if library == "torchvision" else model_zoo.timm_network
-    weights = _load(request)
+    build = torchvision_network if library == "torchvision" else timm_network
     labels = request.given.labels
     order = request.given.channel_order
-    asked = model_zoo.ZooRequest(
+    asked = ZooRequest(
         outputs=len(labels) if labels else None,
         channels=None if order is None else 1 if order == "L" else 3,
         recipe=request.recipe,
@@ -153,15 +153,16 @@ def _from_zoo(request: SourceRequest, library: str, name: str) -> TrainedNetwork
         options=request.options,
     )
     zoo = build(name, asked)
-    if weights is not None and labels and len(labels) == 2:
+    file = request.weights, request.weights_key
+    if request.weights is not None and labels and len(labels) == 2:
         # A network of two classes may have one output: its weights say it.
         try:
-            filled = _fill(zoo.network, request, weights)
+            filled = fill_from_file(zoo.network, *file)
         except CheckpointMismatchError:
             zoo = build(name, replace(asked, outputs=1))
-            filled = _fill(zoo.network, request, weights)
+            filled = fill_from_file(zoo.network, *file)
     else:
-        filled = _fill(zoo.network, request, weights)
+        filled = fill_from_file(zoo.network, *file)
     facts = (*zoo.facts, *filled)
     known = Known(zoo.origin, zoo.labels, zoo.preprocessing, zoo.normalization)
     description = describe(request.given, known)
@@ -174,7 +175,7 @@ def _from_zoo(request: SourceRequest, library: str, name: str) -> TrainedNetwork
         f"{library}:{name}",
         facts=facts,
         library_recipe=zoo.recipe if own_recipe else None,
-        is_untrained=zoo.is_random and weights is None,
+        is_untrained=zoo.is_random and request.weights is None,
         gives_logits=True,
     )
 
@@ -200,7 +201,7 @@ def _described(
     *,
     parameters: int | None = None,
     facts: tuple[Fact, ...] = (),
-    library_recipe: model_zoo.Recipe | None = None,
+    library_recipe: Recipe | None = None,
     is_untrained: bool = False,
     gives_logits: bool = False,
 ) -> TrainedNetwork:
@@ -236,33 +237,6 @@ def _activation(request: SourceRequest, network: nn.Module, *, gives_logits: boo
 
 def _examples(data: str | None, labels: tuple[str, ...]) -> LabelledPictures | SamplePictures:
     return SamplePictures() if data is None else load_held_out(data, labels)
-
-
-def _load(request: SourceRequest) -> LoadedWeights | None:
-    if request.weights is None:
-        return None
-    return load_weights(request.weights, key=request.weights_key)
-
-
-def _fill(
-    network: nn.Module, request: SourceRequest, weights: LoadedWeights | None = None
-) -> tuple[Fact, ...]:
-    """Put the weights of a file, where one is given, into a network that convd does not know."""
-    if request.weights is None:
-        return ()
-    weights = weights or load_weights(request.weights, key=request.weights_key)
-    left_out = fill_network(network, weights.tensors, str(request.weights))
-    return _weights_facts(request.weights, weights, left_out)
-
-
-def _weights_facts(
-    path: Path, weights: LoadedWeights, left_out: tuple[str, ...] = ()
-) -> tuple[Fact, ...]:
-    facts = [Fact(subject="weights", value=weights.choice or path.name, origin="--weights")]
-    if left_out:
-        text = f"left out of the file: {shown(list(left_out))}"
-        facts.append(Fact(subject="weights", value=text, origin="the network has no such layers"))
-    return tuple(facts)
 
 
 def _refuse_weights(request: SourceRequest) -> None:

@@ -16,7 +16,7 @@ from convd.artifact.preprocessing import CenterCrop, ResizeShorterSide, ResizeTo
 from convd.export.errors import ParityError, SourceError
 from convd.export.proof.end_to_end import check_recipe
 from convd.export.proof.reference import network_input
-from convd.export.sources import model_zoo
+from convd.export.sources import torchvision_zoo
 from convd.export.sources.description import GivenDescription
 from convd.export.sources.loading import SourceRequest, load_source
 from convd.models import create_model
@@ -184,7 +184,7 @@ def test_the_recipe_of_weights_is_said_and_another_is_had_without_a_download(
     # The file is recognised where it is a published one.
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     weights = torchvision_models.MobileNet_V2_Weights
-    monkeypatch.setattr(model_zoo, "_digest", lambda _: "b0353104" + digest[8:])
+    monkeypatch.setattr(torchvision_zoo, "_digest", lambda _: "b0353104" + digest[8:])
     assert "-b0353104." in weights.IMAGENET1K_V1.url
     assert sizes("torchvision:mobilenet_v2:random") == (
         256,

@@ -148,6 +148,14 @@ class ServerSettings(BaseSettings):
         le=65_536,
         description="Maximum unary calls waiting for a thread; further calls are refused at once.",
     )
+    message_timeout_seconds: float = Field(
+        20.0,
+        ge=0.5,
+        le=3600,
+        allow_inf_nan=False,
+        description="How long a unary call may take to send its message while many calls have not "
+        "sent theirs; then it is cancelled.",
+    )
     max_calls_per_connection: int = Field(
         256,
         ge=1,

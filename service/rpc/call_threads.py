@@ -14,6 +14,9 @@ from queue import SimpleQueue
 
 logger = logging.getLogger(__name__)
 
+MAX_SILENT = 256
+"""Most threads that are added while others wait for messages."""
+
 _Callback = Callable[["Task"], object]
 
 
@@ -68,12 +71,15 @@ class CallThreads:
     As with `ThreadPoolExecutor`, the threads finish their tasks before the process exits.
 
     Args:
-        max_threads: Maximum number of threads.
+        max_threads: Maximum number of threads that work.
         name: Prefix of their names.
+        begun: Number of tasks that have begun to work, while others still wait for a message; None
+            where all tasks work from the start.
     """
 
-    def __init__(self, max_threads: int, name: str) -> None:
+    def __init__(self, max_threads: int, name: str, begun: Callable[[], int] | None = None) -> None:
         self._max_threads = max_threads
+        self._begun = begun
         self._name = name
         self._tasks: SimpleQueue[Task | None] = SimpleQueue()
         # A deque as a semaphore: appending and taking need no lock.
@@ -92,6 +98,12 @@ class CallThreads:
             self._add_thread()
         return task
 
+    def silent(self) -> int:
+        """Number of threads that are taken and do not work: their messages have not arrived."""
+        if self._begun is None:
+            return 0
+        return len(self._threads) - len(self._idle) - self._begun()
+
     def waiting(self) -> int:
         """Number of tasks waiting for a thread."""
         return self._tasks.qsize()
@@ -105,19 +117,37 @@ class CallThreads:
 
     def _add_thread(self) -> None:
         with self._lock:
-            if len(self._threads) < self._max_threads:
+            count = len(self._threads)
+            if count < self._max_threads or self._is_held_up(count):
                 # A daemon: Python waits for other threads before `atexit` could end them.
                 name = f"{self._name}_{len(self._threads)}"
                 thread = threading.Thread(target=self._run_tasks, name=name, daemon=True)
                 self._threads.append(thread)
                 thread.start()
 
+    def _is_held_up(self, count: int) -> bool:
+        """Whether nearly all threads wait for messages, so that calls with theirs have none."""
+        is_open = self._max_threads > 0
+        return is_open and count < self._max_threads + MAX_SILENT and 4 * self.silent() > 3 * count
+
     def _run_tasks(self) -> None:
         while (task := self._tasks.get()) is not None:
             task.run()
             # Otherwise the thread would keep a call's request and response until its next one.
             del task
+            if len(self._threads) > self._max_threads and self._is_surplus():
+                return
             self._idle.append(None)
+
+    def _is_surplus(self) -> bool:
+        """Whether this thread, added while others were held up, is needed no longer."""
+        with self._lock:
+            if not 0 < self._max_threads < len(self._threads) or 4 * self.silent() > 2 * len(
+                self._threads
+            ):
+                return False
+            self._threads.remove(threading.current_thread())
+            return True
 
     def _finish(self) -> None:
         self.close()

@@ -18,6 +18,7 @@ from convd.service.errors import (
 )
 from convd.service.quoting import quote
 from convd.service.rpc.call_gate import DRAINING, CallGate
+from convd.service.rpc.message_wait import MessageWait
 
 if TYPE_CHECKING:
     # Generic in its stubs only.
@@ -27,6 +28,9 @@ _HEALTH = "/grpc.health.v1.Health/"
 
 # For a caller without a deadline gRPC documents None, but returns 9e18 seconds.
 _FOREVER_SECONDS = 1e18
+
+# Under load, about as many calls have just begun and wait for a message that is on its way.
+_MANY_SILENT = 16
 
 REQUEST_ID_KEY = "x-request-id"
 RESPONSE_COMPRESSION_KEY = "x-response-compression"
@@ -43,16 +47,29 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         recorder: Records every call.
         gate: Tracks every call; once it is closed, new calls are refused.
         max_streams: Maximum open streams.
+        silent_calls: Number of calls that hold a thread while their message has not arrived.
+        message_timeout_seconds: How long a message may take to arrive while many calls wait for
+            theirs.
     """
 
-    def __init__(self, recorder: CallRecorder, gate: CallGate, *, max_streams: int) -> None:
+    def __init__(
+        self,
+        recorder: CallRecorder,
+        gate: CallGate,
+        *,
+        max_streams: int,
+        silent_calls: Callable[[], int] = lambda: 0,
+        message_timeout_seconds: float = 20.0,
+    ) -> None:
+        self._silent_calls = silent_calls
+        self._message_wait = MessageWait(message_timeout_seconds)
         self._recorder = recorder
         self._gate = gate
         self._max_streams = max_streams
         self._free_streams = threading.Semaphore(max_streams)
         # One more thread, which refuses excess streams.
         self._stream_threads = ThreadPoolExecutor(max_streams + 1, thread_name_prefix="stream")
-        self._wrapped: dict[tuple[str, bool], _MethodHandler] = {}
+        self._wrapped: dict[tuple[str, bool, bool], _MethodHandler] = {}
 
     def intercept_service(
         self,
@@ -67,7 +84,9 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         method = handler_call_details.method
         # Health checks are answered until the very end.
         accepted = not self._gate.closed or method.startswith(_HEALTH)
-        wrapped = self._wrapped.get((method, accepted))
+        # To watch every call would cost each a tenth of its time, so only many are.
+        watched = self._silent_calls() > _MANY_SILENT
+        wrapped = self._wrapped.get((method, accepted, watched))
         if wrapped is not None:
             return wrapped
         handler = continuation(handler_call_details)
@@ -76,7 +95,9 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         if handler is None or _needs_no_thread(handler):
             return handler
         wrapped = self._wrap(handler, method, accepted=accepted)
-        self._wrapped[method, accepted] = wrapped
+        if watched and handler.unary_unary is not None:
+            wrapped = self._watch(wrapped)
+        self._wrapped[method, accepted, watched] = wrapped
         return wrapped
 
     def _wrap(self, handler: "_MethodHandler", method: str, *, accepted: bool) -> "_MethodHandler":
@@ -102,6 +123,22 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         else:
             raise AssertionError(f"{method} has no behavior")
         return make(behavior, handler.request_deserializer, handler.response_serializer)
+
+    def _watch(self, handler: "_MethodHandler") -> "_MethodHandler":
+        """Take the one message as a stream, which hands over the call before it arrives."""
+        work = handler.unary_unary
+        assert work is not None  # noqa: S101
+
+        def answer(messages: Iterator[Any], context: grpc.ServicerContext) -> Any:  # noqa: ANN401
+            with self._message_wait.watch(context):
+                message = next(messages, None)
+            if message is None:
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call has no message: send one")
+            return work(message, context)
+
+        return grpc.stream_unary_rpc_method_handler(
+            answer, handler.request_deserializer, handler.response_serializer
+        )
 
     def _unary(
         self, behavior: Callable[..., Any], method: str, *, accepted: bool

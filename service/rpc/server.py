@@ -18,7 +18,7 @@ from convd.service.calls.recorder import CallRecorder
 from convd.service.inference.service import InferenceService
 from convd.service.lifecycle.manager import ServableManager
 from convd.service.rpc.call_gate import CallGate
-from convd.service.rpc.call_threads import CallThreads
+from convd.service.rpc.call_threads import MAX_SILENT, CallThreads
 from convd.service.rpc.classification import ClassificationServicer
 from convd.service.rpc.health import HealthServicer
 from convd.service.rpc.interceptor import CallInterceptor
@@ -69,13 +69,24 @@ class GrpcServer:
         statistics: Callable[[], StatisticsByVersion] | None = None,
     ) -> None:
         self._gate = CallGate()
-        self._threads = CallThreads(settings.unary_threads, "unary")
+        self._threads = CallThreads(
+            settings.unary_threads, "unary", lambda: len(self._gate.in_progress)
+        )
         self._server = grpc.server(
             # gRPC only calls the pool's `submit`.
             cast("ThreadPoolExecutor", self._threads),
-            interceptors=[CallInterceptor(recorder, self._gate, max_streams=settings.max_streams)],
+            interceptors=[
+                CallInterceptor(
+                    recorder,
+                    self._gate,
+                    max_streams=settings.max_streams,
+                    silent_calls=self._threads.silent,
+                    message_timeout_seconds=settings.message_timeout_seconds,
+                )
+            ],
             maximum_concurrent_rpcs=settings.unary_threads
             + settings.max_waiting_calls
+            + MAX_SILENT
             + settings.max_streams,
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),

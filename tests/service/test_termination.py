@@ -23,6 +23,8 @@ from tests.artifact.formats.pictures import drawn, encoded
 from tests.support import wait_until
 from tests.tiny_artifact import publish_tiny
 
+pytestmark = pytest.mark.slow
+
 DRAIN_SECONDS = 2.0
 # The promise is two seconds; a busy machine may be slow to run anything.
 END_SECONDS = DRAIN_SECONDS + 2.0 + 6.0

@@ -9,12 +9,15 @@ import time
 from pathlib import Path
 
 import grpc
+import pytest
 
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 from testbed.server import environment, http_get, server_process
 from tests.support import wait_until
 from tests.tiny_artifact import publish_tiny
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_stopped_worker_is_killed_and_replaced(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from convd.service.errors import (
 from convd.service.quoting import quote
 from convd.service.rpc.call_gate import DRAINING, CallGate
 from convd.service.rpc.message_wait import MessageWait
+from convd.service.rpc.unreadable import check_readable, readable, tolerant
 
 if TYPE_CHECKING:
     # Generic in its stubs only.
@@ -115,14 +116,14 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
             work = handler.stream_stream
             behavior = self._stream(
                 lambda requests, context: work(
-                    self._gate.requests(requests, current_call()), context
+                    self._gate.requests(readable(requests), current_call()), context
                 ),
                 method,
                 accepted=accepted,
             )
         else:
             raise AssertionError(f"{method} has no behavior")
-        return make(behavior, handler.request_deserializer, handler.response_serializer)
+        return make(behavior, tolerant(handler.request_deserializer), handler.response_serializer)
 
     def _watch(self, handler: "_MethodHandler") -> "_MethodHandler":
         """Take the one message as a stream, which hands over the call before it arrives."""
@@ -150,6 +151,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
                 late = call.deadline is not None and call.deadline <= call.started_at
                 if late or not accepted or call.cancellation.cancelled:
                     self._refuse_unwanted(call, accepted=accepted)
+                check_readable(request)
                 return behavior(request, context)
             except Exception as error:
                 _refuse(error, call, context)
@@ -167,6 +169,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
             call = self._begin(context, method, accepted=accepted)
             try:
                 self._refuse_unwanted(call, accepted=accepted)
+                check_readable(request)
                 if not self._free_streams.acquire(blocking=False):
                     raise QueueFullError(
                         f"{self._max_streams} streams are already open (--max-streams): close or "
@@ -196,8 +199,10 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         if not context.add_callback(call.cancellation.cancel):
             call.cancellation.cancel()
         metadata = dict(context.invocation_metadata())
-        if REQUEST_ID_KEY in metadata:
-            call.request_id = quote(str(metadata[REQUEST_ID_KEY]))
+        request_id = str(metadata.get(REQUEST_ID_KEY, ""))
+        # Trailers are ASCII: what could not be sent back is replaced by an id of ours.
+        if request_id and request_id.isascii():
+            call.request_id = quote(request_id)
             context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
         if metadata.get(RESPONSE_COMPRESSION_KEY) == "gzip":
             context.set_compression(grpc.Compression.Gzip)

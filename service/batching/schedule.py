@@ -95,6 +95,7 @@ class Schedule:
         self._on_quiet = on_quiet
         self._closed = False
         self._account = CoreAccount()
+        self._only = self.runners.all[0] if self.runners.alone else None
 
     @property
     def quiet(self) -> bool:
@@ -141,12 +142,16 @@ class Schedule:
             QueueFullError: The rows do not fit.
             DeadlineExceededError: There is no time left to answer.
         """
-        if admitted or entry.deadline == math.inf:
-            self._check_room(entry.size)
-        else:
+        queue = self.queue
+        if entry.deadline < math.inf and not admitted:
             self.check(entry.size, entry.arrived_at, entry.deadline, entry.priority)
-        self.queue.push(entry)
-        self._call_runners()
+        elif not self.accepting or queue.waiting_rows + entry.size > self.max_queue_size:
+            self._check_room(entry.size)
+        queue.push(entry)
+        if self._only is None:
+            self._call_runners()
+        elif self._only.phase is Phase.ASLEEP or self._has_gathered(self._only):
+            self._wake(self._only)
 
     def drop(self, entry: Entry, state: EntryState) -> None:
         """Settle an entry that ends before its answer; does nothing once it is settled.
@@ -227,16 +232,9 @@ class Schedule:
     def _call_runners(self) -> None:
         """Wake runners until there is one on its way for each request, or all are awake."""
         runners = self.runners
-        if runners.alone:
-            runner = runners.all[0]
-            if runner.phase is Phase.ASLEEP or (
-                runner.phase is Phase.GATHERING and self._batch_is_full(runner)
-            ):
-                self._wake(runner)
-            return
         runners.engine = runners.choose(self.queue.waiting_requests)
         gathering = runners.gathering()
-        if gathering is not None and self._batch_is_full(gathering):
+        if gathering is not None and self._has_gathered(gathering):
             self._wake(gathering)
         self._wake_sleeping()
 
@@ -259,6 +257,9 @@ class Schedule:
             return False
         # The one that gathers takes what waits, and calls the others for the rest.
         return runners.gathering() is None
+
+    def _has_gathered(self, runner: Runner) -> bool:
+        return runner.phase is Phase.GATHERING and self._batch_is_full(runner)
 
     def _batch_is_full(self, runner: Runner) -> bool:
         return self.queue.waiting_rows >= runner.engine.max_batch_size

@@ -104,7 +104,9 @@ class WaitingQueue:
             if entry.trace is not None:
                 batch.traces.append(entry.trace)
             entry.collected += count
-            self._count_out(entry, count)
+            self.waiting_rows -= count
+            if level is self._high:
+                self._high_rows -= count
             if entry.collected == entry.size:
                 del level[entry]
                 entry.rows = None

@@ -62,6 +62,7 @@ def test_those_that_arrive_during_a_batch_of_another_model_run_together(
     large.await_start()
     behind = submit_and_await(pool, large_batcher, [101])
     others = [submit_and_await(pool, small_batcher, [index]) for index in range(6)]
+    eventually(lambda: len(budget._line.waiting) == 1)
     assert small.batches == []
     large.let_go()
     small.await_start()

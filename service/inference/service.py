@@ -131,7 +131,9 @@ class InferenceService:
         admitted = False
         try:
             if answer_bytes is not None:
-                self._check_answer_size(len(sources), answer_bytes(servable))
+                bytes_each = answer_bytes(servable)
+                if len(sources) * bytes_each > self._max_answer_bytes:
+                    raise InvalidRequestError(self._too_large_answer(len(sources), bytes_each))
             if isinstance(sources, np.ndarray):
                 if sources.shape[1:] != servable.image_shape:
                     raise InvalidRequestError(_wrong_shape(servable, sources))
@@ -183,13 +185,12 @@ class InferenceService:
         finally:
             servable.release()
 
-    def _check_answer_size(self, images: int, bytes_each: int) -> None:
-        if images * bytes_each > self._max_answer_bytes:
-            raise InvalidRequestError(
-                f"the answer to {images} images would have about {images * bytes_each} bytes, over "
-                f"the limit of {self._max_answer_bytes} (--max-message-bytes): ask for fewer "
-                "classes with top_k, or send fewer images"
-            )
+    def _too_large_answer(self, images: int, bytes_each: int) -> str:
+        return (
+            f"the answer to {images} images would have about {images * bytes_each} bytes, over the "
+            f"limit of {self._max_answer_bytes} (--max-message-bytes): ask for fewer classes with "
+            "top_k, or send fewer images"
+        )
 
 
 def _wrong_shape(servable: Servable, images: NDArray[np.uint8]) -> str:

@@ -19,7 +19,7 @@ from convd.service.errors import (
 from convd.service.quoting import quote
 from convd.service.rpc.call_gate import DRAINING, CallGate
 from convd.service.rpc.message_wait import MessageWait
-from convd.service.rpc.unreadable import check_readable, readable, tolerant
+from convd.service.rpc.unreadable import UNREADABLE, check_readable, readable, tolerant
 
 if TYPE_CHECKING:
     # Generic in its stubs only.
@@ -154,7 +154,8 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
                 late = call.deadline is not None and call.deadline <= call.started_at
                 if late or not accepted or call.cancellation.cancelled:
                     self._refuse_unwanted(call, accepted=accepted)
-                check_readable(request)
+                if request is UNREADABLE:
+                    check_readable(request)
                 return behavior(request, context)
             except Exception as error:
                 _refuse(error, call, context)

@@ -14,7 +14,7 @@ class Unreadable:
     """
 
 
-_UNREADABLE = Unreadable()
+UNREADABLE = Unreadable()
 
 
 def tolerant(parse: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
@@ -27,7 +27,7 @@ def tolerant(parse: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | N
             return parse(data)
         # Parsers of protobuf raise one class per implementation.
         except Exception:
-            return _UNREADABLE
+            return UNREADABLE
 
     return parse_or_note
 
@@ -38,7 +38,7 @@ def check_readable(message: object) -> None:
     Raises:
         InvalidRequestError: It could not.
     """
-    if message is _UNREADABLE:
+    if message is UNREADABLE:
         raise InvalidRequestError(
             "the message cannot be parsed: send a protobuf message of this method's type"
         )

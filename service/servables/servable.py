@@ -49,6 +49,7 @@ class Servable:
         self.version_text = str(version)
         self.image_shape = manifest.preprocessing.output_shape
         self.image_bytes = math.prod(self.image_shape)
+        self.output_bytes = sum(4 * math.prod(shape) for shape in proven.session.outputs.values())
         lengths = [len(label.encode()) + _CLASS_BYTES for label in manifest.labels]
         self._all_classes_bytes, self._largest_class_bytes = sum(lengths), max(lengths)
         self.session = proven.session

@@ -1,8 +1,8 @@
 """The Open Inference Protocol: converts messages, and delegates to the use case."""
 
-import math
 from collections.abc import Callable, Iterator
 from functools import partial
+from operator import attrgetter
 
 import grpc
 
@@ -25,7 +25,6 @@ from convd.service.rpc.open_inference.signature import (
     model_metadata,
 )
 from convd.service.rpc.open_inference.statistics import statistics_message
-from convd.service.servables.servable import Servable
 from convd.service.settings import ServerSettings
 from convd.service.statistics import Statistics, StatisticsByVersion
 
@@ -42,6 +41,7 @@ EXTENSIONS = (
 
 
 _OUTPUTS = OUTPUTS._asdict()
+_output_bytes = attrgetter("output_bytes")
 
 
 class OpenInferenceServicer(AdministrationServicer):
@@ -204,13 +204,8 @@ class OpenInferenceServicer(AdministrationServicer):
             allow_partial=False,
             priority=Priority.HIGH if wanted.priority == Priority.HIGH else Priority.NORMAL,
             timeout_seconds=wanted.timeout_seconds,
-            answer_bytes=_answer_bytes,
+            answer_bytes=_output_bytes,
         )
-
-
-def _answer_bytes(servable: Servable) -> int:
-    """Bytes of one image's outputs in an answer; float32 each."""
-    return sum(4 * math.prod(shape) for shape in servable.session.outputs.values())
 
 
 def _response(

@@ -1,5 +1,7 @@
 """`convd models`: list the models of a server."""
 
+from collections.abc import Sequence
+
 import click
 from rich.console import Console
 from rich.table import Table
@@ -7,17 +9,7 @@ from rich.table import Table
 from convd.commands.connection import connect, server_option
 from convd.protos.convd.v1 import classification_pb2 as pb
 
-_HEADINGS = (
-    "model",
-    "version",
-    "labels",
-    "state",
-    "provider",
-    "task",
-    "accuracy",
-    "golden",
-    "classes",
-)
+_HEADINGS = ("model", "version", "labels", "state", "provider", "accuracy", "golden", "classes")
 
 
 @click.command()
@@ -25,7 +17,7 @@ _HEADINGS = (
 def command(server: str) -> None:
     """List every version of every model on a server, with state, provider, accuracy and classes.
 
-    The accuracy of a model with independent labels (task multilabel) is the mean average precision.
+    For independent labels, the accuracy is the mean average precision (mAP).
 
     \b
     Example:
@@ -40,7 +32,8 @@ def command(server: str) -> None:
             if one.state == pb.ModelVersion.STATE_AVAILABLE:
                 spec = pb.ModelSpec(name=one.name, version=one.version)
                 described = stub.GetModel(pb.GetModelRequest(model=spec), timeout=10)
-                labels = _shorten(list(described.labels))
+                independent = one.task == pb.TASK_MULTILABEL
+                labels = ("independent: " if independent else "") + _shorten(described.labels)
             state = pb.ModelVersion.State.Name(one.state).removeprefix("STATE_").lower()
             table.add_row(
                 one.name,
@@ -48,7 +41,6 @@ def command(server: str) -> None:
                 ", ".join(one.version_labels),
                 state,
                 one.provider,
-                pb.Task.Name(one.task).removeprefix("TASK_").lower() if one.task else "",
                 _accuracy(one),
                 f"{one.golden_difference:.1e}" if one.HasField("golden_difference") else "",
                 one.reason or labels,
@@ -62,6 +54,6 @@ def _accuracy(model: pb.ModelVersion) -> str:
     return f"{model.accuracy:.2%}" if model.HasField("accuracy") else ""
 
 
-def _shorten(labels: list[str]) -> str:
+def _shorten(labels: Sequence[str]) -> str:
     shown = ", ".join(labels[:10])
     return shown if len(labels) <= 10 else f"{shown}, ... ({len(labels)} in total)"

@@ -114,7 +114,7 @@ def _quality(manifest: Manifest, plots: Sequence[PurePosixPath]) -> list[str]:
     if manifest.quantization is not None:
         lines += ["", _quantization(manifest.precision, manifest.quantization)]
     if manifest.calibration is not None:
-        lines += ["", *_calibration(manifest.calibration, manifest.temperature)]
+        lines += ["", *_calibration(manifest.calibration, manifest)]
     for plot in plots:
         lines += ["", f"![{plot.stem}]({plot})"]
     return lines
@@ -129,12 +129,13 @@ def _quantization(precision: str, report: QuantizationReport) -> str:
     return text + f" (a drop of {report.max_accuracy_drop:.2%} is allowed)."
 
 
-def _calibration(report: CalibrationReport, temperature: float) -> list[str]:
+def _calibration(report: CalibrationReport, manifest: Manifest) -> list[str]:
     before, after = report.before, report.after
+    whole = " in every label" if manifest.task == "multilabel" else ""
     return [
-        f"Calibrated with a temperature of {temperature:.4g}, fitted on {report.examples} "
-        f"pictures: {report.data}. {report.top1:.2%} of them are predicted rightly, with and "
-        "without it.",
+        f"Calibrated with a temperature of {manifest.temperature:.4g}, fitted on {report.examples} "
+        f"pictures: {report.data}. {report.top1:.2%} of them are predicted rightly{whole}, with "
+        "and without it.",
         "",
         "| | before | after |",
         "| --- | --- | --- |",

@@ -34,6 +34,7 @@ from convd.export.sources.checkpoint import network_from_checkpoint
 from convd.models.data import load_dataset
 from convd.models.settings import TrainingSettings
 from convd.models.training import train
+from tests.export.digits_of_both_kinds import make_workplace, pictures_of, publish_all
 from tests.support import (
     Client,
     add_version,
@@ -450,3 +451,104 @@ def test_a_server_that_goes_is_noticed(browser: Browser, repository: Path, tmp_p
     choose(page, digit(SHOWN_DIGIT))
     expect(page.get_by_role("alert")).to_contain_text("The server does not respond")
     page.close()
+
+
+@pytest.fixture(scope="session")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A server of a network of independent labels, and of one with a single logit."""
+    workplace = tmp_path_factory.mktemp("labels")
+    make_workplace(workplace)
+    with running_server(publish_all(workplace, ("several-onnx", "one-module"))) as client:
+        yield client
+
+
+@pytest.fixture
+def labels_page(browser: Browser, labels: Client) -> Iterator[Page]:
+    page = browser.new_page(viewport=DESKTOP, color_scheme="light", reduced_motion="reduce")
+    watch = Watch(page)
+    page.goto(f"http://127.0.0.1:{labels.http_port}")
+    expect(page.locator("#readiness")).to_have_text("ready")
+    expect(page.locator("#models-table tbody tr")).to_have_count(2)
+    yield page
+    page.close()
+    assert watch.complaints == []
+
+
+def bars(page: Page) -> dict[str, tuple[float, bool]]:
+    """By label, the width of its bar as a share of its track, and whether the label stands out."""
+    found = {}
+    for row in page.locator("#trial-classes li").all():
+        width, track = (
+            row.locator(part).evaluate("one => one.getBoundingClientRect().width")
+            for part in (".fill", ".track")
+        )
+        weight = row.locator(".name").evaluate("one => getComputedStyle(one).fontWeight")
+        found[row.locator(".name").inner_text()] = (width / track, int(weight) >= 600)
+    return found
+
+
+def test_bars_of_independent_labels_do_not_read_as_parts_of_a_whole(
+    labels_page: Page, labels: Client
+) -> None:
+    page = labels_page
+    page.select_option("#trial-model", "several-onnx/1")
+    pictures, truth = pictures_of("held_out")
+    # Three labels, two, one, and none: a six, a zero or eight, a two, and a one or three.
+    chosen = [int((truth.sum(axis=1) == count).argmax()) for count in (3, 2, 1, 0)]
+    for index in chosen:
+        image = png(pictures[index])
+        choose(page, image, f"{index}.png")
+        answer = labels.classify(image, model="several-onnx").results[0].classification.classes
+        predicted = [one.label for one in answer if one.probability >= 0.5]
+        summary = page.locator("#trial-summary")
+        expect(summary.locator("strong")).to_have_text(", ".join(predicted) or "No label")
+        expect(summary).to_contain_text(f": {len(predicted)} of 3 labels")
+        shown = bars(page)
+        assert list(shown) == [one.label for one in answer]
+        for one in answer:
+            width, stands_out = shown[one.label]
+            assert width == pytest.approx(one.probability, abs=0.02)
+            assert stands_out == (one.probability >= 0.5)
+        expect(page.locator("#trial-independent")).to_contain_text("do not add up to 100 %")
+        expect(page.locator("#trial-classes")).to_have_accessible_name(
+            "Probability of each label, independent of the others"
+        )
+    screenshot(page, "console-labels")
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert min(contrast(page).values()) >= 4.5
+    page.set_viewport_size(PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_a_network_with_one_logit_is_shown_as_two_classes(
+    labels_page: Page, labels: Client
+) -> None:
+    page = labels_page
+    pictures, _ = pictures_of("held_out")
+    image = png(pictures[0])
+    # What an independent answer has changed is changed back.
+    page.select_option("#trial-model", "several-onnx/1")
+    choose(page, image)
+    expect(page.locator("#trial-independent")).to_be_visible()
+    page.select_option("#trial-model", "one-module/1")
+    expect(page.locator("#trial-independent")).to_be_hidden()
+    answer = labels.classify(image, model="one-module").results[0].classification.classes
+    expect(page.locator("#trial-summary")).to_contain_text(f"{answer[0].label} with")
+    shown = bars(page)
+    assert sum(width for width, _ in shown.values()) == pytest.approx(1, abs=0.02)
+    assert [label for label, (_, stands_out) in shown.items() if stands_out] == [answer[0].label]
+    expect(page.locator("#trial-classes")).to_have_accessible_name("Probability of each class")
+
+
+def test_the_table_and_the_card_say_that_labels_are_independent(labels_page: Page) -> None:
+    page = labels_page
+    one, several = (row.inner_text() for row in page.locator("#models-table tbody tr").all())
+    assert re.search(r"0\.9\d\d\s+mean average precision on \d+ examples", several)
+    assert "independent: even, above four, loop" in several
+    assert "independent" not in one
+    assert "odd, even" in one
+    page.get_by_role("button", name="Model card of several-onnx version 1").click()
+    dialog = page.get_by_role("dialog", name="several-onnx, version 1")
+    expect(dialog).to_contain_text("independent labels, each with a probability of its own")
+    expect(dialog).to_contain_text("Mean average precision 0.9")

@@ -1,142 +1,132 @@
 """Networks of independent labels and of one logit: trained on digits, calibrated, and served."""
 
-import csv
+import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from numpy.typing import NDArray
-from PIL import Image
-from torch import nn
-from torch.nn import functional as F  # noqa: N812
 
 from convd.artifact.bundle import Artifact
 from convd.artifact.evidence import CalibrationScores
+from convd.commands import classify
 from convd.commands.export import command
 from convd.export.sources.labelled_pictures import load_held_out
-from convd.models.data import load_dataset
-from tests.support import png, running_server
+from convd.protos.convd.v1 import classification_pb2 as pb
+from convd.protos.inference import grpc_service_pb2 as v2
+from convd.protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from convd.service.rpc.open_inference.tensors import raw_bytes_tensor
+from tests.export.digits_of_both_kinds import (
+    FLAGS,
+    LABELS,
+    NAMES,
+    make_workplace,
+    network,
+    pictures_of,
+    pixels,
+    publish_all,
+)
+from tests.support import Client, png, running_server
 
-LABELS = ("even", "above four", "loop")
-TRUTH = np.array([[digit % 2 == 0, digit > 4, digit in (0, 6, 8, 9)] for digit in range(10)])
 SERVED = 200
-FLAGS = "--resize 8x8 --channel-order L --mean 0 --std 1"
-
-
-def network(outputs: int) -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Flatten(), nn.Dropout(0.1), nn.Linear(576, outputs)
-    )
-
-
-def pictures_of(part: str) -> tuple[list[Image.Image], NDArray[np.bool_]]:
-    data = getattr(load_dataset("digits"), part)
-    return [data.picture(index) for index in range(len(data))], TRUTH[
-        [data.target(index) for index in range(len(data))]
-    ]
-
-
-def pixels(pictures: list[Image.Image]) -> torch.Tensor:
-    return torch.from_numpy(np.stack([np.array(one) for one in pictures]))[:, None] / 255
-
-
-def train(outputs: int) -> nn.Module:
-    pictures, truth = pictures_of("train")
-    inputs, targets = pixels(pictures), torch.from_numpy(truth[:, :outputs]).float()
-    made = network(outputs)
-    optimizer = torch.optim.Adam(made.parameters(), lr=0.01)
-    for _ in range(60):
-        for rows in torch.split(torch.randperm(len(inputs)), 128):
-            optimizer.zero_grad()
-            loss = F.binary_cross_entropy_with_logits(made(inputs[rows]), targets[rows])
-            torch.autograd.backward(loss)
-            optimizer.step()
-    return made.eval()
 
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's folder: networks as weights, code and ONNX; pictures in a table and in folders."""
     root = tmp_path_factory.mktemp("workplace")
-    pictures, truth = pictures_of("held_out")
-    (root / "pictures").mkdir()
-    with (root / "held.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["file", "loop", "even", "above four"])
-        for number, (picture, row) in enumerate(zip(pictures, truth, strict=True)):
-            picture.save(root / "pictures" / f"{number}.png")
-            table.writerow([f"pictures/{number}.png", *row[[2, 0, 1]].astype(int)])
-            folder = root / "parity" / "val" / ("even" if row[0] else "odd")
-            folder.mkdir(parents=True, exist_ok=True)
-            picture.save(folder / f"{number}.png")
-            train_folder = root / "parity" / "train" / folder.name
-            train_folder.mkdir(parents=True, exist_ok=True)
-            if number < 40:
-                picture.save(train_folder / f"{number}.png")
-    for name, outputs in (("several", 3), ("one", 1)):
-        made = train(outputs)
-        torch.save(made.state_dict(), root / f"{name}.pth")
-        (root / f"{name}.py").write_text(
-            "from torch import nn\ndef build():\n    return nn.Sequential(nn.Conv2d(1, 16, 3), "
-            f"nn.ReLU(), nn.Flatten(), nn.Dropout(0.1), nn.Linear(576, {outputs})).eval()\n"
-        )
-        torch.onnx.export(
-            nn.Sequential(made, nn.Sigmoid()).eval(),
-            (torch.zeros(2, 1, 8, 8),),
-            root / f"{name}.onnx",
-            input_names=["x"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            verbose=False,
-        )
+    make_workplace(root)
     return root
 
 
 @pytest.fixture(scope="module")
 def repository(workplace: Path) -> Path:
-    root = workplace / "repository"
-    several = ["--labels", "even,above four,loop"]
-    data = [f"multilabel:{workplace / 'held.csv'}", f"folder:{workplace / 'parity'}"]
-    for name, source, extra in (
-        ("several-module", f"{workplace}/several.py:build", [*several, "--activation", "sigmoid"]),
-        ("several-onnx", f"{workplace}/several.onnx", several),
-        ("one-module", f"{workplace}/one.py:build", ["--labels", "odd,even"]),
-        ("one-onnx", f"{workplace}/one.onnx", ["--labels", "odd,even"]),
-    ):
-        spec = data[0] if name.startswith("several") else data[1]
-        words = [source, "--name", name, "--repository", str(root), *FLAGS.split(), *extra]
-        words += ["--data", spec, "--calibrate", spec]
-        if source.endswith(":build"):
-            words += ["--weights", f"{workplace / name.partition('-')[0]}.pth"]
-        done = CliRunner().invoke(command, words)
-        assert done.exit_code == 0, done.output
-        assert "the network itself gives the same predictions on all" in done.output
-    return root
+    return publish_all(workplace)
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_probabilities_over_grpc_are_pytorchs(workplace: Path, repository: Path) -> None:
-    pictures, _ = pictures_of("held_out")
-    pictures = pictures[:SERVED]
+@pytest.fixture(scope="module")
+def server(repository: Path) -> Iterator[Client]:
     with running_server(repository) as client:
-        for name in ("several-module", "several-onnx", "one-module", "one-onnx"):
-            kind = name.partition("-")[0]
-            made = network(3 if kind == "several" else 1)
-            made.load_state_dict(torch.load(workplace / f"{kind}.pth", weights_only=True))
-            manifest = Artifact.open(repository / name / "1").manifest
-            with torch.inference_mode():
-                wanted = (made.eval()(pixels(pictures)) / manifest.temperature).sigmoid().numpy()
-            if kind == "one":
-                wanted = np.concatenate([1 - wanted, wanted], axis=1)
-            found = np.zeros_like(wanted)
-            for start in range(0, SERVED, 8):
-                files = [png(one) for one in pictures[start : start + 8]]
-                for row, result in enumerate(client.classify(*files, model=name).results):
-                    for one in result.classification.classes:
-                        found[start + row, one.index] = one.probability
-            assert np.abs(found - wanted).max() < 1e-5, name
+        yield client
+
+
+def pytorchs(workplace: Path, repository: Path, name: str) -> np.ndarray:
+    """PyTorch's probabilities of the served pictures, `[pictures, labels]`."""
+    kind = name.partition("-")[0]
+    made = network(3 if kind == "several" else 1)
+    made.load_state_dict(torch.load(workplace / f"{kind}.pth", weights_only=True))
+    temperature = Artifact.open(repository / name / "1").manifest.temperature
+    pictures = pictures_of("held_out")[0][:SERVED]
+    with torch.inference_mode():
+        wanted = (made.eval()(pixels(pictures)) / temperature).sigmoid().numpy()
+    return np.concatenate([1 - wanted, wanted], axis=1) if kind == "one" else wanted
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_probabilities_over_grpc_are_pytorchs(
+    workplace: Path, repository: Path, server: Client, name: str
+) -> None:
+    pictures = pictures_of("held_out")[0][:SERVED]
+    wanted = pytorchs(workplace, repository, name)
+    found = np.zeros_like(wanted)
+    task = pb.TASK_MULTILABEL if name.startswith("several") else pb.TASK_MULTICLASS
+    for start in range(0, SERVED, 8):
+        files = [png(one) for one in pictures[start : start + 8]]
+        response = server.classify(*files, model=name)
+        assert response.task == task
+        for row, result in enumerate(response.results):
+            for one in result.classification.classes:
+                found[start + row, one.index] = one.probability
+    assert np.abs(found - wanted).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_classification_over_the_open_inference_protocol_is_pytorchs(
+    workplace: Path, repository: Path, server: Client, name: str
+) -> None:
+    pictures = pictures_of("held_out")[0][:SERVED]
+    wanted = pytorchs(workplace, repository, name)
+    labels = wanted.shape[1]
+    found = np.zeros_like(wanted)
+    stub = GRPCInferenceServiceStub(server.channel)
+    for start in range(0, SERVED, 8):
+        files = [png(one) for one in pictures[start : start + 8]]
+        request = v2.ModelInferRequest(model_name=name)
+        request.inputs.add(name="encoded_image", datatype="BYTES", shape=[len(files), 1])
+        request.raw_input_contents.append(raw_bytes_tensor(files))
+        output = request.outputs.add(name="probabilities")
+        output.parameters["classification"].int64_param = labels
+        (raw,) = stub.ModelInfer(request).raw_output_contents
+        elements = re.findall(rb"([\d.]+):(\d):(?:even|above four|loop|odd)", raw)
+        assert len(elements) == len(files) * labels
+        for number, (value, index) in enumerate(elements):
+            found[start + number // labels, int(index)] = float(value)
+    # The extension writes six digits.
+    assert np.abs(found - wanted).max() < 1.1e-5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_convd_classify_shows_pytorchs_probabilities(
+    workplace: Path, repository: Path, server: Client, name: str
+) -> None:
+    # As the table of the workplace names them, in its order.
+    files = [str(workplace / "pictures" / f"{number}.png") for number in range(20)]
+    words = [*files, "--model", name, "--server", f"127.0.0.1:{server.grpc_port}"]
+    wanted = pytorchs(workplace, repository, name)
+    done = CliRunner().invoke(classify.command, [*words, "--json"])
+    answers = [json.loads(line) for line in done.output.splitlines()]
+    assert len(answers) == len(files)
+    independent = name.startswith("several")
+    for answer, row in zip(answers, wanted, strict=False):
+        assert answer["task"] == ("multilabel" if independent else "multiclass")
+        found = {one["index"]: one["probability"] for one in answer["classes"]}
+        assert [found[index] for index in range(len(row))] == pytest.approx(row, abs=1e-5)
+    shown = CliRunner(env={"COLUMNS": "200"}).invoke(classify.command, words).output
+    assert shown.count("100 %") == (len(files) if independent else 0)
+    marks = len(re.findall(r"% +✓", shown))
+    assert marks == (int((wanted[:20] >= 0.5).sum()) if independent else 0)
 
 
 def test_the_manifest_and_the_card_say_what_it_is(repository: Path) -> None:
@@ -156,11 +146,18 @@ def test_the_manifest_and_the_card_say_what_it_is(repository: Path) -> None:
         assert "independent labels, each with a probability of its own" in card
         assert "Mean average precision 0.9" in card
         assert "each prediction is the network's own" in card
+        assert "are predicted rightly in every label" in card
         predicted = np.array([case.probabilities for case in artifact.golden_cases().cases]) >= 0.5
         assert predicted.any(axis=0).all()
         assert len(np.unique(predicted, axis=0)) >= 4
-    for name in ("one-module", "one-onnx"):
-        manifest = Artifact.open(repository / name / "1").manifest
+    for name, output in (("one-module", "one logit"), ("one-onnx", "one probability")):
+        artifact = Artifact.open(repository / name / "1")
+        manifest = artifact.manifest
+        card = (artifact.path / "MODEL_CARD.md").read_text()
+        assert "| Task | classes that exclude each other |" in card
+        assert f"| Outputs of the network | {output}" in card
+        assert "0: odd, 1: even" in card
+        assert "Top-1 accuracy 9" in card
         assert manifest.task == "multiclass"
         assert manifest.labels == ("odd", "even")
         assert manifest.accuracy is not None

@@ -120,13 +120,13 @@ def test_convd_classify_marks_each_label_that_is_predicted(server: Client, tmp_p
     assert sum(one["probability"] for one in answer["classes"]) == pytest.approx(1, abs=1e-5)
 
 
-def test_convd_models_names_the_task_and_its_figure(server: Client) -> None:
+def test_convd_models_shows_what_the_labels_are_and_their_figure(server: Client) -> None:
     shown = convd(models.command, server).splitlines()
     (tags,) = (line for line in shown if line.lstrip().startswith("tags"))
     (pets,) = (line for line in shown if line.lstrip().startswith("pets"))
-    assert "multilabel" in tags
+    assert "independent: cat, dog, ship" in tags
     assert "0.8125 mAP" in tags
-    assert "multiclass" in pets
+    assert "independent" not in pets
     assert "mAP" not in pets
 
 

@@ -79,8 +79,8 @@ class Comparison:
 def main() -> None:
     """Run every comparison and write the document; exit 1 if a bound is missed."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--rounds", type=int, default=15)
-    options.add_argument("--seconds", type=float, default=3.0)
+    options.add_argument("--rounds", type=int, default=9)
+    options.add_argument("--seconds", type=float, default=2.0)
     options.add_argument("--only", choices=["cpu", "openvino", "latency", "lenet"])
     options.add_argument("--report", type=Path, default=DOCUMENT)
     chosen = options.parse_args()

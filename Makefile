@@ -63,8 +63,8 @@ gpu-check: setup  ## verify and measure on a machine with an NVIDIA GPU; writes 
 quick: setup  ## test what serves, without torch and without the slowest tests (about a minute)
 	$(BIN)/python -m pytest -p tests.without_training -m "not slow" $(QUICK)
 
-test: setup  ## run the tests
-	$(BIN)/python -m pytest
+test: setup  ## run all tests, in two processes
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 search: setup  ## look for an interleaving of requests that breaks batching: new ones in every run
 	$(BIN)/python -m pytest --hypothesis-profile=search --timeout=0 tests/service/batching

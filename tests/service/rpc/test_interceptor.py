@@ -14,16 +14,17 @@ from convd.service.rpc.interceptor import CallInterceptor
 
 
 @pytest.mark.parametrize(
-    ("deadline", "code"),
+    ("remaining_seconds", "code"),
     [
         (None, grpc.StatusCode.CANCELLED),
-        (time.monotonic() + 3600, grpc.StatusCode.CANCELLED),
-        (time.monotonic() - 1, grpc.StatusCode.DEADLINE_EXCEEDED),
+        (3600.0, grpc.StatusCode.CANCELLED),
+        (-1.0, grpc.StatusCode.DEADLINE_EXCEEDED),
     ],
 )
 def test_a_deadline_that_passed_is_not_counted_as_a_caller_who_hung_up(
-    deadline: float | None, code: grpc.StatusCode
+    remaining_seconds: float | None, code: grpc.StatusCode
 ) -> None:
+    deadline = None if remaining_seconds is None else time.monotonic() + remaining_seconds
     assert error_status(CallerGoneError("gone"), Call(deadline=deadline)).code is code
 
 

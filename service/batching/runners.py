@@ -66,7 +66,7 @@ class Runners:
 
     Attributes:
         all: The runners.
-        alone: Whether there is only one.
+        only: The runner of a model that has no other; None where there are several.
         engine: What runs batches that begin now.
         wait_seconds: How long runners have waited for their cores, on average over the last few.
     """
@@ -80,7 +80,7 @@ class Runners:
             if each is not None
             for _ in range(each.max_concurrent_executions)
         ]
-        self.alone = len(self.all) == 1
+        self.only = self.all[0] if len(self.all) == 1 else None
         self.wait_seconds = 0.0
 
     def running(self) -> list[Runner]:
@@ -159,7 +159,7 @@ class Runners:
 
     def others_ready(self, runner: Runner, now: float) -> list[float]:
         """Return when the other runners that are not asleep can start a batch."""
-        if self.alone:
+        if self.only is not None:
             return []
         ready = []
         for other in self.all:

@@ -95,7 +95,6 @@ class Schedule:
         self._on_quiet = on_quiet
         self._closed = False
         self._account = CoreAccount()
-        self._only = self.runners.all[0] if self.runners.alone else None
 
     @property
     def quiet(self) -> bool:
@@ -148,10 +147,13 @@ class Schedule:
         elif not self.accepting or queue.waiting_rows + entry.size > self.max_queue_size:
             self._check_room(entry.size)
         queue.push(entry)
-        if self._only is None:
+        only = self.runners.only
+        if only is None:
             self._call_runners()
-        elif self._only.phase is Phase.ASLEEP or self._has_gathered(self._only):
-            self._wake(self._only)
+        elif only.phase is Phase.ASLEEP or (
+            only.phase is Phase.GATHERING and self._batch_is_full(only)
+        ):
+            self._wake(only)
 
     def drop(self, entry: Entry, state: EntryState) -> None:
         """Settle an entry that ends before its answer; does nothing once it is settled.
@@ -194,7 +196,7 @@ class Schedule:
             if not self.accepting:
                 self._check_quiet()
             yield _SLEEP
-            while self.queue.waiting_rows and (self.runners.alone or self._may_take(runner)):
+            while self.queue.waiting_rows and (self.runners.only or self._may_take(runner)):
                 if self._max_queue_delay_seconds:
                     yield from self._gather(runner)
                 engine = runner.engine
@@ -234,7 +236,7 @@ class Schedule:
         runners = self.runners
         runners.engine = runners.choose(self.queue.waiting_requests)
         gathering = runners.gathering()
-        if gathering is not None and self._has_gathered(gathering):
+        if gathering is not None and self._batch_is_full(gathering):
             self._wake(gathering)
         self._wake_sleeping()
 
@@ -257,9 +259,6 @@ class Schedule:
             return False
         # The one that gathers takes what waits, and calls the others for the rest.
         return runners.gathering() is None
-
-    def _has_gathered(self, runner: Runner) -> bool:
-        return runner.phase is Phase.GATHERING and self._batch_is_full(runner)
 
     def _batch_is_full(self, runner: Runner) -> bool:
         return self.queue.waiting_rows >= runner.engine.max_batch_size
@@ -312,7 +311,7 @@ class Schedule:
             return None
         now = self._clock()
         max_rows = engine.max_batch_size
-        if not runners.alone:
+        if runners.only is None:
             max_rows = runners.most_rows(runner, queue.waiting_rows)
         if engine.cores is not None and runner.cores is None:
             # More rows may have come since it found that a small batch need not ask for cores.
@@ -334,7 +333,7 @@ class Schedule:
         runner.phase = Phase.RUNNING
         runner.rows = batch.rows
         runner.since = now
-        if queue.waiting_rows and not runners.alone:
+        if queue.waiting_rows and runners.only is None:
             # The rest is for others of the same engine, which were told of fewer requests.
             self._wake_sleeping()
         return batch

@@ -17,8 +17,8 @@ from tests.export.endings import Ending
 from tests.export.networks import HALF, TinyCnn, trained
 
 
-class FromBytes(nn.Module):
-    """Scales pixels by itself, as Keras networks with a Rescaling layer do."""
+class Decided(nn.Module):
+    """Holds a network whose answers differ clearly from picture to picture."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,21 +26,18 @@ class FromBytes(nn.Module):
         with torch.no_grad():
             self.network.linear.weight.mul_(3)
         self.eval()
+
+
+class FromBytes(Decided):
+    """Scales pixels by itself, as Keras networks with a Rescaling layer do."""
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.network(x / 127.5 - 1)
         return logits
 
 
-class LargeStride(nn.Module):
+class LargeStride(Decided):
     """Sees only zeros in pictures that are too small."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.network = TinyCnn()
-        with torch.no_grad():
-            self.network.linear.weight.mul_(3)
-        self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.network(nn.functional.pad(x[:, :, 24:, 24:], (8, 8, 8, 8)))

@@ -84,8 +84,11 @@ drills: setup  ## new and broken versions and dying workers, under load (needs h
 test-install: setup  ## build wheel and sdist, install them, and use them from a project with names like convd's
 	tests/install.sh $(BIN)/python
 
-fuzz: setup  ## ten thousand mutations of valid inference requests
-	FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest tests/service/rpc/open_inference/test_fuzz.py
+fuzz: setup  ## pictures, messages, manifests and configurations, mutated for an hour; writes docs/drills/fuzzing.md
+	$(BIN)/python -m tests.fuzz --write
+
+fuzz-quick: setup  ## the same for a minute
+	$(BIN)/python -m tests.fuzz --seconds 60
 
 interop: setup  ## Triton's client, unchanged, against a server
 	$(BIN)/python -m tests.interop.run_triton_client

@@ -85,7 +85,7 @@ def _decode(data: bytes, header: PictureHeader, check: Callable[[], None]) -> Im
         if header.format == "PNG":
             return png.decode(data, header, check)
         if header.format == "WEBP":
-            return webp.decode(data, check)
+            return webp.decode(data, header, check)
         return bmp.decode(data, check)
     except InvalidImageError as error:
         return str(error)

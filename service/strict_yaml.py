@@ -84,13 +84,20 @@ def read_yaml(text: str) -> YamlMapping:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that is there twice, and aliases, by which ten lines become gigabytes."""
+    """Refuses a key that is there twice, tags, and aliases, by which ten lines become gigabytes.
+
+    A tag makes PyYAML build what the text does not look like, and raise anything where it cannot.
+    """
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.constructor.ConstructorError(
-                problem="aliases are not read: write the value again", problem_mark=self.get_mark()
-            )
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        refused = None
+        if isinstance(event, yaml.AliasEvent):
+            refused = "aliases are not read: write the value again"
+        elif getattr(event, "tag", None) is not None:
+            refused = "tags such as !!str are not read: write the plain value"
+        if refused:
+            raise yaml.constructor.ConstructorError(problem=refused, problem_mark=event.start_mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:

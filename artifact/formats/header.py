@@ -71,6 +71,20 @@ class PictureHeader:
                 "that is less elongated"
             )
 
+    def check_decoder(self, width: int, height: int) -> None:
+        """Refuse a file whose decoder would make a picture of another size than was reckoned.
+
+        Args:
+            width: Columns that the decoder has found, before it allocates any.
+            height: Its rows.
+
+        Raises:
+            InvalidImageError: They differ from the header's.
+        """
+        if (width, height) != (self.width, self.height):
+            what = f"it has two sizes, {self.width} x {self.height} and {width} x {height}"
+            raise damaged(what, self.format)
+
 
 def damaged(what: str, image_format: PictureFormat) -> InvalidImageError:
     """The error for a file that was recognised and cannot be decoded.

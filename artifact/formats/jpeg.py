@@ -75,6 +75,7 @@ def decode(data: bytes, header: PictureHeader) -> Image.Image:
     Raises:
         InvalidImageError: Pixels are missing or corrupt.
     """
+    header.check_decoder(*_size(data))
     pixels = _decompress(data, _COLORSPACES[header.mode])
     if header.mode == "L":
         picture = Image.fromarray(pixels.reshape(header.height, header.width))
@@ -167,6 +168,15 @@ def _coefficient_bytes(width: int, height: int, factors: list[tuple[int, int]]) 
     padded = (width + 8 * horizontal) * (height + 8 * vertical)
     share = sum(across * down for across, down in factors) / (horizontal * vertical)
     return int(2 * padded * share)
+
+
+def _size(data: bytes) -> tuple[int, int]:
+    """Width and height as the library finds them."""
+    try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(data, strict=False)
+    except ValueError as error:
+        raise damaged(f"its header cannot be read ({error})", "JPEG") from None
+    return width, height
 
 
 def _decompress(data: bytes, colorspace: str) -> NDArray[np.uint8]:

@@ -87,6 +87,8 @@ def decode(data: bytes, header: PictureHeader, check: Callable[[], None]) -> Ima
     _, _, depth, colour, interlaced = _read_first_chunk(data)
     chunks = list(_chunks(data))
     picture = open_stoppable(_without_unused(data, chunks), "PNG", check)
+    # Pillow takes the last of several headers.
+    header.check_decoder(*picture.size)
     picture.load()
     last_row = picture.crop((0, header.height - 1, header.width, header.height))
     # A row that never came is zero. Few pictures have one, so few are unpacked twice.

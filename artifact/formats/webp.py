@@ -42,9 +42,10 @@ def read_header(data: bytes) -> PictureHeader:
     return PictureHeader("WEBP", width, height, mode, decoding_bytes)
 
 
-def decode(data: bytes, check: Callable[[], None]) -> Image.Image:
+def decode(data: bytes, header: PictureHeader, check: Callable[[], None]) -> Image.Image:
     """Decode the pixels; `check` is called before, and an exception from it is passed on."""
     picture = open_stoppable(data, "WEBP", check)
+    header.check_decoder(*picture.size)
     picture.load()
     return picture
 

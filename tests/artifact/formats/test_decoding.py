@@ -1,6 +1,7 @@
 """What decoding takes and gives, format by format, with Pillow's own decoding as the reference."""
 
 import io
+import struct
 from typing import Any
 
 import numpy as np
@@ -111,6 +112,17 @@ def test_a_png_with_missing_or_corrupt_pixels_is_refused() -> None:
     assert "IDAT is cut" in refusal(whole[:-200])
     assert "before its pixels do" in refusal(png_of_rows(drawn(50, 60), 59))
     assert "before its pixels do" in refusal(png_of_rows(drawn(50, 60), 0))
+
+
+def test_a_second_header_does_not_make_a_picture_larger_than_was_reckoned() -> None:
+    whole = encoded(drawn(20, 30), "PNG")
+    larger = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0))
+    assert "two sizes" in refusal(insert_before(whole, b"IDAT", larger))
+    jpeg = encoded(drawn(20, 30), "JPEG")
+    start = jpeg.index(b"\xff\xc0")
+    frame = jpeg[start : start + 19]
+    larger = frame[:5] + struct.pack(">HH", 60_000, 60_000) + frame[9:]
+    assert "damaged" in refusal(jpeg[:start] + larger + jpeg[start:])
 
 
 def test_a_jpeg_with_missing_or_corrupt_pixels_is_refused() -> None:

@@ -1,9 +1,5 @@
-"""Random mutations of valid requests: each is answered or refused, and nothing breaks.
+"""Random mutations of valid requests: each is answered or refused, and nothing breaks."""
 
-`make fuzz` runs ten thousand of them; the usual run takes fewer.
-"""
-
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +26,7 @@ from convd.service.settings import ServerSettings
 from tests.service.rpc.open_inference.mutations import NAMES, damaged, mutated
 from tests.support import Client
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "1000"))
+EXAMPLES = 1000
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 
 

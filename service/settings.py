@@ -162,7 +162,33 @@ class ServerSettings(BaseSettings):
         le=65_536,
         description="Maximum calls in progress on one connection; its client holds back others.",
     )
-    max_streams: int = Field(16, ge=1, le=4096, description="Maximum open streams.")
+    max_streams: int = Field(
+        16,
+        ge=1,
+        le=4096,
+        description="Maximum open streams; a new one gets the place of the one that has been idle "
+        "longest, if that is at least message_timeout_seconds.",
+    )
+    stream_idle_seconds: float = Field(
+        300.0,
+        ge=0.5,
+        le=86_400,
+        allow_inf_nan=False,
+        description="A stream on which nothing is sent or received for this long is cancelled.",
+    )
+    max_health_watches: int = Field(
+        1000,
+        ge=1,
+        le=65_536,
+        description="Maximum health watches; further ones get RESOURCE_EXHAUSTED.",
+    )
+    health_watch_seconds: float = Field(
+        3600.0,
+        ge=0.5,
+        le=604_800,
+        allow_inf_nan=False,
+        description="How long a health watch lasts; gRPC's clients then begin another one.",
+    )
     workers: int = Field(
         1,
         ge=1,

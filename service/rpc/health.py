@@ -3,12 +3,15 @@
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
 
 _Response = health_pb2.HealthCheckResponse
 _Send = Callable[[object], None]
@@ -17,14 +20,21 @@ _Send = Callable[[object], None]
 class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     """Answers checks, and notifies watchers of every change.
 
-    Unlike the servicer that comes with gRPC, it can forget a removed model, and it ends all watches
-    when the server drains, so that a watcher does not delay the exit.
+    Unlike the servicer that comes with gRPC, it can forget a removed model, bounds the watches, and
+    ends them when the server drains, so that a watcher does not delay the exit.
+
+    Args:
+        max_watches: Maximum watches at the same time.
+        watch_seconds: How long a watch lasts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_watches: int, watch_seconds: float) -> None:
+        self._max_watches = max_watches
+        self._watch_seconds = watch_seconds
         self._lock = threading.Lock()
         self._serving: dict[str, bool] = {}
-        self._watchers: dict[str, list[_Send]] = {}
+        # What each watcher watches, and until when, the oldest first.
+        self._watches: dict[_Send, tuple[str, float]] = {}
         self._draining = False
         self._messages: queue.SimpleQueue[tuple[_Send, object]] = queue.SimpleQueue()
         # Sending to a watcher that does not read blocks, and must not block the lifecycle.
@@ -49,13 +59,19 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         """The current status, and every later change."""
         send = send_response_callback
         with self._lock:
+            if len(self._watches) >= self._max_watches:
+                context.abort(
+                    grpc.StatusCode.RESOURCE_EXHAUSTED,
+                    f"{self._max_watches} health watches are already open (--max-health-watches): "
+                    "share one, or use Check",
+                )
             self._messages.put((send, _Response(status=self._status(request.service))))
             if self._draining:
                 self._messages.put((send, None))
                 return
-            self._watchers.setdefault(request.service, []).append(send)
-        if not context.add_callback(lambda: self._leave(request.service, send)):
-            self._leave(request.service, send)
+            self._watches[send] = request.service, time.monotonic() + self._watch_seconds
+        if not context.add_callback(lambda: self._leave(send)):
+            self._leave(send)
 
     # gRPC's marker for methods that answer by callback and do not hold a thread meanwhile.
     Watch.experimental_non_blocking = True  # type: ignore[attr-defined]
@@ -72,11 +88,10 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         """Report NOT_SERVING for everything from now on, and end all watches."""
         with self._lock:
             self._draining = True
-            for service, watchers in self._watchers.items():
-                for send in watchers:
-                    self._messages.put((send, _Response(status=self._status(service))))
-                    self._messages.put((send, None))
-            self._watchers.clear()
+            for send, (service, _) in self._watches.items():
+                self._messages.put((send, _Response(status=self._status(service))))
+                self._messages.put((send, None))
+            self._watches.clear()
 
     def _change(self, service: str, serving: bool | None) -> None:
         with self._lock:
@@ -87,8 +102,9 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
                 self._serving[service] = serving
             status = self._status(service)
             if status != before:
-                for send in self._watchers.get(service, []):
-                    self._messages.put((send, _Response(status=status)))
+                for send, (watched, _) in self._watches.items():
+                    if watched == service:
+                        self._messages.put((send, _Response(status=status)))
 
     def _status(self, service: str) -> int:
         if service not in self._serving:
@@ -96,20 +112,28 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         serving = self._serving[service] and not self._draining
         return int(_Response.SERVING if serving else _Response.NOT_SERVING)
 
-    def _leave(self, service: str, send: _Send) -> None:
+    def _leave(self, send: _Send) -> None:
         with self._lock:
-            watchers = self._watchers.get(service, [])
-            if send in watchers:
-                watchers.remove(send)
-                if not watchers:
-                    del self._watchers[service]
+            self._watches.pop(send, None)
         self._messages.put((send, None))
+
+    def _end_old(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            for send, (_, until) in list(self._watches.items()):
+                if until > now:
+                    return
+                del self._watches[send]
+                self._messages.put((send, None))
 
     def _send_all(self) -> None:
         while True:
-            send, message = self._messages.get()
+            self._end_old()
             try:
+                send, message = self._messages.get(timeout=_LOOK_SECONDS)
                 send(message)
+            except queue.Empty:
+                continue
             # One watcher that has gone must not end the others.
             except Exception:
                 logger.debug("a health watcher could not be notified", exc_info=True)

@@ -1,31 +1,40 @@
 """One interceptor for every method: request ids, deadlines, statuses and records of calls."""
 
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
-from convd.service.calls.call import Call, current_call
+from convd.service.calls.call import Call
 from convd.service.calls.recorder import CallRecorder
 from convd.service.calls.status import error_status
 from convd.service.errors import (
     CallerGoneError,
     DeadlineExceededError,
-    QueueFullError,
     UnavailableError,
 )
 from convd.service.quoting import quote
 from convd.service.rpc.call_gate import DRAINING, CallGate
 from convd.service.rpc.message_wait import MessageWait
-from convd.service.rpc.unreadable import UNREADABLE, check_readable, readable, tolerant
+from convd.service.rpc.streams import StreamBounds
+from convd.service.rpc.unreadable import (
+    CANNOT_BE_PARSED,
+    UNREADABLE,
+    check_readable,
+    readable,
+    tolerant,
+)
+from convd.service.settings import ServerSettings
 
 if TYPE_CHECKING:
     # Generic in its stubs only.
     _MethodHandler = grpc.RpcMethodHandler[Any, Any]
 
 _HEALTH = "/grpc.health.v1.Health/"
+_REFLECTION = "/grpc.reflection."
+
+# A client of reflection asks a few questions and leaves.
+_MAX_REFLECTION_STREAMS = 4
 
 # For a caller without a deadline gRPC documents None, but returns 9e18 seconds.
 _FOREVER_SECONDS = 1e18
@@ -47,29 +56,39 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
     Args:
         recorder: Records every call.
         gate: Tracks every call; once it is closed, new calls are refused.
-        max_streams: Maximum open streams.
+        settings: Bounds of streams and of the wait for a message.
         silent_calls: Number of calls that hold a thread while their message has not arrived.
-        message_timeout_seconds: How long a message may take to arrive while many calls wait for
-            theirs.
     """
 
     def __init__(
         self,
         recorder: CallRecorder,
         gate: CallGate,
+        settings: ServerSettings,
         *,
-        max_streams: int,
         silent_calls: Callable[[], int] = lambda: 0,
-        message_timeout_seconds: float = 20.0,
     ) -> None:
         self._silent_calls = silent_calls
-        self._message_wait = MessageWait(message_timeout_seconds)
+        message_seconds = settings.message_timeout_seconds
+        self._message_wait = MessageWait(
+            message_seconds, "calls were ended: their message did not arrive"
+        )
         self._recorder = recorder
         self._gate = gate
-        self._max_streams = max_streams
-        self._free_streams = threading.Semaphore(max_streams)
-        # One more thread, which refuses excess streams.
-        self._stream_threads = ThreadPoolExecutor(max_streams + 1, thread_name_prefix="stream")
+        self._streams = StreamBounds(
+            "stream",
+            settings.max_streams,
+            idle_seconds=settings.stream_idle_seconds,
+            safe_seconds=min(message_seconds, settings.stream_idle_seconds),
+            advice="(--max-streams): close or share one, or send unary calls",
+        )
+        self._reflection = StreamBounds(
+            "reflection",
+            _MAX_REFLECTION_STREAMS,
+            idle_seconds=message_seconds,
+            safe_seconds=0.0,
+            advice="for reflection: try again later",
+        )
         self._wrapped: dict[tuple[str, bool, bool], _MethodHandler] = {}
 
     def intercept_service(
@@ -91,10 +110,8 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         if wrapped is not None:
             return wrapped
         handler = continuation(handler_call_details)
-        # A call without a thread, such as a health watch, is not wrapped: it would never leave the
-        # gate.
-        if handler is None or _needs_no_thread(handler):
-            return handler
+        if handler is None:
+            return None
         wrapped = self._wrap(handler, method, accepted=accepted)
         if watched and handler.unary_unary is not None:
             wrapped = self._watch(wrapped)
@@ -108,19 +125,12 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         elif handler.stream_unary is not None:
             make = grpc.stream_unary_rpc_method_handler
             behavior = self._unary(handler.stream_unary, method, accepted=accepted)
-        elif handler.unary_stream is not None:
-            make = grpc.unary_stream_rpc_method_handler
-            behavior = self._stream(handler.unary_stream, method, accepted=accepted)
         elif handler.stream_stream is not None:
             make = grpc.stream_stream_rpc_method_handler
-            work = handler.stream_stream
-            behavior = self._stream(
-                lambda requests, context: work(
-                    self._gate.requests(readable(requests), current_call()), context
-                ),
-                method,
-                accepted=accepted,
-            )
+            behavior = self._stream(handler.stream_stream, method, accepted=accepted)
+        elif handler.unary_stream is not None:
+            make = grpc.stream_stream_rpc_method_handler
+            behavior = self._without_thread(handler.unary_stream)
         else:
             raise AssertionError(f"{method} has no behavior")
         return make(behavior, tolerant(handler.request_deserializer), handler.response_serializer)
@@ -131,15 +141,36 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         assert work is not None  # noqa: S101
 
         def answer(messages: Iterator[Any], context: grpc.ServicerContext) -> Any:  # noqa: ANN401
-            with self._message_wait.watch(context):
-                message = next(messages, None)
-            if message is None:
-                context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call has no message: send one")
-            return work(message, context)
+            return work(self._only_message(messages, context), context)
 
         return grpc.stream_unary_rpc_method_handler(
             answer, handler.request_deserializer, handler.response_serializer
         )
+
+    def _without_thread(self, work: Callable[..., Any]) -> Callable[..., Any]:
+        """A call that is answered by callback, as a health watch is, once its message is there.
+
+        It is not counted: it would never leave the gate.
+        """
+        assert getattr(work, "experimental_non_blocking", False)  # noqa: S101
+
+        def answer(
+            messages: Iterator[Any], context: grpc.ServicerContext, send: Callable[[Any], None]
+        ) -> None:
+            message = self._only_message(messages, context)
+            if message is UNREADABLE:
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, CANNOT_BE_PARSED)
+            work(message, context, send)
+
+        answer.experimental_non_blocking = True  # type: ignore[attr-defined]
+        return answer
+
+    def _only_message(self, messages: Iterator[Any], context: grpc.ServicerContext) -> Any:  # noqa: ANN401
+        with self._message_wait.watch(context):
+            message = next(messages, None)
+        if message is None:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call has no message: send one")
+        return message
 
     def _unary(
         self, behavior: Callable[..., Any], method: str, *, accepted: bool
@@ -170,20 +201,21 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
     def _stream(
         self, behavior: Callable[..., Any], method: str, *, accepted: bool
     ) -> Callable[..., Any]:
-        def answer(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: ANN401
+        bounds = self._reflection if method.startswith(_REFLECTION) else self._streams
+
+        def answer(messages: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: ANN401
             call = self._begin(context, method, accepted=accepted)
             try:
                 self._refuse_unwanted(call, accepted=accepted)
-                check_readable(request)
-                if not self._free_streams.acquire(blocking=False):
-                    raise QueueFullError(
-                        f"{self._max_streams} streams are already open (--max-streams): close or "
-                        "share one, or send unary calls"
-                    )
-                try:
-                    yield from behavior(request, context)
-                finally:
-                    self._free_streams.release()
+                with bounds.place():
+                    arrived = readable(bounds.messages(messages, context))
+                    for response in behavior(self._gate.requests(arrived, call), context):
+                        with bounds.waiting(context):
+                            yield response
+            # gRPC drops the answers of a stream whose client has gone.
+            except GeneratorExit:
+                call.code = error_status(CallerGoneError("the caller has gone"), call).code.name
+                raise
             except Exception as error:
                 _refuse(error, call, context)
             finally:
@@ -191,7 +223,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
                     self._gate.leave(call)
                 self._recorder.end(call)
 
-        answer.experimental_thread_pool = self._stream_threads  # type: ignore[attr-defined]
+        answer.experimental_thread_pool = bounds.threads  # type: ignore[attr-defined]
         return answer
 
     def _begin(self, context: grpc.ServicerContext, method: str, *, accepted: bool) -> Call:
@@ -235,8 +267,3 @@ def _refuse(error: Exception, call: Call, context: grpc.ServicerContext) -> NoRe
     call.code = status.code.name
     context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
     context.abort(status.code, status.message)
-
-
-def _needs_no_thread(handler: "_MethodHandler") -> bool:
-    """Whether it answers by callback, as the health service's Watch does."""
-    return bool(getattr(handler.unary_stream, "experimental_non_blocking", False))

@@ -23,6 +23,7 @@ from convd.service.rpc.classification import ClassificationServicer
 from convd.service.rpc.health import HealthServicer
 from convd.service.rpc.interceptor import CallInterceptor
 from convd.service.rpc.open_inference.servicer import OpenInferenceServicer
+from convd.service.rpc.transport_log import thin_out_transport_log
 from convd.service.settings import ServerSettings
 from convd.service.statistics import StatisticsByVersion
 
@@ -68,6 +69,7 @@ class GrpcServer:
         shares_port: bool = False,
         statistics: Callable[[], StatisticsByVersion] | None = None,
     ) -> None:
+        thin_out_transport_log()
         self._gate = CallGate()
         self._threads = CallThreads(
             settings.unary_threads, "unary", lambda: len(self._gate.in_progress)
@@ -79,9 +81,8 @@ class GrpcServer:
                 CallInterceptor(
                     recorder,
                     self._gate,
-                    max_streams=settings.max_streams,
+                    settings,
                     silent_calls=self._threads.silent,
-                    message_timeout_seconds=settings.message_timeout_seconds,
                 )
             ],
             maximum_concurrent_rpcs=settings.unary_threads
@@ -97,7 +98,9 @@ class GrpcServer:
                 *_connection_age(settings.max_connection_age_seconds),
             ],
         )
-        self._health = HealthServicer()
+        self._health = HealthServicer(
+            max_watches=settings.max_health_watches, watch_seconds=settings.health_watch_seconds
+        )
         self.set_serving("", serving=False)
         for name in SERVICE_NAMES:
             self.set_serving(name, serving=True)

@@ -16,6 +16,8 @@ class Unreadable:
 
 UNREADABLE = Unreadable()
 
+CANNOT_BE_PARSED = "the message cannot be parsed: send a protobuf message of this method's type"
+
 
 def tolerant(parse: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
     """A parser that gives an `Unreadable` where another raises."""
@@ -39,9 +41,7 @@ def check_readable(message: object) -> None:
         InvalidRequestError: It could not.
     """
     if message is UNREADABLE:
-        raise InvalidRequestError(
-            "the message cannot be parsed: send a protobuf message of this method's type"
-        )
+        raise InvalidRequestError(CANNOT_BE_PARSED)
 
 
 def readable(messages: Iterator[Any]) -> Iterator[Any]:

@@ -1,5 +1,6 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import pytest
@@ -11,6 +12,7 @@ from convd.service.errors import CallerGoneError
 from convd.service.metrics import Metrics
 from convd.service.rpc.call_gate import CallGate
 from convd.service.rpc.interceptor import CallInterceptor
+from convd.service.settings_sources import load_settings
 
 
 @pytest.mark.parametrize(
@@ -33,7 +35,9 @@ def _same(message: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("timeout_seconds", [None, 3600.0])
-def test_a_call_has_the_deadline_of_its_caller_or_none(timeout_seconds: float | None) -> None:
+def test_a_call_has_the_deadline_of_its_caller_or_none(
+    timeout_seconds: float | None, tmp_path: Path
+) -> None:
     """Who waits for ever costs the batcher no thought of deadlines."""
     deadlines: list[float | None] = []
 
@@ -46,7 +50,9 @@ def test_a_call_has_the_deadline_of_its_caller_or_none(timeout_seconds: float | 
     server = grpc.server(
         ThreadPoolExecutor(1),
         handlers=[grpc.method_handlers_generic_handler("a", {"b": handler})],
-        interceptors=[CallInterceptor(recorder, CallGate(), max_streams=1)],
+        interceptors=[
+            CallInterceptor(recorder, CallGate(), load_settings({"repository": tmp_path}))
+        ],
     )
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()

@@ -90,6 +90,12 @@ fuzz: setup  ## pictures, messages, manifests and configurations, mutated for an
 fuzz-quick: setup  ## the same for a minute
 	$(BIN)/python -m tests.fuzz --seconds 60
 
+soak: setup  ## half an hour of load, hostile clients, dying workers and changing versions; writes docs/drills/soak.md
+	$(BIN)/python -m tests.soak --write
+
+soak-quick: setup  ## the same for three minutes
+	$(BIN)/python -m tests.soak --seconds 150 --round-seconds 28
+
 interop: setup  ## Triton's client, unchanged, against a server
 	$(BIN)/python -m tests.interop.run_triton_client
 

@@ -21,6 +21,10 @@ START_SECONDS = 120.0
 DRAIN_SECONDS = 60.0
 _CONVD_PORTS = re.compile(r"gRPC on \S+:(?P<grpc>\d+); .*http://\S+:(?P<http>\d+)")
 
+_WITHOUT_COLLECTOR = (
+    "import gc, runpy; gc.disable(); runpy.run_module('convd', run_name='__main__', alter_sys=True)"
+)
+
 
 class StartError(RuntimeError):
     """A server did not start, or did not become ready; the text holds its log."""
@@ -83,6 +87,7 @@ def server_process(
     *flags: object,
     env: Mapping[str, str] | None = None,
     cores: set[int] | None = None,
+    collects_garbage: bool = True,
 ) -> Iterator[ServerProcess]:
     """Run `convd serve` on free ports; it is ready when the block begins, and gone after it.
 
@@ -92,11 +97,14 @@ def server_process(
         *flags: More flags of `convd serve`.
         env: Its environment; None for this one without convd's variables.
         cores: The cores that it may run on; None for all.
+        collects_garbage: Whether the garbage collector runs; without it, what it would have to free
+            shows as memory that grows.
 
     Raises:
         StartError: It did not become ready.
     """
-    words = ["-m", "convd", "serve", "--repository", repository, "--grpc-port", 0, "--http-port", 0]
+    program = ["-m", "convd"] if collects_garbage else ["-c", _WITHOUT_COLLECTOR]
+    words = [*program, "serve", "--repository", repository, "--grpc-port", 0, "--http-port", 0]
     with launched([*words, *flags], log, _CONVD_PORTS, env=env, cores=cores) as server:
         _wait_until_ready(server)
         yield server

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import random
 import re
@@ -23,6 +24,7 @@ SILENCE_SECONDS = 3.0
 
 _READY_SECONDS = 60.0
 _TURN_SECONDS = 4.0
+_VISIT_TURNS = 3
 
 FAULTS = {"INTERNAL", "UNKNOWN", "UNIMPLEMENTED", "DATA_LOSS", "FAILED_PRECONDITION", "ABORTED"}
 """Codes that the metrics must never show here."""
@@ -167,9 +169,11 @@ def _settled(server: ServerProcess) -> Counter[Key]:
 
 def _change_versions(stage: Stage, stop: threading.Event, event: str) -> None:
     away = EVENTS[event] is _repository_taken_away
-    while not stop.wait(_TURN_SECONDS):
+    for turn in itertools.count():
+        if stop.wait(_TURN_SECONDS):
+            return
         stage.models.turn()
-        if not away:
+        if not away and turn % _VISIT_TURNS == 0:
             stage.models.visit()
 
 

@@ -90,6 +90,9 @@ fuzz: setup  ## pictures, messages, manifests and configurations, mutated for an
 fuzz-quick: setup  ## the same for a minute
 	$(BIN)/python -m tests.fuzz --seconds 60
 
+strace: setup  ## watch every file and connection of a server for a minute (needs strace)
+	STRACE_SECONDS=60 $(BIN)/python -m pytest tests/service/test_system_calls.py
+
 soak: setup  ## half an hour of load, hostile clients, dying workers and changing versions; writes docs/drills/soak.md
 	$(BIN)/python -m tests.soak --write
 

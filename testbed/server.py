@@ -88,6 +88,7 @@ def server_process(
     env: Mapping[str, str] | None = None,
     cores: set[int] | None = None,
     collects_garbage: bool = True,
+    under: Sequence[object] = (),
 ) -> Iterator[ServerProcess]:
     """Run `convd serve` on free ports; it is ready when the block begins, and gone after it.
 
@@ -99,13 +100,14 @@ def server_process(
         cores: The cores that it may run on; None for all.
         collects_garbage: Whether the garbage collector runs; without it, what it would have to free
             shows as memory that grows.
+        under: The words of a program that runs it, such as strace, and leaves it its process id.
 
     Raises:
         StartError: It did not become ready.
     """
     program = ["-m", "convd"] if collects_garbage else ["-c", _WITHOUT_COLLECTOR]
     words = [*program, "serve", "--repository", repository, "--grpc-port", 0, "--http-port", 0]
-    with launched([*words, *flags], log, _CONVD_PORTS, env=env, cores=cores) as server:
+    with launched([*words, *flags], log, _CONVD_PORTS, env=env, cores=cores, under=under) as server:
         _wait_until_ready(server)
         yield server
 
@@ -118,6 +120,7 @@ def launched(
     *,
     env: Mapping[str, str] | None = None,
     cores: set[int] | None = None,
+    under: Sequence[object] = (),
 ) -> Iterator[ServerProcess]:
     """Run a server with this interpreter; it listens when the block begins, and is gone after it.
 
@@ -127,6 +130,7 @@ def launched(
         ports: Matches what it prints once it listens, with a group `grpc` and perhaps `http`.
         env: Its environment; None for this one without convd's variables.
         cores: The cores that it may run on; None for all.
+        under: The words of a program that runs it, and leaves it its process id.
 
     Raises:
         StartError: It ended, or never printed its ports.
@@ -135,7 +139,7 @@ def launched(
     pin = functools.partial(os.sched_setaffinity, 0, cores) if cores else None
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, *map(str, words)],
+            [*map(str, under), sys.executable, *map(str, words)],
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment() if env is None else env,

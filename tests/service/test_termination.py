@@ -1,10 +1,8 @@
 """How `convd serve` ends: in time, whatever is in progress, and saying what was cut."""
 
 import contextlib
-import shutil
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -141,30 +139,3 @@ def test_a_lame_duck_answers_and_is_not_ready(repository: Path, tmp_path: Path) 
             request = pb.ListModelsRequest()
             assert ClassificationServiceStub(channel).ListModels(request, timeout=10).models
         assert server.process.wait(END_SECONDS + 3) == 0
-
-
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-@pytest.mark.parametrize("workers", [1, 2])
-def test_telemetry_is_off_and_nothing_is_written_or_looked_up(
-    repository: Path, tmp_path: Path, workers: int
-) -> None:
-    """Every connection and every file that a server opens for writing, as the system sees it."""
-    trace = tmp_path / "trace"
-    flags = ("--drain-seconds", DRAIN_SECONDS, "--workers", workers)
-    with server_process(repository, tmp_path / "log", *flags) as server:
-        words = ["strace", "-f", "-qq", "-e", "trace=openat,connect", "-o", str(trace), "-p"]
-        watch = subprocess.Popen([*words, str(server.pid)])
-        publish_tiny(repository, seed=1)
-        for _ in range(20):
-            classify_in_background(server, encoded(drawn(64, 64), "PNG")).join()
-            http_get(server.http_port, "/metrics")
-            time.sleep(0.2)
-        wait_until(lambda: "version 2" in server.log.read_text())
-        watch.terminate()
-        watch.wait()
-    lines = trace.read_text().splitlines()
-    opened = [line for line in lines if "O_WRONLY" in line or "O_RDWR" in line]
-    # The names of threads, which docs/operating.md tells of.
-    assert [line for line in opened if "/proc/thread-self/comm" not in line] == []
-    connected = [line for line in lines if "connect(" in line and "AF_UNIX" not in line]
-    assert connected == []

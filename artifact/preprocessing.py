@@ -52,10 +52,18 @@ class ResizeTo(FrozenModel):
 
 
 class CenterCrop(FrozenModel):
-    """Cut `height` x `width` pixels from the middle, padding with black where there are fewer."""
+    """Cut `height` x `width` pixels from the middle, padding with black where there are fewer.
+
+    Attributes:
+        height: Rows that are left.
+        width: Columns that are left.
+        rounding: Where to begin if the middle lies between two pixels: `half_even` as torchvision
+            does, `down` as transformers does.
+    """
 
     height: PositiveInt
     width: PositiveInt
+    rounding: Literal["half_even", "down"] = "half_even"
 
 
 class Preprocessing(FrozenModel):
@@ -179,6 +187,10 @@ def _to_mode(picture: Image.Image, mode: Literal["L", "RGB"]) -> Image.Image:
 
 def _cut_center(picture: Image.Image, crop: CenterCrop) -> Image.Image:
     width, height = picture.size
+    if crop.rounding == "down":
+        # Pillow pads with black where this begins before the picture or ends behind it.
+        left, top = (width - crop.width) // 2, (height - crop.height) // 2
+        return picture.crop((left, top, left + crop.width, top + crop.height))
     if width < crop.width or height < crop.height:
         missing_width = max(crop.width - width, 0)
         missing_height = max(crop.height - height, 0)

@@ -158,8 +158,9 @@ def command(
     """Publish a trained network as the next version of a model.
 
     SOURCE is a folder that 'convd train' wrote, file.py:build or package.module:build (a function
-    that returns an nn.Module), a .pt2 file of torch.export, a .onnx file, timm:NAME or
-    torchvision:NAME[:WEIGHTS]; or it is left out, for --arch NAME --weights FILE.
+    that returns an nn.Module), a .pt2 file of torch.export, a .onnx file, a folder of transformers
+    or timm (or hf:OWNER/NAME, timm:hf-hub:NAME), timm:NAME or torchvision:NAME[:WEIGHTS]; or it is
+    left out, for --arch NAME --weights FILE.
 
     file.py:build and package.module:build run your code. A .pt2 file can run any code when it is
     read, so it needs --trust-code. Nothing else here runs code that comes with a network.

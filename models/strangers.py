@@ -70,10 +70,15 @@ def _recognise_folder(path: Path) -> str | None:
             "is a TensorFlow SavedModel: python -m tf2onnx.convert --saved-model FOLDER --output "
             "model.onnx, and export model.onnx"
         )
+    if (path / "adapter_config.json").is_file():
+        return (
+            "is an adapter (PEFT) without its network: write "
+            "model.merge_and_unload().save_pretrained(FOLDER) and export that folder"
+        )
     if (path / "config.json").is_file():
         return (
-            "is a folder of transformers or timm: write a net.py whose build() returns "
-            "AutoModelForImageClassification.from_pretrained(FOLDER).eval(), and give net.py:build"
+            "has a config.json without model_type (transformers) or architecture (timm): give the "
+            "folder that save_pretrained wrote"
         )
     return None
 

@@ -33,7 +33,8 @@ def check_recipe(source: TrainedNetwork, decoded: list[Image.Image], prepared: I
         )
     if source.library_recipe is None:
         return
-    wanted = np.stack([np.asarray(source.library_recipe(each.convert("RGB"))) for each in decoded])
+    mode = "L" if source.preprocessing.channels == 1 else "RGB"
+    wanted = np.stack([np.asarray(source.library_recipe(each.convert(mode))) for each in decoded])
     found = network_input(prepared, source.normalization)
     difference = float(np.abs(found - wanted).max()) if found.shape == wanted.shape else np.inf
     if not difference <= _RECIPE_DIFFERENCE:

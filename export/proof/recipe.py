@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from convd.artifact.preprocessing import ImageArray, Preprocessing, ResizeTo
+from convd.artifact.preprocessing import CenterCrop, ImageArray, Preprocessing, ResizeTo
 
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
@@ -45,7 +45,7 @@ def reference_pixels(picture: Image.Image, recipe: Preprocessing) -> ImageArray:
         filters = Image.Resampling[recipe.interpolation.upper()]
         pixels = np.asarray(Image.fromarray(pixels).resize(target[::-1], filters))
     if recipe.center_crop is not None:
-        pixels = _centre(pixels, recipe.center_crop.height, recipe.center_crop.width)
+        pixels = _centre(pixels, recipe.center_crop)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     return np.ascontiguousarray(pixels[..., ::-1] if recipe.channel_order == "BGR" else pixels)
 
@@ -58,13 +58,15 @@ def _pixels(picture: Image.Image, mode: str) -> NDArray[np.uint8]:
     return np.asarray(picture.convert(mode))
 
 
-def _centre(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+def _centre(pixels: NDArray[np.uint8], crop: CenterCrop) -> NDArray[np.uint8]:
     """Cut from the middle, padding with black where there are fewer pixels."""
-    for axis, size in enumerate((height, width)):
+    for axis, size in enumerate((crop.height, crop.width)):
         missing = max(size - pixels.shape[axis], 0)
+        before = -(-missing // 2) if crop.rounding == "down" else missing // 2
         padding = [(0, 0)] * pixels.ndim
-        padding[axis] = (missing // 2, missing - missing // 2)
+        padding[axis] = (before, missing - before)
         pixels = np.pad(pixels, padding)
-        start = round((pixels.shape[axis] - size) / 2)
+        middle = (pixels.shape[axis] - size) / 2
+        start = int(middle) if crop.rounding == "down" else round(middle)
         pixels = pixels.take(range(start, start + size), axis=axis)
     return pixels

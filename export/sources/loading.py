@@ -1,6 +1,6 @@
 """From what the user names to a network that can be exported."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import nn
@@ -15,22 +15,21 @@ from convd.export.sources.checkpoint import network_from_checkpoint
 from convd.export.sources.description import Description, GivenDescription, Known, describe
 from convd.export.sources.exported_program import read_exported_program
 from convd.export.sources.labelled_pictures import LabelledPictures, load_held_out
+from convd.export.sources.libraries import LIBRARIES, library_network
 from convd.export.sources.modules import prepare_module
 from convd.export.sources.onnx_file import read_onnx_file
 from convd.export.sources.python_callable import build_network, builders
-from convd.export.sources.timm_zoo import timm_network
-from convd.export.sources.torchvision_zoo import torchvision_network
+from convd.export.sources.transformers_folder import library_of_folder
 from convd.export.sources.weights_file import fill_from_file
 from convd.export.sources.zoo import Recipe, ZooRequest
 from convd.models.checkpoint import is_checkpoint
-from convd.models.errors import CheckpointMismatchError
 from convd.models.registry import Options, find_architecture
 from convd.models.strangers import recognise
 from convd.models.weights import suffix_of_weights
 
 FORMS = (
     "a folder that convd train wrote, file.py:build, package.module:build, a .pt2 file, a .onnx "
-    "file, torchvision:NAME[:WEIGHTS], timm:NAME, or --arch NAME --weights FILE"
+    "file, torchvision:NAME[:WEIGHTS], timm:NAME, hf:FOLDER, or --arch NAME --weights FILE"
 )
 
 
@@ -88,9 +87,9 @@ def load_source(request: SourceRequest) -> TrainedNetwork:
         traced, recipe = read_exported_program(path, trust_code=request.trust_code)
         description = describe(request.given, Known("the file", preprocessing=recipe))
         return _described(request, traced, description, path.name)
-    kind, _, rest = request.source.partition(":")
-    if kind in ("torchvision", "timm") and rest:
-        return _from_zoo(request, kind, rest)
+    kind, _, rest = (library_of_folder(path) or request.source).partition(":")
+    if kind in LIBRARIES and rest:
+        return _from_library(request, kind, rest)
     if rest:
         network = build_network(request.source)
         facts = fill_from_file(network, request.weights, request.weights_key)
@@ -137,12 +136,11 @@ def _from_architecture(request: SourceRequest) -> TrainedNetwork:
     )
     name = request.weights.name
     return _described(
-        request, filled.network, description, name, facts=filled.facts, gives_logits=True
+        request, filled.network, description, name, facts=filled.facts, activation="softmax"
     )
 
 
-def _from_zoo(request: SourceRequest, library: str, name: str) -> TrainedNetwork:
-    build = torchvision_network if library == "torchvision" else timm_network
+def _from_library(request: SourceRequest, library: str, name: str) -> TrainedNetwork:
     labels = request.given.labels
     order = request.given.channel_order
     asked = ZooRequest(
@@ -152,18 +150,7 @@ def _from_zoo(request: SourceRequest, library: str, name: str) -> TrainedNetwork
         weights=request.weights,
         options=request.options,
     )
-    zoo = build(name, asked)
-    file = request.weights, request.weights_key
-    if request.weights is not None and labels and len(labels) == 2:
-        # A network of two classes may have one output: its weights say it.
-        try:
-            filled = fill_from_file(zoo.network, *file)
-        except CheckpointMismatchError:
-            zoo = build(name, replace(asked, outputs=1))
-            filled = fill_from_file(zoo.network, *file)
-    else:
-        filled = fill_from_file(zoo.network, *file)
-    facts = (*zoo.facts, *filled)
+    zoo, filled = library_network(library, name, asked, request.weights_key)
     known = Known(zoo.origin, zoo.labels, zoo.preprocessing, zoo.normalization)
     description = describe(request.given, known)
     theirs = (zoo.preprocessing, zoo.normalization)
@@ -172,11 +159,11 @@ def _from_zoo(request: SourceRequest, library: str, name: str) -> TrainedNetwork
         request,
         zoo.network,
         description,
-        f"{library}:{name}",
-        facts=facts,
+        f"{library}:{Path(name).name if '/' in name else name}",
+        facts=(*zoo.facts, *filled),
         library_recipe=zoo.recipe if own_recipe else None,
         is_untrained=zoo.is_random and request.weights is None,
-        gives_logits=True,
+        activation=zoo.activation,
     )
 
 
@@ -203,7 +190,7 @@ def _described(
     facts: tuple[Fact, ...] = (),
     library_recipe: Recipe | None = None,
     is_untrained: bool = False,
-    gives_logits: bool = False,
+    activation: Activation = "auto",
 ) -> TrainedNetwork:
     network, prepared = prepare_module(network, description.preprocessing)
     return TrainedNetwork(
@@ -217,7 +204,7 @@ def _described(
             parameters=count_parameters(network) if parameters is None else parameters,
         ),
         examples=_examples(request.data, description.labels),
-        activation=_activation(request, network, gives_logits=gives_logits),
+        activation=_activation(request, network, activation),
         given=request.given,
         weights=(request.weights, request.weights_key) if request.weights else None,
         library_recipe=library_recipe,
@@ -226,13 +213,13 @@ def _described(
     )
 
 
-def _activation(request: SourceRequest, network: nn.Module, *, gives_logits: bool) -> Activation:
-    """What the user says; a library's networks are known to give logits of classes."""
+def _activation(request: SourceRequest, network: nn.Module, known: Activation) -> Activation:
+    """What the user says; a library's networks are known to give logits."""
     said = request.given.activation
-    if said != "auto" or not gives_logits:
+    if said != "auto" or known == "auto":
         return said
     layers = [each for each in network.modules() if isinstance(each, nn.Linear | nn.Conv2d)]
-    return "auto" if layers and len(layers[-1].weight) == 1 else "softmax"
+    return "auto" if layers and len(layers[-1].weight) == 1 else known
 
 
 def _examples(data: str | None, labels: tuple[str, ...]) -> LabelledPictures | SamplePictures:

@@ -7,13 +7,13 @@ from typing import Any
 from convd.artifact.manifest import Normalization
 from convd.artifact.preprocessing import CenterCrop, Preprocessing, ResizeShorterSide
 from convd.export.errors import SourceError
+from convd.export.sources.installed_library import import_library
 from convd.export.sources.zoo import (
     RANDOM,
     ZooNetwork,
     ZooRequest,
     distinct,
     first_line,
-    import_library,
     interpolation,
     option_facts,
 )

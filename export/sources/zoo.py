@@ -1,10 +1,9 @@
-"""What torchvision and timm have in common."""
+"""What torchvision, timm and transformers have in common."""
 
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Literal, NamedTuple
 
 from PIL import Image
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from convd.artifact.manifest import Fact, Normalization
 from convd.artifact.preprocessing import Preprocessing
 from convd.export.errors import SourceError
+from convd.export.graph.network_output import Activation
 from convd.models.registry import Options
 
 RANDOM = "random"
@@ -28,22 +28,24 @@ class ZooNetwork(NamedTuple):
     Attributes:
         network: The network.
         labels: Class names of the weights; None where the classes are others.
-        preprocessing: The recipe of the weights.
+        preprocessing: The recipe of the weights; None where the library does not say it.
         normalization: Likewise.
         origin: Which weights that is, in words.
         recipe: The library's own code for that.
         is_random: Whether the library gave no weights.
         facts: What else was taken for granted.
+        activation: What makes probabilities of its outputs.
     """
 
     network: nn.Module
     labels: tuple[str, ...] | None
-    preprocessing: Preprocessing
-    normalization: Normalization
+    preprocessing: Preprocessing | None
+    normalization: Normalization | None
     origin: str
-    recipe: Recipe
+    recipe: Recipe | None
     is_random: bool
     facts: tuple[Fact, ...] = ()
+    activation: Activation = "softmax"
 
 
 @dataclass(frozen=True)
@@ -99,19 +101,3 @@ def first_line(error: Exception) -> str:
     """The first line of what an error says."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
-
-
-def import_library(name: str) -> ModuleType:
-    """Import torchvision or timm.
-
-    Raises:
-        SourceError: It is not installed, or does not fit torch.
-    """
-    try:
-        return __import__(name)
-    # A torchvision of another build than torch raises RuntimeError.
-    except (ImportError, RuntimeError) as error:
-        raise SourceError(
-            f"{name} cannot be imported ({error}): install the build that fits torch, with pip "
-            f"install {name}"
-        ) from error

@@ -1,24 +1,11 @@
-"""torchvision's networks, to compare ours with.
-
-PyPI's torchvision is built against CUDA and does not find its compiled operators beside a CPU
-build of torch. The networks need none of them, but importing the package does need their
-declarations.
-"""
+"""torchvision's networks, to compare ours with."""
 
 import torch
 from torch import nn
 
-_OPERATORS = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
-_DECLARATIONS = (
-    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, "
-    "int pooled_width, int sampling_ratio, bool aligned) -> Tensor",
-)
-for _declaration in _DECLARATIONS:
-    _OPERATORS.define(_declaration)  # type: ignore[no-untyped-call]
+from convd.export.sources.installed_library import import_library
 
-import torchvision.models  # noqa: E402
+torchvision = import_library("torchvision")
 
 NAMES = (
     "alexnet",

@@ -16,6 +16,7 @@ from torch import nn
 
 from convd.artifact.manifest import Normalization
 from convd.artifact.preprocessing import CenterCrop, Preprocessing, ResizeShorterSide, ResizeTo
+from convd.export.sources.zoo import ZooNetwork
 from tests.export.mutation import exports
 from tests.export.mutation.exports import Export
 
@@ -214,9 +215,12 @@ def _recipe(**changes: Any) -> Fault:
 
 
 def _zoo(**changes: Any) -> Fault:
-    return result(
-        lambda zoo: zoo._replace(preprocessing=zoo.preprocessing.model_copy(update=changes))
-    )
+    def wrong(found: tuple[ZooNetwork, object]) -> tuple[ZooNetwork, object]:
+        zoo, facts = found
+        assert zoo.preprocessing is not None
+        return zoo._replace(preprocessing=zoo.preprocessing.model_copy(update=changes)), facts
+
+    return result(wrong)
 
 
 def _checkpoint(**changes: Any) -> Fault:
@@ -245,7 +249,7 @@ DESCRIBE = ("convd.export.sources.loading:describe",)
 RECIPE = ("convd.export.sources.description:_preprocessing",)
 LOAD = ("convd.export.sources.weights_file:load_weights",)
 FILL = ("convd.export.sources.weights_file:fill_network",)
-ZOO = ("convd.export.sources.loading:torchvision_network",)
+ZOO = ("convd.export.sources.loading:library_network",)
 CHECKPOINT = ("convd.export.sources.checkpoint:load_checkpoint",)
 CROP = ("convd.artifact.preprocessing:_cut_center",)
 DECODE = ("convd.export.proof.agreement:decode_image",)

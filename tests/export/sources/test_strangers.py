@@ -80,9 +80,13 @@ def test_folders_are_recognised(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="--saved-model"):
         load_source(SourceRequest(str(tmp_path / "saved")))
     (tmp_path / "hub").mkdir()
-    (tmp_path / "hub" / "config.json").touch()
-    with pytest.raises(SourceError, match="from_pretrained"):
+    (tmp_path / "hub" / "config.json").write_text("{}")
+    with pytest.raises(SourceError, match=r"config\.json without model_type"):
         load_source(SourceRequest(str(tmp_path / "hub")))
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").touch()
+    with pytest.raises(SourceError, match="merge_and_unload"):
+        load_source(SourceRequest(str(tmp_path / "adapter")))
 
 
 def test_weights_alone_and_a_file_without_a_function(tmp_path: Path) -> None:

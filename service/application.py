@@ -113,7 +113,11 @@ class Application:
         self._http = None
         if not is_worker:
             self._http = open_http(
-                settings, self.registry, self.unready_reason, self.console.answer
+                settings,
+                self.registry,
+                self.unready_reason,
+                self.console.answer,
+                stuck_reason=self.stuck_reason,
             )
         VersionCollector(self.registry, self._catalog.statuses, self._metrics.forget)
         self._metrics.watch_calls(self._grpc.waiting_calls, limit=settings.max_waiting_calls)
@@ -166,6 +170,13 @@ class Application:
         """Why the server is not ready; empty if it is."""
         reason = self._manager.unready_reason()
         return reason or ("not listening yet" if self._is_worker and not self._joined else "")
+
+    def stuck_reason(self) -> str:
+        """Which batch has run for so long that only an end of the process helps; empty for none."""
+        seconds, whose = self._catalog.longest_batch()
+        if seconds <= self._settings.batch_timeout_seconds:
+            return ""
+        return f"a batch of {whose} has been running for {seconds:.0f} s"
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT, then drain.

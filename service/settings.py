@@ -204,6 +204,14 @@ class ServerSettings(BaseSettings):
         description="A worker that does not answer its supervisor for this long is killed and "
         "restarted.",
     )
+    batch_timeout_seconds: float = Field(
+        120.0,
+        ge=1,
+        le=86_400,
+        allow_inf_nan=False,
+        description="A worker that has been in one batch for this long is killed and restarted; "
+        "with one process, /livez then answers 503.",
+    )
     max_connection_age_seconds: float = Field(
         0.0,
         ge=0,

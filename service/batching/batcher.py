@@ -116,6 +116,13 @@ class Batcher:
             oldest = self._queue.oldest_arrival()
         return max(0.0, self._clock() - oldest)
 
+    @property
+    def batch_seconds(self) -> float:
+        """How long the batch that runs longest has been running; 0 where none runs."""
+        with self._lock:
+            began = [runner.since for runner in self._schedule.runners.running()]
+        return self._clock() - min(began) if began else 0.0
+
     def check(
         self, size: int, *, deadline: float | None = None, priority: Priority = Priority.NORMAL
     ) -> None:

@@ -127,6 +127,15 @@ class Catalog:
             if one.servable is not None
         }
 
+    def longest_batch(self) -> tuple[float, str]:
+        """For how many seconds the batch that runs longest has been running, and whose it is."""
+        running = [
+            (one.servable.batcher.batch_seconds, f"{one.name} version {one.version}")
+            for one in self.statuses()
+            if one.servable is not None
+        ]
+        return max(running, default=(0.0, ""))
+
     def status(self, choice: VersionChoice) -> VersionStatus:
         """Status of one version; without a number or label, of the newest, available ones first.
 

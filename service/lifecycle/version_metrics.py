@@ -129,7 +129,8 @@ class _Families:
             self.golden_tolerance.add_metric([*version, provider], tolerance)
         if manifest.accuracy is not None:
             self.accuracy.add_metric(version, manifest.accuracy.quality)
-        if manifest.baseline is not None:
+        # Only to be compared with predictions; a series for each class of an idle model is many.
+        if manifest.baseline is not None and servable.metrics.has_answered:
             shares = zip(manifest.labels, manifest.baseline.predicted_shares, strict=True)
             for label, share in list(shares)[:MOST_CLASS_SERIES]:
                 self.baseline.add_metric([*version, label], share)

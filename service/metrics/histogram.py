@@ -165,6 +165,8 @@ class Histogram(Collector):
         """The family with its samples."""
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._label_names)
         for values, distribution in self.distributions():
-            buckets, total = distribution.buckets()
-            family.add_metric(values, buckets, total)
+            # Forty series that are all 0, for each stage of each idle model, would be most of all.
+            if distribution.count:
+                buckets, total = distribution.buckets()
+                family.add_metric(values, buckets, total)
         return [family]

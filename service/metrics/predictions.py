@@ -114,8 +114,10 @@ class PredictionMetrics(Collector):
             recorders = list(self._recorders.items())
         for version, recorder in recorders:
             # Reading this first also counts the buffered answers.
-            images.add_metric(version, recorder.confidence.count)
-            for label, count in recorder.class_counts():
+            answered = recorder.confidence.count
+            images.add_metric(version, answered)
+            # From the first answer on, every class: those not predicted yet count from 0.
+            for label, count in recorder.class_counts() if answered else ():
                 predictions.add_metric([*version, label], count)
             if recorder.drift is None:
                 continue

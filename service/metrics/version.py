@@ -149,6 +149,11 @@ class VersionMetrics(BatchObserver):
         self._cache_hits.inc(hits)
         self._cache_misses.inc(misses)
 
+    @property
+    def has_answered(self) -> bool:
+        """Whether any image has been classified."""
+        return self._predictions.confidence.count > 0
+
     def statistics(self) -> Statistics:
         """Copy the statistics since the servable was loaded."""
         self.count()

@@ -17,6 +17,8 @@ def open_http(
     registry: CollectorRegistry,
     unready_reason: Callable[[], str],
     ask_console: AskConsole,
+    *,
+    stuck_reason: Callable[[], str] = lambda: "",
 ) -> HttpServer:
     """Bind the port; requests are answered after `start`.
 
@@ -25,12 +27,13 @@ def open_http(
         registry: The metrics.
         unready_reason: Returns why the server is not ready; empty if it is.
         ask_console: Answers the requests of the console's page.
+        stuck_reason: Returns why the process has to be ended; empty if it need not be.
 
     Raises:
         BindError: The port is in use or not allowed.
     """
     console = ask_console if settings.console else None
-    site = Site(OriginPolicy(settings.host), registry, unready_reason, console)
+    site = Site(OriginPolicy(settings.host), registry, unready_reason, stuck_reason, console)
     max_body_bytes = MAX_IMAGE_BYTES if settings.console else 0
     try:
         return HttpServer(settings.host, settings.http_port, site, max_body_bytes=max_body_bytes)

@@ -29,6 +29,7 @@ class Site:
         origin_policy: Decides which requests to accept.
         registry: The metrics.
         unready_reason: Returns why the server is not ready; empty if it is.
+        stuck_reason: Returns why the process has to be ended; empty if it need not be.
         ask_console: Answers the requests of the console's page; None for no console.
     """
 
@@ -37,11 +38,13 @@ class Site:
         origin_policy: OriginPolicy,
         registry: CollectorRegistry,
         unready_reason: Callable[[], str],
+        stuck_reason: Callable[[], str],
         ask_console: AskConsole | None,
     ) -> None:
         self._origin_policy = origin_policy
         self._metrics: WSGIApplication = make_wsgi_app(registry)
         self._unready_reason = unready_reason
+        self._stuck_reason = stuck_reason
         self._ask_console = ask_console
         self._pages = read_pages() if ask_console else {}
 
@@ -74,12 +77,9 @@ class Site:
                 (("Allow", ", ".join(allowed)),),
             )
         if path == "/livez":
-            return text("live")
+            return _state("live", self._stuck_reason())
         if path == "/readyz":
-            reason = self._unready_reason()
-            if reason:
-                return text(f"not ready: {reason}", HTTPStatus.SERVICE_UNAVAILABLE)
-            return text("ready")
+            return _state("ready", self._unready_reason())
         if path in self._pages:
             return self._pages[path]
         if self._ask_console is not None and path.startswith(API):
@@ -88,3 +88,9 @@ class Site:
         return text(
             f"there is nothing at this path; try {there}, /livez or /readyz", HTTPStatus.NOT_FOUND
         )
+
+
+def _state(state: str, why_not: str) -> Response:
+    if why_not:
+        return text(f"not {state}: {why_not}", HTTPStatus.SERVICE_UNAVAILABLE)
+    return text(state)

@@ -111,21 +111,28 @@ class RestartingWorker:
         if self._process is not None:
             self._process.kill()
 
-    def kill_if_silent(self, limit_seconds: float) -> None:
-        """Kill a worker that has owed an answer for longer than a limit; it is then restarted.
+    def kill_if_stuck(self, limit_seconds: float) -> None:
+        """Kill a worker that is silent, or in one batch for too long; it is then restarted.
 
-        A silent worker keeps its share of the connections, so it does more harm than a dead one.
+        Such a worker keeps its share of the connections, so it does more harm than a dead one.
+
+        Args:
+            limit_seconds: How long it may owe an answer.
         """
         with self._lock:
-            if self._line is None or self._asked is None or self._asked.done():
+            if self._line is None:
                 return
-            silent_seconds = time.monotonic() - self._asked_at
-            if silent_seconds <= (limit_seconds if self._report is not None else START_SECONDS):
-                return
-            process = self._process
-        logger.error(
-            "worker %d has not answered for %.0f s: killing it", self.number, silent_seconds
-        )
+            process, report = self._process, self._report
+            silent_seconds = 0.0
+            if self._asked is not None and not self._asked.done():
+                silent_seconds = time.monotonic() - self._asked_at
+        if silent_seconds > (limit_seconds if report is not None else START_SECONDS):
+            reason = f"it has not answered for {silent_seconds:.0f} s"
+        elif report is not None and report.stuck_reason:
+            reason = report.stuck_reason
+        else:
+            return
+        logger.error("killing worker %d: %s", self.number, reason)
         process.kill()
 
     def join(self, timeout_seconds: float) -> None:

@@ -108,7 +108,7 @@ class Supervisor:
             # The counts of a worker's last report outlive the worker.
             self._ask_for_reports()
             for worker in self._workers:
-                worker.kill_if_silent(self._settings.worker_silence_seconds)
+                worker.kill_if_stuck(self._settings.worker_silence_seconds)
             reason = self._unready_reason()
             if (not reason) != ready_before:
                 ready_before = not reason

@@ -34,11 +34,13 @@ class Report:
 
     Attributes:
         unready_reason: Why it is not ready; empty if it is.
+        stuck_reason: Why it has to be killed; empty if it need not be.
         metrics: Its metrics.
         statistics: The statistics of every version that it has loaded.
     """
 
     unready_reason: str
+    stuck_reason: str
     metrics: list[Metric]
     statistics: StatisticsByVersion
 
@@ -87,6 +89,7 @@ def run_worker(
     def report(_argument: object) -> Report:
         return Report(
             application.unready_reason(),
+            application.stuck_reason(),
             list(application.registry.collect()),
             application.statistics(),
         )

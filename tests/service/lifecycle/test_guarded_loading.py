@@ -9,14 +9,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from convd.service.lifecycle.patience import PatientRunner
 from testbed.server import launched
-from testbed.variants import update_checksums
+from tests.service.hostile_networks import loop_for_ever
 from tests.support import wait_until
 from tests.tiny_artifact import publish_tiny
 
@@ -40,40 +37,8 @@ def device(model: Path) -> None:
     (model / "1" / "manifest.json").symlink_to("/dev/zero")
 
 
-def endless_loop(model: Path) -> None:
-    """Let the logits pass through a loop of 2^62 turns."""
-    path = model / "1" / "model.onnx"
-    network = onnx.load(path)
-    body = helper.make_graph(
-        [
-            helper.make_node("Identity", ["going"], ["still"]),
-            helper.make_node("Identity", ["carried"], ["next"]),
-        ],
-        "body",
-        [
-            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
-            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("carried", TensorProto.FLOAT, None),
-        ],
-        [
-            helper.make_tensor_value_info("still", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("next", TensorProto.FLOAT, None),
-        ],
-    )
-    nodes = list(network.graph.node)
-    softmax = next(node for node in nodes if node.op_type == "Softmax")
-    loop = helper.make_node("Loop", ["turns", "yes", softmax.input[0]], ["looped"], body=body)
-    softmax.input[0] = "looped"
-    del network.graph.node[:]
-    network.graph.node.extend([*nodes[:-1], loop, nodes[-1]])
-    network.graph.initializer.extend(
-        [
-            numpy_helper.from_array(np.array(2**62, np.int64), "turns"),
-            numpy_helper.from_array(np.array(True), "yes"),
-        ]
-    )
-    onnx.save(network, path)
-    update_checksums(path.parent)
+def network(alter: Callable[[Path], None]) -> Callable[[Path], None]:
+    return lambda model: alter(model / "1")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +49,7 @@ def endless_loop(model: Path) -> None:
         fifo("config.yaml"),
         sparse_manifest,
         device,
-        endless_loop,
+        network(loop_for_ever),
     ],
     ids=["manifest", "model", "config", "sparse", "device", "loop"],
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
 
 from convd.service.lifecycle.catalog import VersionStatus
 from convd.service.lifecycle.policy import State
@@ -17,7 +18,24 @@ from tests.support import Client, png, running_server, wait_until
 VERSION = {"model": "digits", "version": "1"}
 
 
-def test_an_available_version_shows_what_it_is_and_its_proof(client: Client) -> None:
+def test_an_idle_version_has_few_series_and_all_that_alerts_need(repository: Path) -> None:
+    with running_server(repository) as client:
+        samples = [
+            sample
+            for family in text_string_to_metric_families(client.get("/metrics")[1])
+            for sample in family.samples
+            if sample.labels.get("model") == "digits"
+        ]
+    assert len(samples) <= 25
+    zero = {sample.name for sample in samples if sample.value == 0}
+    assert {"convd_images_total", "convd_dropped_rows_total", "convd_refused_images_total"} <= zero
+    assert not [sample for sample in samples if sample.name.endswith("_bucket")]
+
+
+def test_an_available_version_shows_what_it_is_and_its_proof(
+    client: Client, digits: Digits
+) -> None:
+    client.classify(digits.encoded())
     assert scrape(client, "convd_version_state", **VERSION, state="available") == [1]
     assert scrape(client, "convd_version_state", **VERSION, state="failed") == [0]
     cpu = VERSION | {"provider": "CPUExecutionProvider"}

@@ -26,7 +26,7 @@ def test_a_stopped_worker_is_killed_and_replaced(tmp_path: Path) -> None:
     with server_process(tmp_path / "repository", tmp_path / "log", *flags) as server:
         found = re.findall(r"worker \d is process (\d+)", server.log.read_text())
         os.kill(int(found[0]), signal.SIGSTOP)
-        wait_until(lambda: "has not answered for" in server.log.read_text())
+        wait_until(lambda: "killing worker" in server.log.read_text())
         # Not a line of the log: the supervisor may still have the last answer of the stopped one.
         wait_until(lambda: "convd_worker_restarts_total 1.0" in server.metrics())
         wait_until(lambda: http_get(server.http_port, "/readyz")[0] == 200)

@@ -156,7 +156,12 @@ def _checksum_line(manifest_bytes: bytes) -> bytes:
 
 def _read(path: Path, file: PurePosixPath) -> bytes:
     target = path / file
-    if not target.resolve().is_relative_to(path.resolve()):
+    try:
+        is_inside = target.resolve().is_relative_to(path.resolve())
+    # A loop of links, or a name with a zero byte.
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InvalidArtifactError(f"{str(file)!r} is not a path: {error}") from error
+    if not is_inside:
         raise InvalidArtifactError(f"{file} points outside the artifact")
     try:
         return _read_regular(target, MAX_MODEL_BYTES if file == MODEL_FILE else MAX_FILE_BYTES)

@@ -29,6 +29,10 @@ MAX_SCALED_PIXELS = 64 * 1024 * 1024
 """Largest picture that scaling may produce: one of 1 x 60,000 pixels would grow to gigabytes."""
 
 
+MAX_INPUT_PIXELS = 16 * 1024 * 1024
+"""Largest input of a network, height x width: 4096 x 4096."""
+
+
 class ImageSize(NamedTuple):
     """Height and width in pixels."""
 
@@ -89,6 +93,21 @@ class Preprocessing(FrozenModel):
             raise ValueError(
                 "resizing the shorter side leaves pictures of different sizes: add a center_crop, "
                 "or resize to a fixed height and width"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _size_is_bounded(self) -> "Preprocessing":
+        height, width = self.output_size
+        scaled = self.resize
+        if isinstance(scaled, ResizeShorterSide):
+            scaled_pixels = scaled.size**2
+        else:
+            scaled_pixels = scaled.height * scaled.width
+        if height * width > MAX_INPUT_PIXELS or scaled_pixels > MAX_SCALED_PIXELS:
+            raise ValueError(
+                f"pictures would be prepared with more than {MAX_SCALED_PIXELS} pixels, or be cut "
+                f"to more than {MAX_INPUT_PIXELS}: use a smaller size"
             )
         return self
 

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from convd.artifact.preprocessing import Preprocessing, ResizeTo
+from convd.artifact.preprocessing import Preprocessing
 from convd.export.errors import SourceError
+from convd.export.sources.input_recipe import recipe_of_input
 
 
 class ExportedNetwork(nn.Module):
@@ -96,7 +97,4 @@ def read_exported_program(path: Path, *, trust_code: bool) -> ExportedInput:
         )
     if not (isinstance(height, int) and isinstance(width, int)):
         return ExportedInput(network, None)
-    recipe = Preprocessing(
-        resize=ResizeTo(height=height, width=width), channel_order="L" if channels == 1 else "RGB"
-    )
-    return ExportedInput(network, recipe)
+    return ExportedInput(network, recipe_of_input(height, width, channels))

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
-from convd.artifact.preprocessing import ChannelOrder, Preprocessing, ResizeTo
+from convd.artifact.preprocessing import ChannelOrder, Preprocessing
 from convd.export.errors import ExportError, SourceError
 from convd.export.graph.network_graph import NetworkGraph
+from convd.export.sources.input_recipe import recipe_of_input
 from convd.export.sources.onnx_form import OnnxForm, read_form
 from convd.models.strangers import recognise
 from convd.runtime.cpu import CPU
@@ -60,10 +61,7 @@ class OnnxNetwork(nn.Module):
         given = self.form.input
         if given.height is None or given.width is None:
             return None
-        order: ChannelOrder = "L" if given.channels == 1 else "RGB"
-        return Preprocessing(
-            resize=ResizeTo(height=given.height, width=given.width), channel_order=order
-        )
+        return recipe_of_input(given.height, given.width, given.channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """What the file answers, whatever that is.

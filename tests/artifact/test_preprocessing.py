@@ -84,6 +84,22 @@ def test_a_picture_that_scaling_would_make_huge_is_refused() -> None:
         prepare_image(Image.new("L", (60_000, 1)), recipe)
 
 
+@pytest.mark.parametrize(
+    ("resize", "center_crop"),
+    [
+        (ResizeTo(height=2**31, width=2**31), None),
+        (ResizeTo(height=8000, width=8000), None),
+        (ResizeTo(height=4, width=6), CenterCrop(height=100_000, width=100_000)),
+        (ResizeShorterSide(size=10**9), CenterCrop(height=4, width=6)),
+    ],
+)
+def test_a_recipe_that_would_take_gigabytes_is_refused(
+    resize: ResizeTo | ResizeShorterSide, center_crop: CenterCrop | None
+) -> None:
+    with pytest.raises(ValidationError, match="use a smaller size"):
+        Preprocessing(resize=resize, center_crop=center_crop)
+
+
 def test_a_recipe_without_a_known_size_is_refused() -> None:
     with pytest.raises(ValidationError, match="add a center_crop"):
         Preprocessing(resize=ResizeShorterSide(size=256))

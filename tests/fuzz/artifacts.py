@@ -99,4 +99,4 @@ _CONFIGURATIONS = {
 }
 
 MANIFEST = Target(read_manifest, mutate_json, {"tiny": _manifest()}, max_input_bytes=16 * 1024)
-CONFIGURATION = Target(read_configuration, _mutate_text, _CONFIGURATIONS, max_input_bytes=4096)
+CONFIGURATION = Target(read_configuration, _mutate_text, _CONFIGURATIONS, max_input_bytes=8192)

@@ -79,6 +79,7 @@ def test_the_repository_may_be_looked_at_once_only() -> None:
         (b"a: &a [1]\nb: [*a, *a]\n", "line 2: aliases are not read"),
         (b"{" * 5000, "not valid YAML"),
         (b"? [1]\n: 2\n", "line 1: "),
+        (b"workers: 1" + b":1" * 1000 + b".5\n", "not valid YAML: OverflowError"),
         (b"host: x\n\nworkers: 99999\n", "line 3): 99999 cannot be used"),
         (b"grpc_prot: 1\n", "line 1): unknown setting; did you mean grpc_port?"),
     ],
@@ -98,6 +99,9 @@ def test_what_is_not_a_file_is_not_read(tmp_path: Path) -> None:
     assert "not a regular file" in refusal(tmp_path)
     os.mkfifo(tmp_path / "fifo")
     assert "not a regular file" in refusal(tmp_path / "fifo")
+    slow = tmp_path / "slow.yaml"
+    slow.write_text("workers: 1" + ":1" * 100_000)
+    assert "over the limit" in refusal(slow)
     large = tmp_path / "large.yaml"
     large.touch()
     os.truncate(large, 3 * 2**30)

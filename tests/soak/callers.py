@@ -28,9 +28,25 @@ RETRIED = {
 }
 """What a client may try again: every other code is a fault of its request or of the server."""
 
+RECONNECT_SECONDS = 1.0
+"""How long a client tries to connect, and how long it pauses before it tries again. Meanwhile its
+calls end with UNAVAILABLE at once."""
+
 ATTEMPT_SECONDS = 5.0
 PATIENCE_SECONDS = 30.0
 _TOLERANCE = 1e-5
+
+
+def open_channel(port: int) -> grpc.Channel:
+    """A connection of its own; gRPC would make one of all connections to one address."""
+    milliseconds = round(1000 * RECONNECT_SECONDS)
+    options = [
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", milliseconds),
+        ("grpc.max_reconnect_backoff_ms", milliseconds),
+    ]
+    return grpc.insecure_channel(f"127.0.0.1:{port}", options=options)
 
 
 class ServingProtocol(Protocol):
@@ -108,9 +124,7 @@ class Caller:
         models: Models,
         seed: int,
     ) -> None:
-        # Else all connections to one address would be one.
-        options = [("grpc.use_local_subchannel_pool", 1)]
-        self._channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=options)
+        self._channel = open_channel(port)
         self._protocol = protocol(self._channel)
         self.model = model
         self._models = models

@@ -40,7 +40,7 @@ class Death:
     Attributes:
         reported_from: Its last report is not older than this.
         died_at: When it was killed or stopped.
-        replaced_at: When the server was ready again.
+        replaced_at: When the server was ready again, and its clients had noticed.
     """
 
     reported_from: float

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from testbed.server import ServerProcess, http_get
-from tests.soak.callers import Caller
+from tests.soak.callers import RECONNECT_SECONDS, Caller
 from tests.soak.ledger import Death, Key, Ledger, counted_calls
 from tests.soak.models import FICKLE, HOSTILE, STEADY, Models
 from tests.soak.troubles import TROUBLES, make_trouble
@@ -190,7 +190,8 @@ def _strike(stage: Stage, number: signal.Signals, *, unnoticed_seconds: float) -
         assert time.monotonic() < until, f"worker {worker} was not replaced"
         time.sleep(0.05)
     _wait_until_ready(stage.server)
-    return Death(reported_from, died_at, time.monotonic())
+    # A client may have tried to connect just before, and then pauses.
+    return Death(reported_from, died_at, time.monotonic() + 2 * RECONNECT_SECONDS)
 
 
 def worker_pids(server: ServerProcess) -> dict[str, int]:

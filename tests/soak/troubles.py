@@ -19,7 +19,7 @@ from tests.artifact.formats.pictures import (
     webp_header,
 )
 from tests.soak import frames
-from tests.soak.callers import CLASSIFY
+from tests.soak.callers import CLASSIFY, open_channel
 from tests.soak.ledger import Attempt, Ledger
 from tests.soak.models import FICKLE, HOSTILE, PICTURES
 
@@ -52,14 +52,9 @@ def _request(model: str, *pictures: bytes) -> pb.ClassifyRequest:
     return pb.ClassifyRequest(model=pb.ModelSpec(name=model), images=images)
 
 
-def _channel(port: int) -> grpc.Channel:
-    options = [("grpc.use_local_subchannel_pool", 1)]
-    return grpc.insecure_channel(f"127.0.0.1:{port}", options=options)
-
-
 def hostile_pictures(port: int, ledger: Ledger, chance: random.Random) -> None:
     """Pictures that are broken, huge or dear, each waited for."""
-    with _channel(port) as channel:
+    with open_channel(port) as channel:
         stub = ClassificationServiceStub(channel)
         for picture in chance.sample(HOSTILE_PICTURES, 4):
             started = time.monotonic()
@@ -112,7 +107,7 @@ def slow_readers(port: int, ledger: Ledger, chance: random.Random) -> None:
 
 def cancellations(port: int, ledger: Ledger, chance: random.Random) -> None:
     """Calls that are cancelled, or have deadlines that cannot be met."""
-    with _channel(port) as channel:
+    with open_channel(port) as channel:
         stub = ClassificationServiceStub(channel)
         for _ in range(10):
             ledger.note_sent(FICKLE)

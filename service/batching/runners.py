@@ -24,6 +24,7 @@ class Phase(enum.Enum):
     AWAKE = "awake"  # on its way to the rows that wait
     GATHERING = "gathering"  # lets more rows arrive, under max_queue_delay
     IN_LINE = "in line"  # waits for cores
+    PAUSING = "pausing"  # leaves the cores to other models between small batches
     RUNNING = "running"
 
 
@@ -33,7 +34,8 @@ class Runner:
     Attributes:
         engine: What computes its batches.
         phase: What it does now.
-        since: When it got in line or began its batch, in seconds of the monotonic clock.
+        since: When it got in line or began its batch, or when its pause ends, in seconds of the
+            monotonic clock.
         rows: Rows of its batch.
         cores: Its request for cores; None while it sleeps, and where it needs none.
         computed_seconds: How long its cores have computed since they were granted.
@@ -169,6 +171,8 @@ class Runners:
                 ready.append(max(now, other.ends_at()))
             elif other.phase is Phase.IN_LINE:
                 ready.append(max(now, other.since + self.wait_seconds))
+            elif other.phase is Phase.PAUSING:
+                ready.append(max(now, other.since))
             else:
                 ready.append(now)
         return ready
@@ -189,7 +193,7 @@ class Runners:
                 moment = now
                 if runner.phase is Phase.RUNNING:
                     moment = runner.ends_at()
-                elif runner.phase is Phase.IN_LINE:
+                elif runner.phase in (Phase.IN_LINE, Phase.PAUSING):
                     moment = runner.since
                 ready.append(max(earliest, moment))
         return sorted(ready)

@@ -44,6 +44,11 @@ Step = Sleep | GiveWay | CoreRequest | Batch
 StepOutcome = bool | Outputs | BaseException | None
 """What came of it: of a `Sleep` whether it was woken, of a `Batch` its outputs or its failure."""
 
+SMALL_BATCH_INTERVAL_SECONDS = 0.015
+"""While other models compute, small batches of a model begin at least so far apart. Requests of a
+small network otherwise interrupt the large ones as often as their callers like: not by what they
+compute, but by all that a server does for a request."""
+
 _SLEEP = Sleep()
 _GIVE_WAY = GiveWay()
 
@@ -95,6 +100,7 @@ class Schedule:
         self._on_quiet = on_quiet
         self._closed = False
         self._account = CoreAccount()
+        self._next_small_batch_at = -math.inf
 
     @property
     def quiet(self) -> bool:
@@ -151,7 +157,7 @@ class Schedule:
         if only is None:
             self._call_runners()
         elif only.phase is Phase.ASLEEP or (
-            only.phase is Phase.GATHERING and self._batch_is_full(only)
+            only.phase is not Phase.RUNNING and self._ends_wait(only)
         ):
             self._wake(only)
 
@@ -200,8 +206,11 @@ class Schedule:
                 if self._max_queue_delay_seconds:
                     yield from self._gather(runner)
                 engine = runner.engine
-                if engine.cores is not None and self.queue.waiting_rows > engine.small_rows:
-                    yield from self._ask_for_cores(runner)
+                if engine.cores is not None:
+                    if self.queue.waiting_rows > engine.small_rows:
+                        yield from self._ask_for_cores(runner)
+                    elif runner.cores is None and engine.cores.budget.busy:
+                        yield from self._pause(runner)
                 if self.company:
                     # Threads that are about to bring rows often wait for the core, or for the
                     # interpreter's lock, that this one holds: one turn of theirs makes a batch of
@@ -235,9 +244,9 @@ class Schedule:
         """Wake runners until there is one on its way for each request, or all are awake."""
         runners = self.runners
         runners.engine = runners.choose(self.queue.waiting_requests)
-        gathering = runners.gathering()
-        if gathering is not None and self._batch_is_full(gathering):
-            self._wake(gathering)
+        for runner in runners.all:
+            if self._ends_wait(runner):
+                self._wake(runner)
         self._wake_sleeping()
 
     def _wake_sleeping(self) -> None:
@@ -260,6 +269,17 @@ class Schedule:
         # The one that gathers takes what waits, and calls the others for the rest.
         return runners.gathering() is None
 
+    def _ends_wait(self, runner: Runner) -> bool:
+        """Whether a runner that gathers or pauses has to go on because of what arrived."""
+        if runner.phase is Phase.GATHERING:
+            return self._batch_is_full(runner)
+        return runner.phase is Phase.PAUSING and self._latest_start(runner) < runner.since
+
+    def _latest_start(self, runner: Runner) -> float:
+        """When a batch of all that waits has to begin to keep every deadline."""
+        seconds = runner.engine.costs.expected_seconds(self.queue.waiting_rows)
+        return self.queue.earliest_deadline - seconds
+
     def _batch_is_full(self, runner: Runner) -> bool:
         return self.queue.waiting_rows >= runner.engine.max_batch_size
 
@@ -272,7 +292,20 @@ class Schedule:
         seconds = min(ends_at, self.queue.earliest_deadline) - self._clock()
         if seconds <= 0:
             return
-        runner.phase = Phase.GATHERING
+        yield from self._doze(runner, Phase.GATHERING, seconds)
+
+    def _pause(self, runner: Runner) -> Generator[Step, StepOutcome, None]:
+        """Leave the cores to the models that compute, until the next small batch may begin."""
+        runner.since = self._next_small_batch_at
+        seconds = min(runner.since, self._latest_start(runner)) - self._clock()
+        if seconds > 0:
+            yield from self._doze(runner, Phase.PAUSING, seconds)
+
+    def _doze(
+        self, runner: Runner, phase: Phase, seconds: float
+    ) -> Generator[Step, StepOutcome, None]:
+        """Sleep for some time, or until woken."""
+        runner.phase = phase
         woken = yield Sleep(seconds)
         if not woken and runner.phase is Phase.AWAKE:
             # Woken just as the time was up.
@@ -318,6 +351,7 @@ class Schedule:
             max_rows = min(max_rows, engine.small_rows)
             if not max_rows:
                 return None
+            self._next_small_batch_at = now + SMALL_BATCH_INTERVAL_SECONDS
         rows, ends_at = min(queue.waiting_rows, max_rows), -math.inf
         if queue.earliest_deadline < math.inf:
             rows, ends_at = plan_next_batch(

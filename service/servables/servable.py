@@ -63,6 +63,7 @@ class Servable:
         self.metrics = metrics
         self.settings = settings
         self._holders = 0
+        self._draining = False
         # Every request takes the lock, and taking it through the condition costs twice as much.
         self._lock = threading.Lock()
         self._released = threading.Condition(self._lock)
@@ -86,12 +87,13 @@ class Servable:
         """Remove a holder."""
         with self._lock:
             self._holders -= 1
-            if self._holders == 0:
+            if self._draining and not self._holders:
                 self._released.notify_all()
 
     def drain(self, timeout_seconds: float) -> bool:
         """Wait until the servable has no holders; False on timeout."""
         with self._released:
+            self._draining = True
             return self._released.wait_for(lambda: self._holders == 0, timeout_seconds)
 
     def close(self) -> None:

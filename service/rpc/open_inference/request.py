@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,81 +81,75 @@ def read_request(
         parameters.check_parameters(request.parameters)
         priority = parameters.priority(request.parameters)
         timeout_seconds = parameters.timeout_seconds(request.parameters)
-    tensors = _inputs_by_name(request)
-    return InferRequest(
-        _read_images(tensors, check_row_count),
-        _read_outputs(request, outputs),
-        priority,
-        timeout_seconds,
-        ENCODED_IMAGE if len(tensors) > 1 else "",
-    )
+    pixels, files = _read_inputs(request, check_row_count)
+    wanted = _read_outputs(request, outputs)
+    if pixels is None:
+        return InferRequest(files or [], wanted, priority, timeout_seconds, "")
+    if files is None:
+        return InferRequest(pixels, wanted, priority, timeout_seconds, "")
+    if len(files) != len(pixels):
+        raise InvalidRequestError(
+            f"input '{IMAGE}' has {len(pixels)} rows and input '{ENCODED_IMAGE}' has "
+            f"{len(files)}: send only one of them"
+        )
+    # A load tester fills every input in the metadata with noise, which is not a valid image file.
+    # So the pixels, which are always valid, take precedence.
+    return InferRequest(pixels, wanted, priority, timeout_seconds, ENCODED_IMAGE)
 
 
-def _read_images(
-    tensors: dict[str, tuple[InputTensor, bytes | None]], check_row_count: Callable[[int], None]
-) -> NDArray[np.uint8] | list[bytes]:
-    images: NDArray[np.uint8] | list[bytes] = []
-    if ENCODED_IMAGE in tensors:
-        tensor, raw = tensors[ENCODED_IMAGE]
-        _check_datatype(tensor, "BYTES")
-        rows = _encoded_rows(tensor)
-        check_row_count(rows)
-        images = bytes_elements(tensor, raw, rows)
-    if IMAGE in tensors:
-        # A load tester fills every input in the metadata with noise, which is not a valid image
-        # file. So the pixels, which are always valid, take precedence.
-        tensor, raw = tensors[IMAGE]
-        shape = tuple(tensor.shape)
-        if tensor.datatype != "UINT8" or len(shape) != IMAGE_RANK or min(shape) < 1:
-            _refuse_pixels(tensor)
-        check_row_count(shape[0])
-        if ENCODED_IMAGE in tensors and len(images) != shape[0]:
-            raise InvalidRequestError(
-                f"input '{IMAGE}' has {shape[0]} rows and input '{ENCODED_IMAGE}' has "
-                f"{len(images)}: send only one of them"
-            )
-        images = uint8_elements(tensor, raw, math.prod(shape)).reshape(shape)
-    return images
-
-
-def _inputs_by_name(
-    request: pb.ModelInferRequest,
-) -> dict[str, tuple[InputTensor, bytes | None]]:
-    """Each input with its raw entry, or None where the elements are in its contents."""
-    inputs = request.inputs
-    if not inputs:
+def _read_inputs(
+    request: pb.ModelInferRequest, check_row_count: Callable[[int], None]
+) -> tuple[NDArray[np.uint8] | None, list[bytes] | None]:
+    """Pixels and image files, None for what the request does not have."""
+    inputs, raw_contents = request.inputs, request.raw_input_contents
+    input_count, raw_count = len(inputs), len(raw_contents)
+    if not input_count:
         raise InvalidRequestError(
             f"the request has no inputs: send '{IMAGE}' (UINT8) or '{ENCODED_IMAGE}' (BYTES)"
         )
-    raw_contents = request.raw_input_contents
-    has_raw = bool(raw_contents)
-    tensors: dict[str, tuple[InputTensor, bytes | None]] = {}
-    for index, tensor in enumerate(inputs):
+    if raw_count and raw_count != input_count:
+        raise InvalidRequestError(
+            f"raw_input_contents has {raw_count} entries for {input_count} inputs: send one entry "
+            "per input"
+        )
+    pixels: NDArray[np.uint8] | None = None
+    files: list[bytes] | None = None
+    for index in range(input_count):
+        tensor = inputs[index]
         name = tensor.name
-        if name not in (IMAGE, ENCODED_IMAGE):
+        if raw_count and tensor.HasField("contents"):
             raise InvalidRequestError(
-                f"there is no input '{quote(name)}': send '{IMAGE}' (UINT8) or "
-                f"'{ENCODED_IMAGE}' (BYTES)"
-            )
-        if name in tensors:
-            raise InvalidRequestError(f"input '{name}' appears twice: send it once")
-        if has_raw and tensor.HasField("contents"):
-            raise InvalidRequestError(
-                f"input '{name}' has contents although the request has raw_input_contents: use "
-                "only one of them"
+                f"input '{quote(name)}' has contents although the request has raw_input_contents: "
+                "use only one of them"
             )
         if tensor.parameters:
             parameters.refuse_shared_memory(tensor.parameters)
-        tensors[name] = tensor, raw_contents[index] if index < len(raw_contents) else None
-    if has_raw and len(raw_contents) != len(inputs):
-        raise InvalidRequestError(
-            f"raw_input_contents has {len(raw_contents)} entries for {len(inputs)} inputs: send "
-            "one entry per input"
-        )
-    return tensors
+        raw = raw_contents[index] if raw_count else None
+        if name == IMAGE and pixels is None:
+            shape = tuple(tensor.shape)
+            if tensor.datatype != "UINT8" or len(shape) != IMAGE_RANK or min(shape) < 1:
+                _refuse_pixels(tensor)
+            check_row_count(shape[0])
+            pixels = uint8_elements(tensor, raw, math.prod(shape)).reshape(shape)
+        elif name == ENCODED_IMAGE and files is None:
+            _check_datatype(tensor, "BYTES")
+            rows = _encoded_rows(tensor)
+            check_row_count(rows)
+            files = bytes_elements(tensor, raw, rows)
+        else:
+            _refuse_name(name)
+    return pixels, files
 
 
-def _refuse_pixels(tensor: InputTensor) -> None:
+def _refuse_name(name: str) -> NoReturn:
+    if name in (IMAGE, ENCODED_IMAGE):
+        raise InvalidRequestError(f"input '{name}' appears twice: send it once")
+    raise InvalidRequestError(
+        f"there is no input '{quote(name)}': send '{IMAGE}' (UINT8) or '{ENCODED_IMAGE}' (BYTES)"
+    )
+
+
+def _refuse_pixels(tensor: InputTensor) -> NoReturn:
     """Say what is wrong with the datatype or the shape of the pixels."""
     _check_datatype(tensor, "UINT8")
     _check_rank(tensor, (IMAGE_RANK,), "[rows, height, width, channels]")

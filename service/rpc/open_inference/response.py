@@ -57,16 +57,3 @@ def best_classes(row: NDArray[np.float32], classes: int, labels: Sequence[str]) 
         for index, value in top_classes(row, classes)
     ]
 
-
-def write_parameters(
-    response: pb.ModelInferResponse, facts: Mapping[str, str | int | bool]
-) -> None:
-    """Write facts about the answer into the parameters of a response."""
-    for name, value in facts.items():
-        parameter = response.parameters[name]
-        if isinstance(value, bool):
-            parameter.bool_param = value
-        elif isinstance(value, int):
-            parameter.int64_param = value
-        else:
-            parameter.string_param = value

@@ -19,7 +19,7 @@ from convd.service.lifecycle.policy import State
 from convd.service.rpc.open_inference.administration import AdministrationServicer
 from convd.service.rpc.open_inference.parameters import flag
 from convd.service.rpc.open_inference.request import InferRequest, read_choice, read_request
-from convd.service.rpc.open_inference.response import write_outputs, write_parameters
+from convd.service.rpc.open_inference.response import write_outputs
 from convd.service.rpc.open_inference.signature import (
     model_config,
     model_metadata,
@@ -185,7 +185,7 @@ class OpenInferenceServicer(AdministrationServicer):
                 response.infer_response.id = request.id
             if flag(request.parameters, "triton_enable_empty_final_response"):
                 # Each request has a single response, which is also its last.
-                write_parameters(response.infer_response, {"triton_final_response": True})
+                response.infer_response.parameters["triton_final_response"].bool_param = True
             yield response
 
     def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
@@ -215,14 +215,13 @@ def _response(
     response = pb.ModelInferResponse(
         model_name=servable.name, model_version=servable.version_text, id=request.id
     )
-    facts: dict[str, str | int | bool] = {
-        "execution_provider": servable.provider.name,
-        "batch_size": max(answer.batch_sizes),
-    }
-    if len(answer.batch_sizes) > 1:
-        facts["batch_sizes"] = ",".join(map(str, answer.batch_sizes))
+    facts = response.parameters
+    facts["execution_provider"].string_param = servable.provider.name
+    sizes = answer.batch_sizes
+    facts["batch_size"].int64_param = max(sizes)
+    if len(sizes) > 1:
+        facts["batch_sizes"].string_param = ",".join(map(str, sizes))
     if wanted.ignored_input:
-        facts["ignored_input"] = wanted.ignored_input
-    write_parameters(response, facts)
+        facts["ignored_input"].string_param = wanted.ignored_input
     write_outputs(response, answer.outputs, wanted.outputs, servable.manifest.labels)
     return response

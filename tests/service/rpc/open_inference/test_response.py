@@ -1,7 +1,6 @@
 """Outputs are written as the protocol and its classification extension say."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 
 from convd.artifact.graph_contract import Outputs
 from convd.protos.inference import grpc_service_pb2 as pb
-from convd.service.rpc.open_inference.response import best_classes, write_outputs, write_parameters
+from convd.service.rpc.open_inference.response import best_classes, write_outputs
 from convd.service.rpc.open_inference.tensors import InputTensor, bytes_elements
 from tests.service.rpc.open_inference.requests import LABELS
 
@@ -81,13 +80,3 @@ def test_classification_is_a_ranking(row: NDArray[np.float32]) -> None:
     assert sorted(int(index) for _, index in texts) == list(range(len(row)))
     ranked = [row[int(index)] for _, index in texts]
     assert ranked == sorted(ranked, reverse=True)
-
-
-@pytest.mark.parametrize(
-    ("value", "kind"), [("CPU", "string_param"), (8, "int64_param"), (True, "bool_param")]
-)
-def test_parameters(value: str | int, kind: str) -> None:
-    response = pb.ModelInferResponse()
-    write_parameters(response, {"fact": value})
-    assert response.parameters["fact"].WhichOneof("parameter_choice") == kind
-    assert getattr(response.parameters["fact"], kind) == value

@@ -24,7 +24,7 @@ class Phase(enum.Enum):
     AWAKE = "awake"  # on its way to the rows that wait
     GATHERING = "gathering"  # lets more rows arrive, under max_queue_delay
     IN_LINE = "in line"  # waits for cores
-    PAUSING = "pausing"  # leaves the cores to other models between small batches
+    PAUSING = "pausing"  # leaves the cores to other models, unless a deadline is near
     RUNNING = "running"
 
 
@@ -171,8 +171,6 @@ class Runners:
                 ready.append(max(now, other.ends_at()))
             elif other.phase is Phase.IN_LINE:
                 ready.append(max(now, other.since + self.wait_seconds))
-            elif other.phase is Phase.PAUSING:
-                ready.append(max(now, other.since))
             else:
                 ready.append(now)
         return ready
@@ -193,7 +191,7 @@ class Runners:
                 moment = now
                 if runner.phase is Phase.RUNNING:
                     moment = runner.ends_at()
-                elif runner.phase in (Phase.IN_LINE, Phase.PAUSING):
+                elif runner.phase is Phase.IN_LINE:
                     moment = runner.since
                 ready.append(max(earliest, moment))
         return sorted(ready)

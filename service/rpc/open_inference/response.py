@@ -56,4 +56,3 @@ def best_classes(row: NDArray[np.float32], classes: int, labels: Sequence[str]) 
         f"{value:f}:{index}{':' if labels[index] else ''}{labels[index]}".encode()
         for index, value in top_classes(row, classes)
     ]
-

@@ -4,6 +4,7 @@ What runs is the schedule of production, with the runners' own life: only the st
 compute are simulated.
 """
 
+import math
 from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
@@ -58,7 +59,7 @@ class SimulatedRunner:
         self.runner = runner
         self.life = life
         self.step: Step | None = next(life)
-        self.sleeps_until = float("inf")
+        self.sleeps_until = math.inf
 
     @property
     def batch(self) -> Batch | None:
@@ -197,7 +198,7 @@ class Simulation:
         self.requests = [request for request in self.requests if not request.done]
 
     def _go_on(self, runner: SimulatedRunner, outcome: StepOutcome) -> None:
-        runner.step = None
+        runner.step, runner.sleeps_until = None, math.inf
         try:
             step = runner.life.send(outcome)
         except StopIteration:

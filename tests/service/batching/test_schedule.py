@@ -12,7 +12,7 @@ from convd.runtime.cores import CoreAccount, CoreBudget, CoreRequest, CoreShare
 from convd.service.batching.engine import BatchCosts, Engine
 from convd.service.batching.entry import EntryState, Priority
 from convd.service.batching.runners import Phase
-from convd.service.batching.schedule import GiveWay
+from convd.service.batching.schedule import SMALL_BATCH_INTERVAL_SECONDS, GiveWay
 from convd.service.errors import DeadlineExceededError, QueueFullError
 from tests.service.batching.simulation import (
     Request,
@@ -25,6 +25,7 @@ from tests.service.batching.simulation import (
 
 MAX_BATCH_SIZE = 4
 MAX_QUEUE_SIZE = 12
+SLEEPING = (Phase.ASLEEP, Phase.GATHERING, Phase.PAUSING)
 
 
 class EngineFailedError(Exception):
@@ -58,7 +59,7 @@ class Interleavings(RuleBasedStateMachine):
         self.budget = CoreBudget(cores)
         self.others = CoreAccount()
         self.others_requests: list[CoreRequest] = []
-        first = [self.engine(executions[0], threads[0], small_rows=2 * (threads[0] == 1))]
+        first = [self.engine(executions[0], threads[0], small_rows=2 * (threads[0] < 3))]
         second = [self.engine(executions[1], threads[1])]
         if instances:
             second = [self.engine(1, cores), self.engine(executions[1], 1)]
@@ -179,7 +180,7 @@ class Interleavings(RuleBasedStateMachine):
                 assert (runner.runner.phase is Phase.RUNNING) == (runner.batch is not None)
                 waits = isinstance(runner.step, CoreRequest)
                 assert (runner.runner.phase is Phase.IN_LINE) == waits
-                asleep = runner.runner.phase in (Phase.ASLEEP, Phase.GATHERING)
+                asleep = runner.runner.phase in SLEEPING
                 assert not asleep or runner.runner.wake.locked()
 
     @invariant()
@@ -193,8 +194,7 @@ class Interleavings(RuleBasedStateMachine):
                 if runner.batch is not None and runner.rows > runner.small_rows:
                     assert request is not None
                     assert request.granted
-                asleep = runner.runner.phase in (Phase.ASLEEP, Phase.GATHERING)
-                assert not asleep or request is None
+                assert runner.runner.phase not in SLEEPING or request is None
         assert held == self.budget.busy <= self.budget.cores
 
     def teardown(self) -> None:
@@ -214,7 +214,7 @@ class Interleavings(RuleBasedStateMachine):
                 simulation.finish(runner)
             elif any(request.granted for request in self.others_requests):
                 self.others_release(seconds=0)
-            elif any(s.schedule.runners.gathering() for s in self.simulations):
+            elif any(r.sleeps_until < math.inf for s in self.simulations for r in s.runners):
                 self.pass_time(seconds=3)
             else:
                 break
@@ -290,6 +290,61 @@ def test_a_small_batch_runs_without_asking_for_its_core() -> None:
     budget.release(busy, 1.0)
     simulation.settle_threads()
     assert [runner.rows for runner in simulation.running()] == [11]
+
+
+def small_network_beside_a_large_one() -> tuple[Simulation, SimulatedRunner]:
+    budget = CoreBudget(1)
+    budget.request(CoreAccount(), 1)
+    costs = BatchCosts()
+    costs.observe(1, 0.001)
+    cores = CoreShare(budget, 1)
+    small = Engine(engine, max_batch_size=16, cores=cores, small_rows=4, costs=costs)
+    simulation = Simulation(small)
+    return simulation, simulation.runners[0]
+
+
+def run_one_batch(simulation: Simulation, runner: SimulatedRunner) -> None:
+    simulation.settle_threads()
+    assert runner.batch is not None
+    simulation.finish(runner)
+    simulation.settle_threads()
+
+
+def test_small_batches_beside_a_large_network_keep_their_distance() -> None:
+    simulation, runner = small_network_beside_a_large_one()
+    simulation.arrive([0], math.inf)
+    run_one_batch(simulation, runner)
+    # What comes meanwhile gathers.
+    simulation.arrive([1], math.inf)
+    simulation.arrive([2], math.inf)
+    simulation.settle_threads()
+    assert runner.runner.phase is Phase.PAUSING
+    simulation.now += SMALL_BATCH_INTERVAL_SECONDS
+    simulation.settle_threads()
+    assert runner.rows == 2
+
+
+def test_a_network_of_small_batches_alone_does_not_pause() -> None:
+    cores = CoreShare(CoreBudget(1), 1)
+    simulation = Simulation(Engine(engine, max_batch_size=16, cores=cores, small_rows=4))
+    for index in range(3):
+        simulation.arrive([index], math.inf)
+        run_one_batch(simulation, simulation.runners[0])
+    assert simulation.now == 0.0
+
+
+def test_a_pause_ends_in_time_for_every_deadline() -> None:
+    simulation, runner = small_network_beside_a_large_one()
+    simulation.arrive([0], math.inf)
+    run_one_batch(simulation, runner)
+    simulation.arrive([1], 0.009)
+    simulation.settle_threads()
+    assert runner.runner.phase is Phase.PAUSING
+    assert 0.007 < runner.sleeps_until <= 0.008
+    # One that comes later and has less time.
+    simulation.arrive([2], 0.003)
+    simulation.settle_threads()
+    assert runner.rows == 2
 
 
 def test_a_model_that_computed_little_is_next() -> None:

@@ -22,7 +22,7 @@ from tests.tiny_artifact import publish_tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.parametrize("workers", [1, 2])]
 
-SECONDS = float(os.environ.get("STRACE_SECONDS", "4"))
+SECONDS = float(os.environ.get("STRACE_SECONDS", "2"))
 
 _CALLS = "connect,sendto,sendmsg,sendmmsg,open,openat,creat,mkdir,mkdirat,rename,renameat,renameat2"
 _WRITES = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|\b(creat|mkdir|mkdirat|rename\w*)\(")

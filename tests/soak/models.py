@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import resource
 import shutil
 import subprocess
 import sys
@@ -34,7 +33,6 @@ FICKLE = "fickle"
 
 STEADY_VERSIONS = 3
 _KEPT_VISITORS = 3
-_FULL_DISK_BYTES = 300
 
 PICTURES = (
     encoded(drawn(640, 427), "JPEG"),
@@ -94,7 +92,8 @@ class Models:
         """Publish while the disk is full: it fails, and leaves nothing behind."""
         model = self.repository / FICKLE
         before = sorted(model.iterdir())
-        words = [sys.executable, "-m", "tests.soak.models", self.repository, self._origin / STEADY]
+        artifact = self._origin / STEADY / "1"
+        words = [sys.executable, "-m", "tests.soak.full_disk", self.repository, FICKLE, artifact]
         completed = subprocess.run([*map(str, words)], capture_output=True, text=True)
         assert completed.returncode == 1, completed.stderr
         assert "File too large" in completed.stderr, completed.stderr
@@ -105,17 +104,3 @@ class Models:
         self.repository.rename(self._away)
         time.sleep(seconds)
         self._away.rename(self.repository)
-
-
-def _publish_onto_a_full_disk(repository: Path, source: Path) -> None:
-    """What `fail_to_publish` runs, in a process of its own for the sake of its limit."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (_FULL_DISK_BYTES, _FULL_DISK_BYTES))
-    models = ModelRepository(repository)
-    with models.staging(FICKLE) as staging:
-        shutil.copytree(source / "1", staging, dirs_exist_ok=True)
-        models.publish(FICKLE, staging)
-
-
-if __name__ == "__main__":
-    sys.dont_write_bytecode = True
-    _publish_onto_a_full_disk(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -11,12 +11,12 @@ from typing import Any
 from prometheus_client import Metric
 
 from convd.service.settings import ServerSettings
-from convd.service.statistics import StatisticsByVersion, add_up_statistics
+from convd.service.statistics import StatisticsByVersion
 from convd.service.termination import CALLS_CUT
 from convd.service.web.request import Request
 from convd.service.web.response import Response
-from convd.service.workers.aggregation import add_up, only_counts
 from convd.service.workers.control import SharedControl
+from convd.service.workers.departed import DepartedCounts
 from convd.service.workers.line import Line, LineClosedError, Responder
 from convd.service.workers.worker import CANNOT_START, Report, run_worker
 
@@ -74,8 +74,7 @@ class RestartingWorker:
         self._lock = threading.Lock()
         self._line: Line | None = None
         self._report: Report | None = None
-        self._departed: list[Metric] = []
-        self._departed_statistics: StatisticsByVersion = {}
+        self._departed = DepartedCounts()
         self._asked: Future[None] | None = None
         self._asked_at = 0.0
         self._died = ""
@@ -157,13 +156,13 @@ class RestartingWorker:
     def snapshots(self) -> list[list[Metric]]:
         """The metrics of its ended processes and of the running one."""
         with self._lock:
-            return [self._departed, *([self._report.metrics] if self._report else [])]
+            return [self._departed.metrics, *([self._report.metrics] if self._report else [])]
 
     def statistics(self) -> list[StatisticsByVersion]:
         """The statistics of its ended processes and of the running one."""
         with self._lock:
             return [
-                self._departed_statistics,
+                self._departed.statistics,
                 *([self._report.statistics] if self._report else []),
             ]
 
@@ -256,10 +255,7 @@ class RestartingWorker:
         self._control.remove(line)
         with self._lock:
             if self._report is not None:
-                self._departed = add_up([self._departed, only_counts(self._report.metrics)])
-                self._departed_statistics = add_up_statistics(
-                    [self._departed_statistics, self._report.statistics]
-                )
+                self._departed.include(self._report)
             self._line = self._report = self._asked = None
         return process.exitcode
 

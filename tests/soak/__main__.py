@@ -15,9 +15,10 @@ from bench.document import table, write_document
 from bench.machine import machine
 from testbed.server import server_process
 from tests.soak.callers import Caller, Convd, OpenInference
+from tests.soak.events import EVENTS, SILENCE_SECONDS, Stage
 from tests.soak.ledger import Ledger
 from tests.soak.models import STEADY, STEADY_VERSIONS, VISITOR, Models
-from tests.soak.rounds import EVENTS, SILENCE_SECONDS, Round, Stage, play
+from tests.soak.rounds import Round, play
 from tests.soak.vitals import Vitals, VitalsWatch, plot, rise
 
 RUN = Path("runs/soak")
@@ -65,7 +66,7 @@ def main() -> None:
             rounds.append(played)
             idle.append(watch.look())
             print(_line(played, idle[-1]), flush=True)
-            if time.monotonic() - began > chosen.seconds:
+            if len(rounds) >= len(EVENTS) and time.monotonic() - began > chosen.seconds:
                 break
         for caller in callers:
             caller.close()
@@ -141,7 +142,7 @@ def _full_load(callers: list[Caller]) -> float:
 
 def _line(played: Round, idle: Vitals) -> str:
     codes = Counter[str]()
-    for (model, _, code), count in played.ledger.counts().items():
+    for (model, _, code), count in played.counts.items():
         codes[f"{model} {code}"] += count
     told = ", ".join(f"{count} {code}" for code, count in sorted(codes.items()))
     lines = [
@@ -157,7 +158,7 @@ def _figures(rounds: list[Round], callers: list[Caller], rate: float) -> str:
         played = [one for one in rounds if one.event == event]
         codes = Counter[str]()
         for one in played:
-            for (model, _, code), count in one.ledger.counts().items():
+            for (model, _, code), count in one.counts.items():
                 if model in (STEADY, VISITOR):
                     codes[code] += count
         answered = codes.pop("OK", 0)

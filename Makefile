@@ -37,6 +37,9 @@ export-sweep: setup  ## prove every network on every provider at batches of 1 to
 export-mutations: setup  ## put deliberate faults into the export, each of which it must stop; write them into docs/export.md
 	$(BIN)/python -m tests.export.mutation
 
+export-forms: setup  ## write the table of docs/export.md: what you have, what you type, what is taken, what is asked
+	$(BIN)/python -m tests.export.forms_table
+
 quantization: setup  ## train ResNet-18, publish it in float32 and int8, compare; write docs/quantization.md
 	$(BIN)/python -m bench.quantization
 

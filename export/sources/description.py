@@ -129,7 +129,11 @@ def _facts(
     normalization: Normalization | None,
 ) -> tuple[Fact, ...]:
     """Each fact and where it comes from."""
-    by_source = "default" if known.preprocessing is None else known.origin
+    said = known.preprocessing.model_fields_set if known.preprocessing else set()
+
+    def by_source(field: str) -> str:
+        return known.origin if field in said else "default"
+
     crop = recipe.center_crop
     shown = ", ".join(labels[:5]) + (", ..." if len(labels) > 5 else "")
     rows = [
@@ -143,28 +147,30 @@ def _facts(
         (
             "interpolation",
             recipe.interpolation,
-            "--interpolation" if given.interpolation else by_source,
+            "--interpolation" if given.interpolation else by_source("interpolation"),
         ),
         (
             "channel order",
             recipe.channel_order,
-            "--channel-order" if given.channel_order else by_source,
+            "--channel-order" if given.channel_order else by_source("channel_order"),
         ),
         (
             "EXIF orientation",
             "applied" if recipe.apply_exif_orientation else "ignored",
-            by_source if given.exif_orientation is None else "--exif-orientation",
+            by_source("apply_exif_orientation")
+            if given.exif_orientation is None
+            else "--exif-orientation",
         ),
     ]
     if normalization is None:
         rows.append(("normalisation", "by the network itself", known.origin))
     else:
-        for subject, values, said in (
+        for subject, values, by_flag in (
             ("mean", normalization.mean, given.mean),
             ("std", normalization.std, given.std),
         ):
             text = ", ".join(f"{value:.6g}" for value in values)
-            rows.append((subject, text, f"--{subject}" if said else known.origin))
+            rows.append((subject, text, f"--{subject}" if by_flag else known.origin))
     return tuple(Fact(subject=a, value=b, origin=c) for a, b, c in rows)
 
 

@@ -12,16 +12,16 @@ def recipe_of_input(height: int, width: int, channels: int) -> Preprocessing:
     Args:
         height: Rows of the input.
         width: Its columns.
-        channels: 1 for grayscale, else RGB.
+        channels: 1 for grayscale; of three, the input does not say the order.
 
     Raises:
         SourceError: The input is larger than an artifact's may be.
     """
     try:
-        return Preprocessing(
-            resize=ResizeTo(height=height, width=width),
-            channel_order="L" if channels == 1 else "RGB",
-        )
+        resize = ResizeTo(height=height, width=width)
+        if channels == 1:
+            return Preprocessing(resize=resize, channel_order="L")
+        return Preprocessing(resize=resize)
     except ValidationError as error:
         reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
         raise SourceError(f"the input has {height} x {width} pixels: {reason}") from error

@@ -65,9 +65,9 @@ def of_type(element_type: int, *, inside: bool) -> ModelProto:
     return model
 
 
-def old() -> ModelProto:
-    """Operator set 7 and IR version 3, whose constants are among the inputs."""
-    model = foreign_model(opset=7)
+def old(opset: int = 7) -> ModelProto:
+    """An old operator set, and IR version 3, whose constants are among the inputs."""
+    model = foreign_model(opset=opset)
     model.ir_version = 3
     for constant in model.graph.initializer:
         model.graph.input.append(

@@ -18,6 +18,7 @@ from convd.export.proof.end_to_end import check_recipe
 from convd.export.proof.reference import network_input
 from convd.export.sources import torchvision_zoo
 from convd.export.sources.description import GivenDescription
+from convd.export.sources.installed_library import import_library
 from convd.export.sources.loading import SourceRequest, load_source
 from convd.models import create_model
 from convd.models.errors import ModelsError
@@ -204,6 +205,18 @@ def test_channels_of_a_timm_network_come_from_the_channel_order(tmp_path: Path) 
     assert source.preprocessing.output_shape[2] == 1
     pictures = torch.rand(1, 1, 64, 64)
     assert torch.equal(source.network(pictures), network(pictures))
+
+
+def test_a_wrong_number_of_labels_is_named_by_the_weights(tmp_path: Path) -> None:
+    network = import_library("timm").create_model("test_resnet", num_classes=7)
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    request = SourceRequest(
+        "timm:test_resnet:random",
+        weights=tmp_path / "w.pth",
+        given=GivenDescription(labels=CLASSES),
+    )
+    with pytest.raises(SourceError, match="are for 7 classes: give --labels with 7 names"):
+        load_source(request)
 
 
 def test_two_labels_take_a_network_with_one_output(tmp_path: Path) -> None:

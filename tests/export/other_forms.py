@@ -1,0 +1,102 @@
+"""The other forms of a trained network that the guide's table names."""
+
+import warnings
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from convd.artifact.manifest import Normalization
+from convd.export.sources.installed_library import import_library
+from convd.models import create_model
+from convd.models.checkpoint import CheckpointDescription, save_checkpoint
+from convd.models.data import load_dataset
+from tests.export.public_forms import (
+    LABELS,
+    SCALED,
+    SIZE,
+    Answer,
+    PublicForm,
+    answers,
+    scaled,
+    trained_module,
+)
+from tests.export.sources.test_folders import save_timm
+
+
+def checkpoint() -> Answer:
+    splits = load_dataset("digits")
+    description = CheckpointDescription(
+        architecture="lenet5",
+        num_classes=10,
+        in_channels=1,
+        labels=splits.labels,
+        preprocessing=splits.preprocessing(32),
+        normalization=Normalization(mean=(0.3,), std=(0.35,)),
+        data="digits",
+    )
+    network = create_model("lenet5", num_classes=10, in_channels=1)
+    save_checkpoint(Path("runs/lenet"), network, description)
+    return answers(network, scaled)
+
+
+def module() -> Answer:
+    return answers(trained_module(), scaled)
+
+
+def weights_of_our_architecture() -> Answer:
+    network = create_model("resnet18", num_classes=5, in_channels=3)
+    torch.save(network.state_dict(), "resnet18.pth")
+    return answers(network, scaled)
+
+
+def weights_of_torchvision() -> Answer:
+    models = import_library("torchvision").models
+    network = models.get_model("squeezenet1_1", weights=None, num_classes=5).eval()
+    torch.save(network.state_dict(), "weights.pth")
+    return answers(network, scaled)
+
+
+def folder_of_timm() -> Answer:
+    return answers(save_timm(Path("pets")), scaled)
+
+
+def program() -> Answer:
+    network: nn.Module = trained_module()
+    batch = torch.export.Dim("batch")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        example = (torch.zeros(2, 3, 16, 16),)
+        traced = torch.export.export(network, example, dynamic_shapes=({0: batch},))
+        torch.export.save(traced, "net.pt2")
+    return answers(network, scaled)
+
+
+OTHER_FORMS = {
+    "checkpoint": PublicForm("a folder of `convd train`", "runs/lenet", checkpoint),
+    "module": PublicForm(
+        "a function that returns the trained module",
+        "net.py:build",
+        module,
+        LABELS | SIZE | SCALED,
+    ),
+    "architecture": PublicForm(
+        "weights of an architecture that convd has",
+        "--arch resnet18 --weights resnet18.pth",
+        weights_of_our_architecture,
+        LABELS | {"--resize": "32x32"} | SCALED,
+    ),
+    "torchvision": PublicForm(
+        "weights of a network of torchvision",
+        "torchvision:squeezenet1_1:random --weights weights.pth",
+        weights_of_torchvision,
+        LABELS,
+    ),
+    "timm-folder": PublicForm(
+        "a folder of timm (`save_for_hf`)", "timm:local-dir:pets", folder_of_timm
+    ),
+    "program": PublicForm(
+        "a program of `torch.export`", "net.pt2 --trust-code", program, LABELS | SCALED
+    ),
+}
+"""These are exported and served in other tests."""

@@ -5,25 +5,21 @@ has to give its answers.
 """
 
 import ast
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
 from onnx import (
     GraphProto,
     ModelProto,
-    NodeProto,
     TensorProto,
     inliner,
-    numpy_helper,
     version_converter,
 )
 
 from convd.artifact.preprocessing import ChannelOrder
 from convd.export.errors import SourceError
 from convd.export.graph.network_graph import ImageInput
-from convd.export.graph.wrapping import inner_graphs
+from convd.export.sources.onnx_batch import make_batch_dynamic
 
 _OLDEST_OPSET = 8
 """In older operator sets the operators that are added in wrapping do not broadcast."""
@@ -73,8 +69,7 @@ def read_form(file: ModelProto, order: ChannelOrder | None, output: str | None) 
     value = _input(model.graph)
     batch, given = _image_input(value, order)
     file_output, name, labels = _output(model, output)
-    if _make_batch_dynamic(model.graph, value, batch or 1) and batch is None:
-        batch = 1
+    batch = make_batch_dynamic(model, given, name, batch)
     return OnnxForm(model, given, batch, name, file_output, labels or _labels_of_metadata(model))
 
 
@@ -186,47 +181,3 @@ def _labels_of_metadata(model: ModelProto) -> tuple[str, ...] | None:
         if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
             return tuple(value)
     return None
-
-
-def _make_batch_dynamic(graph: GraphProto, value: onnx.ValueInfoProto, batch: int) -> bool:
-    """Let the first dimension of the input be any, and of what is reshaped to it.
-
-    Returns:
-        Whether anything was reshaped to that very batch size.
-    """
-    reshaped = False
-    first = value.type.tensor_type.shape.dim[0]
-    was_dynamic = bool(first.dim_param)
-    if not was_dynamic:
-        first.Clear()
-        first.dim_param = "batch"
-    del graph.value_info[:]
-    constants = {one.name: one for one in graph.initializer}
-    for node in graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Constant" and attribute.name == "value":
-                constants[node.output[0]] = attribute.t
-    for number, node in enumerate(_all_nodes(graph)):
-        shape = constants.get(node.input[1]) if node.op_type == "Reshape" else None
-        if shape is None:
-            continue
-        sizes = numpy_helper.to_array(shape).tolist()
-        # Many graphs flatten to [1, -1]: 0 stands for the size that there is.
-        if len(sizes) > 1 and sizes[0] == batch and not _keeps_zero(node):
-            name = f"{node.output[0]}/dynamic_shape_{number}"
-            sizes[0] = 0
-            reshaped = True
-            graph.initializer.append(numpy_helper.from_array(np.array(sizes, np.int64), name))
-            node.input[1] = name
-    return reshaped
-
-
-def _keeps_zero(node: NodeProto) -> bool:
-    return any(one.name == "allowzero" and one.i for one in node.attribute)
-
-
-def _all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
-    for node in graph.node:
-        yield node
-        for inner in inner_graphs(node):
-            yield from _all_nodes(inner)

@@ -228,7 +228,11 @@ def plain_answers(model: ModelProto, images: NDArray[np.uint8]) -> NDArray[np.fl
 @pytest.mark.parametrize("form", FORMS)
 def test_the_artifact_answers_as_the_file_does(form: str, tmp_path: Path) -> None:
     make, flags = FORMS[form]
-    model = make()
+    check_answers(make(), flags, tmp_path)
+
+
+def check_answers(model: ModelProto, flags: str, tmp_path: Path) -> None:
+    """Export a file and compare the artifact's answers with its own."""
     done = export(model, tmp_path, f"--labels {','.join(LABELS)} {flags}")
     assert done.exit_code == 0, done.output
     images = np.random.default_rng(1).integers(0, 256, (9, 16, 16, 3), dtype=np.uint8)

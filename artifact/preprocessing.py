@@ -1,58 +1,61 @@
 """From a picture to the uint8 array that the network takes.
 
-Training, export and the service all use this module, so they cannot drift apart. Resizing and
-cropping match torchvision's `Resize` and `CenterCrop` on the same PIL image bit for bit.
+Training, export and the service all use this module, so they cannot drift apart. What it does to a
+picture is, bit for bit, what the library does that each class and field names: torchvision on
+Pillow's pictures, Pillow itself, or OpenCV.
 """
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from pydantic import Field, PositiveInt, model_validator
 
+from convd.artifact.colors import composited, to_mode, to_srgb
 from convd.artifact.errors import InvalidImageError
 from convd.artifact.frozen import FrozenModel
+from convd.artifact.resizing import (
+    Color,
+    ImageSize,
+    Interpolation,
+    Letterbox,
+    PadToSquare,
+    ResizeKind,
+    ResizeShorterSide,
+    ResizeSizes,
+    ResizeTo,
+)
+
+__all__ = [
+    "CenterCrop",
+    "ChannelOrder",
+    "Color",
+    "ImageArray",
+    "ImageSize",
+    "Interpolation",
+    "Letterbox",
+    "PadToSquare",
+    "Preprocessing",
+    "ResizeKind",
+    "ResizeShorterSide",
+    "ResizeTo",
+    "prepare_image",
+    "sizes_of",
+]
 
 ImageArray = NDArray[np.uint8]
 """One prepared image: uint8 `[height, width, channels]`."""
 
 ChannelOrder = Literal["RGB", "BGR", "L"]
 
-_RESAMPLING = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
-
-
 MAX_SCALED_PIXELS = 64 * 1024 * 1024
-"""Largest picture that scaling may produce: one of 1 x 60,000 pixels would grow to gigabytes."""
+"""Largest picture that padding or scaling may produce: one of 1 x 60,000 pixels would grow to
+gigabytes."""
 
 
 MAX_INPUT_PIXELS = 16 * 1024 * 1024
 """Largest input of a network, height x width: 4096 x 4096."""
-
-
-class ImageSize(NamedTuple):
-    """Height and width in pixels."""
-
-    height: int
-    width: int
-
-
-class ResizeShorterSide(FrozenModel):
-    """Scale so that the shorter side has `size` pixels, keeping the aspect ratio."""
-
-    kind: Literal["shorter_side"] = "shorter_side"
-    size: PositiveInt
-
-
-class ResizeTo(FrozenModel):
-    """Scale to exactly `height` x `width` pixels, ignoring the aspect ratio."""
-
-    kind: Literal["fixed"] = "fixed"
-    height: PositiveInt
-    width: PositiveInt
 
 
 class CenterCrop(FrozenModel):
@@ -71,25 +74,37 @@ class CenterCrop(FrozenModel):
 
 
 class Preprocessing(FrozenModel):
-    """The recipe from a decoded picture to the network's input.
+    """The recipe from a decoded picture to the network's input, in the order of its steps.
 
     Attributes:
+        apply_exif_orientation: Turn the picture upright, as its EXIF tag says.
+        apply_icc_profile: Convert a picture with an ICC profile to sRGB, as Pillow's `ImageCms`.
+        background: The colour that a picture with alpha is laid on; None drops the alpha.
+        grayscale: Turn the picture gray, in as many equal channels as there are: torchvision's
+            `Grayscale`.
+        invert: Make light of dark, as `ImageOps.invert`.
+        crop_share: What is kept of each side, from the middle, before the picture is scaled: as
+            `tf.image.central_crop`; None keeps all.
         resize: How the picture is scaled.
+        interpolation: The resampling filter.
         center_crop: What to cut out after scaling; None keeps everything.
-        interpolation: The resampling filter, always antialiased.
         channel_order: `RGB`, `BGR`, or `L` for one grayscale channel.
-        apply_exif_orientation: Turn the picture upright first, as its EXIF tag says.
     """
 
-    resize: Annotated[ResizeShorterSide | ResizeTo, Field(discriminator="kind")]
+    resize: ResizeKind
     center_crop: CenterCrop | None = None
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    interpolation: Interpolation = "bilinear"
     channel_order: ChannelOrder = "RGB"
     apply_exif_orientation: bool = False
+    apply_icc_profile: bool = False
+    background: Color | None = None
+    grayscale: bool = False
+    invert: bool = False
+    crop_share: Annotated[float, Field(gt=0, le=1)] | None = None
 
     @model_validator(mode="after")
     def _size_is_known(self) -> "Preprocessing":
-        if self.center_crop is None and isinstance(self.resize, ResizeShorterSide):
+        if self.center_crop is None and self.resize.output_size is None:
             raise ValueError(
                 "resizing the shorter side leaves pictures of different sizes: add a center_crop, "
                 "or resize to a fixed height and width"
@@ -99,12 +114,9 @@ class Preprocessing(FrozenModel):
     @model_validator(mode="after")
     def _size_is_bounded(self) -> "Preprocessing":
         height, width = self.output_size
-        scaled = self.resize
-        if isinstance(scaled, ResizeShorterSide):
-            scaled_pixels = scaled.size**2
-        else:
-            scaled_pixels = scaled.height * scaled.width
-        if height * width > MAX_INPUT_PIXELS or scaled_pixels > MAX_SCALED_PIXELS:
+        # A square picture is scaled to the fewest pixels.
+        final = self.resize.sizes(1, 1).final
+        if height * width > MAX_INPUT_PIXELS or final.height * final.width > MAX_SCALED_PIXELS:
             raise ValueError(
                 f"pictures would be prepared with more than {MAX_SCALED_PIXELS} pixels, or be cut "
                 f"to more than {MAX_INPUT_PIXELS}: use a smaller size"
@@ -116,9 +128,10 @@ class Preprocessing(FrozenModel):
         """Height and width of every prepared image."""
         if self.center_crop is not None:
             return ImageSize(self.center_crop.height, self.center_crop.width)
-        if isinstance(self.resize, ResizeShorterSide):
+        size = self.resize.output_size
+        if size is None:
             raise AssertionError("refused by validation")
-        return ImageSize(self.resize.height, self.resize.width)
+        return size
 
     @property
     def channels(self) -> int:
@@ -142,20 +155,23 @@ def prepare_image(picture: Image.Image, recipe: Preprocessing) -> ImageArray:
         uint8 `[height, width, channels]`, C-contiguous, of shape `recipe.output_shape`.
 
     Raises:
-        InvalidImageError: The picture's EXIF data is damaged, or it is so elongated that scaling
-            its shorter side would make it huge.
+        InvalidImageError: The picture's EXIF data or ICC profile is damaged, or it is so elongated
+            that padding it, or scaling its shorter side, would make it huge.
     """
     if recipe.apply_exif_orientation:
         picture = _upright(picture)
-    picture = _to_mode(picture, "L" if recipe.channel_order == "L" else "RGB")
-    size = scaled_size(picture.width, picture.height, recipe)
-    if size.height * size.width > MAX_SCALED_PIXELS:
-        raise InvalidImageError(
-            f"a picture of {picture.width} x {picture.height} would become {size.width} x "
-            f"{size.height} pixels: send one that is less elongated"
-        )
-    if picture.size != (size.width, size.height):
-        picture = picture.resize((size.width, size.height), _RESAMPLING[recipe.interpolation])
+    picture = _colors(picture, recipe)
+    if recipe.crop_share is not None:
+        picture = picture.crop(_central_box(*picture.size, recipe.crop_share))
+    sizes = recipe.resize.sizes(*picture.size)
+    for size in sizes:
+        grown = size != (picture.height, picture.width)
+        if grown and size.height * size.width > MAX_SCALED_PIXELS:
+            raise InvalidImageError(
+                f"a picture of {picture.width} x {picture.height} would become {size.width} x "
+                f"{size.height} pixels: send one that is less elongated"
+            )
+    picture = recipe.resize.apply(picture, recipe.interpolation)
     if recipe.center_crop is not None:
         picture = _cut_center(picture, recipe.center_crop)
     pixels = np.array(picture, dtype=np.uint8)
@@ -166,21 +182,18 @@ def prepare_image(picture: Image.Image, recipe: Preprocessing) -> ImageArray:
     return pixels
 
 
-def scaled_size(width: int, height: int, recipe: Preprocessing) -> ImageSize:
-    """The size of a picture after scaling, before anything is cut from it.
+def sizes_of(width: int, height: int, recipe: Preprocessing) -> ResizeSizes:
+    """The sizes that a picture goes through, before anything is cut from its middle.
 
     Args:
         width: Columns of the picture, upright.
         height: Its rows.
         recipe: What to do with it.
     """
-    if isinstance(recipe.resize, ResizeTo):
-        return ImageSize(recipe.resize.height, recipe.resize.width)
-    size = recipe.resize.size
-    # Truncate rather than round, as torchvision does for the longer side.
-    if width <= height:
-        return ImageSize(int(size * height / width), size)
-    return ImageSize(size, int(size * width / height))
+    if recipe.crop_share is not None:
+        left, top, right, bottom = _central_box(width, height, recipe.crop_share)
+        width, height = right - left, bottom - top
+    return recipe.resize.sizes(width, height)
 
 
 def _upright(picture: Image.Image) -> Image.Image:
@@ -193,15 +206,24 @@ def _upright(picture: Image.Image) -> Image.Image:
         ) from error
 
 
-def _to_mode(picture: Image.Image, mode: Literal["L", "RGB"]) -> Image.Image:
-    if picture.mode.startswith("I;16"):
-        # Pillow's own conversion clips 16-bit values at 255, which turns most pictures white.
-        high_bytes = (np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8)
-        picture = Image.fromarray(high_bytes)
-    if picture.mode == "P" and isinstance(picture.info.get("transparency"), bytes):
-        # Converting straight to RGB makes Pillow warn about palettes with transparent colours.
-        picture = picture.convert("RGBA")
-    return picture if picture.mode == mode else picture.convert(mode)
+def _colors(picture: Image.Image, recipe: Preprocessing) -> Image.Image:
+    if recipe.apply_icc_profile:
+        picture = to_srgb(picture)
+    if recipe.background is not None:
+        picture = composited(picture, recipe.background)
+    gray = recipe.grayscale or recipe.channel_order == "L"
+    picture = to_mode(picture, "L" if gray else "RGB")
+    if recipe.invert:
+        picture = ImageOps.invert(picture)
+    if recipe.grayscale and recipe.channel_order != "L":
+        picture = picture.convert("RGB")
+    return picture
+
+
+def _central_box(width: int, height: int, share: float) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of what is kept of a picture."""
+    left, top = int((width - width * share) / 2), int((height - height * share) / 2)
+    return left, top, width - left, height - top
 
 
 def _cut_center(picture: Image.Image, crop: CenterCrop) -> Image.Image:

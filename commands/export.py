@@ -10,22 +10,14 @@ from convd.artifact.errors import ArtifactError
 from convd.artifact.manifest import Fact, Manifest
 from convd.artifact.repository import ModelRepository, check_model_name
 from convd.artifact.signature import read_private_key
-from convd.commands.option_types import (
-    Labels,
-    NetworkOption,
-    Numbers,
-    OptionValue,
-    Size,
-    crop_of,
-    resize_of,
-)
+from convd.commands.option_types import Labels, NetworkOption, OptionValue
+from convd.commands.picture_options import given_description, picture_options
 from convd.export.errors import ExportError
 from convd.export.graph.network_output import describe_output
 from convd.export.options import ExportOptions, ExportPrecision
 from convd.export.progress import TerminalProgress
 from convd.export.publication import plan, publish
 from convd.export.report.model_card import describe_accuracy
-from convd.export.sources.description import GivenDescription
 from convd.export.sources.labelled_pictures import load_held_out, load_training_part
 from convd.export.sources.loading import SourceRequest, load_source
 from convd.models.errors import ModelsError
@@ -71,17 +63,7 @@ def _renamed(ctx: click.Context, param: click.Parameter, value: str | None) -> N
     type=Labels(),
     help="Class names: a,b,... or a file: one a line, CSV, or JSON such as id2label.",
 )
-@click.option("--resize", type=Size(), help="Shorter side (256), or height x width (224x224).")
-@click.option("--crop", type=Size(), help="Cut this from the middle: 224, or 224x224.")
-@click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]))
-@click.option("--channel-order", type=click.Choice(["RGB", "BGR", "L"]), help="L is grayscale.")
-@click.option(
-    "--exif-orientation/--no-exif-orientation",
-    default=None,
-    help="Turn pictures upright as their EXIF tag says.",
-)
-@click.option("--mean", type=Numbers(), help="Per channel, of pixels scaled to 0..1.")
-@click.option("--std", type=Numbers(), help="Per channel, of pixels scaled to 0..1.")
+@picture_options
 @click.option(
     "--activation",
     type=click.Choice(["auto", "softmax", "sigmoid", "none"]),
@@ -185,7 +167,7 @@ def command(
         dict(options),
         output,
         trust_code,
-        _given(**description),
+        given_description(**description),
     )
     models = ModelRepository(repository)
     try:
@@ -225,12 +207,6 @@ def command(
     console.print(f"published {name} version {published.version}: {published.path}")
     _show_evidence(console, published.manifest)
     console.print(f"next: convd serve --repository {repository}")
-
-
-def _given(**description: object) -> GivenDescription:
-    """What is said of the network; click has checked each value by its option's type."""
-    resize, crop = description.pop("resize"), description.pop("crop")
-    return GivenDescription(resize=resize_of(resize), crop=crop_of(crop), **description)  # type: ignore[arg-type]
 
 
 def _show_plan(console: Console, rows: dict[str, str]) -> None:

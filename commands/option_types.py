@@ -1,11 +1,11 @@
 """Types of options that are more than a word or a number."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from PIL import ImageColor
 
-from convd.artifact.preprocessing import CenterCrop, ResizeShorterSide, ResizeTo
+from convd.artifact.preprocessing import Color
 from convd.export.errors import SourceError
 from convd.export.sources.label_files import read_labels, split_labels
 
@@ -44,6 +44,31 @@ class Numbers(click.ParamType[tuple[float, ...]]):
             return tuple(float(part) for part in str(value).split(","))
         except ValueError:
             self.fail(f"{value!r} is not a list of numbers: write 0.485,0.456,0.406", param, ctx)
+
+
+class Rgb(click.ParamType[Color]):
+    """A colour: `white`, `#727272`, or `114,114,114`."""
+
+    name = "color"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Color:
+        """Read red, green and blue."""
+        if isinstance(value, tuple):
+            return value
+        text = str(value)
+        try:
+            if "," in text and "(" not in text:
+                text = f"rgb({text})"
+            red, green, blue = ImageColor.getrgb(text)[:3]
+        except ValueError:
+            red = green = blue = -1
+        if not all(0 <= each <= 255 for each in (red, green, blue)):
+            self.fail(
+                f"{value!r} is not a colour: write white, #727272, or 114,114,114", param, ctx
+            )
+        return red, green, blue
 
 
 class Labels(click.ParamType[tuple[str, ...]]):
@@ -100,17 +125,3 @@ class NetworkOption(click.ParamType[tuple[str, OptionValue]]):
             except ValueError:
                 continue
         return name, text
-
-
-def resize_of(size: Sequence[int] | None) -> ResizeShorterSide | ResizeTo | None:
-    """The resize step for a size; a single number is the length of the shorter side."""
-    if size is None:
-        return None
-    if len(size) == 1:
-        return ResizeShorterSide(size=size[0])
-    return ResizeTo(height=size[0], width=size[1])
-
-
-def crop_of(size: Sequence[int] | None) -> CenterCrop | None:
-    """The crop step for a size; a single number is both height and width."""
-    return CenterCrop(height=size[0], width=size[-1]) if size else None

@@ -4,15 +4,25 @@ import io
 
 from PIL import Image
 
+from convd.artifact.colors import to_mode
+
+_KEPT_MODES = {
+    "PNG": {"1", "L", "LA", "P", "RGB", "RGBA", "I;16"},
+    "JPEG": {"L", "RGB", "CMYK"},
+    "BMP": {"L", "RGB"},
+}
+
 
 def encode(picture: Image.Image, image_format: str) -> bytes:
     """Encode a picture.
 
     Args:
-        picture: Any picture; alpha and palettes are lost, since JPEG has neither.
-        image_format: Pillow's name of it, such as `PNG`.
+        picture: Any picture; what the format cannot hold becomes RGB, without alpha or profile.
+        image_format: `PNG`, `JPEG` or `BMP`, which keeps no profile.
     """
     buffer = io.BytesIO()
-    mode = picture.mode if picture.mode in ("L", "RGB") else "RGB"
-    picture.convert(mode).save(buffer, image_format)
+    profile = picture.info.get("icc_profile")
+    if picture.mode not in _KEPT_MODES[image_format]:
+        picture, profile = to_mode(picture, "RGB"), None
+    picture.save(buffer, image_format, icc_profile=profile)
     return buffer.getvalue()

@@ -35,6 +35,7 @@ def publish_tiny(
     *,
     seed: int = 0,
     task: Task = "multiclass",
+    recipe: Preprocessing = RECIPE,
     **evidence: Any,
 ) -> int:
     """Publish the next version of a model; another seed gives another network."""
@@ -46,11 +47,11 @@ def publish_tiny(
         if task == "multilabel"
         else helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1)
     )
-    network = _network(np.random.default_rng(seed), activation)
-    image = prepare_image(picture, RECIPE)[np.newaxis]
+    network = _network(np.random.default_rng(seed), activation, recipe)
+    image = prepare_image(picture, recipe)[np.newaxis]
     (probabilities,) = ort.InferenceSession(network).run(["probabilities"], {"image": image})
     golden = [(picture, probabilities[0])]
-    return publish_network(repository, name, network, LABELS, RECIPE, golden, task=task, **evidence)
+    return publish_network(repository, name, network, LABELS, recipe, golden, task=task, **evidence)
 
 
 def publish_network(
@@ -90,8 +91,10 @@ def publish_network(
         return models.publish(name, staging)
 
 
-def _network(random: np.random.Generator, activation: onnx.NodeProto) -> bytes:
-    weights = random.normal(size=(3, len(LABELS))).astype(np.float32) / 64
+def _network(
+    random: np.random.Generator, activation: onnx.NodeProto, recipe: Preprocessing
+) -> bytes:
+    weights = random.normal(size=(recipe.channels, len(LABELS))).astype(np.float32) / 64
     nodes = [
         helper.make_node("Cast", ["image"], ["values"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["values", "axes"], ["means"], keepdims=0),
@@ -101,7 +104,11 @@ def _network(random: np.random.Generator, activation: onnx.NodeProto) -> bytes:
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", HEIGHT, WIDTH, 3])],
+        [
+            helper.make_tensor_value_info(
+                "image", TensorProto.UINT8, ["batch", *recipe.output_shape]
+            )
+        ],
         [
             helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", len(LABELS)])
             for output in ("probabilities", "logits")

@@ -28,6 +28,7 @@ be stopped."""
 _START_OF_SCAN = 0xDA
 _END_OF_IMAGE = 0xD9
 _APP1 = 0xE1
+_APP2 = 0xE2
 _STANDALONE = {0x01, *range(0xD0, 0xD9)}
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _DECODED_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
@@ -39,6 +40,7 @@ _COLORSPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 
 _EXIF = b"Exif\0\0"
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
+_ICC = b"ICC_PROFILE\0"
 
 # Warnings of the library that leave the pixels whole.
 _HARMLESS = re.compile(
@@ -56,13 +58,17 @@ def read_header(data: bytes) -> PictureHeader:
             than any encoder writes.
     """
     frame: tuple[int, bytes] | None = None
+    profile_bytes = 0
     for marker, start, end in _segments(data):
         if marker in _FRAMES:
             frame = (marker, data[start:end])
+        if marker == _APP2:
+            profile_bytes += end - start
         if marker == _START_OF_SCAN:
             if frame is None:
                 break
-            return _header(*frame, scans=_count_scans(data, frame, start))
+            scans = _count_scans(data, frame, start)
+            return _header(*frame, scans=scans, profile_bytes=profile_bytes)
     raise damaged("the file ends before its pixels begin", "JPEG")
 
 
@@ -70,7 +76,8 @@ def decode(data: bytes, header: PictureHeader) -> Image.Image:
     """Decode the pixels.
 
     Returns:
-        A picture of the header's mode; its EXIF and XMP data lie where Pillow looks for them.
+        A picture of the header's mode; its EXIF and XMP data and its ICC profile lie where Pillow
+        looks for them.
 
     Raises:
         InvalidImageError: Pixels are missing or corrupt.
@@ -86,11 +93,16 @@ def decode(data: bytes, header: PictureHeader) -> Image.Image:
         np.bitwise_not(pixels, out=pixels)
         size = (header.width, header.height)
         picture = Image.frombuffer("CMYK", size, pixels, "raw", "CMYK", 0, 1)
+    profile: list[bytes] = []
     for marker, start, end in _segments(data):
         if marker == _START_OF_SCAN:
             break
         if marker == _APP1:
             _keep_metadata(picture, data[start:end])
+        elif marker == _APP2 and data.startswith(_ICC, start):
+            profile.append(data[start + len(_ICC) : end])
+    if profile:
+        picture.info["icc_profile"] = _joined(profile)
     return picture
 
 
@@ -127,7 +139,7 @@ def _count_scans(data: bytes, frame: tuple[int, bytes], start: int) -> int:
     return data.count(b"\xff\xda", start - 4)
 
 
-def _header(marker: int, frame: bytes, *, scans: int) -> PictureHeader:
+def _header(marker: int, frame: bytes, *, scans: int, profile_bytes: int) -> PictureHeader:
     if marker in _LOSSLESS_FRAMES:
         raise InvalidImageError("a lossless JPEG is not decoded: send a usual JPEG or a PNG")
     if marker not in _DECODED_FRAMES:
@@ -158,6 +170,8 @@ def _header(marker: int, frame: bytes, *, scans: int) -> PictureHeader:
         decoding_bytes += _coefficient_bytes(width, height, factors)
     # The library takes one row of blocks at a time, and its input as it is.
     decoding_bytes += 64 * components * (width + 64) * 4
+    # The parts of the profile, and the profile.
+    decoding_bytes += 2 * profile_bytes
     return PictureHeader("JPEG", width, height, mode, decoding_bytes)
 
 
@@ -204,6 +218,13 @@ def _is_padding(data: bytes, reason: str) -> bool:
     count = int(extraneous[1])
     end = data.rindex(b"\xff\xd9")
     return not data[max(0, end - count) : end].strip(data[end - 1 : end])
+
+
+def _joined(parts: list[bytes]) -> bytes:
+    """An ICC profile of its numbered parts; empty if one is missing."""
+    parts.sort()
+    whole = all(part[:2] == bytes((i, len(parts))) for i, part in enumerate(parts, start=1))
+    return b"".join(part[2:] for part in parts) if whole else b""
 
 
 def _keep_metadata(picture: Image.Image, segment: bytes) -> None:

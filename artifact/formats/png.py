@@ -36,6 +36,7 @@ _KINDS: dict[tuple[int, int], tuple[PictureMode, int]] = {
 
 _CRITICAL = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
 _USED = _CRITICAL | {b"tRNS", b"eXIf"}
+_PROFILE = b"iCCP"
 
 # First column and row, and distance of columns and rows, of each pass of an interlaced picture.
 _PASSES = (
@@ -49,6 +50,9 @@ _PASSES = (
 )
 
 _PIECE_BYTES = 64 * 1024
+
+MAX_PROFILE_BYTES = 1024 * 1024
+"""Largest ICC profile that is unpacked, as in Pillow."""
 
 
 class _Chunk(NamedTuple):
@@ -90,6 +94,7 @@ def decode(data: bytes, header: PictureHeader, check: Callable[[], None]) -> Ima
     # Pillow takes the last of several headers.
     header.check_decoder(*picture.size)
     picture.load()
+    _keep_profile(picture, data, chunks)
     last_row = picture.crop((0, header.height - 1, header.width, header.height))
     # A row that never came is zero. Few pictures have one, so few are unpacked twice.
     if interlaced or last_row.getbbox(alpha_only=False) is None:
@@ -116,7 +121,7 @@ def _read_first_chunk(data: bytes) -> tuple[int, int, int, int, bool]:
 
 
 def _chunks(data: bytes) -> Iterator[_Chunk]:
-    """The chunks that are used.
+    """The chunks that are used, the profile whatever its checksum.
 
     Raises:
         InvalidImageError: A chunk that the pixels depend on is cut or has a wrong checksum.
@@ -131,7 +136,7 @@ def _chunks(data: bytes) -> Iterator[_Chunk]:
             name not in _USED
             or zlib.crc32(view[start - 4 : end - 4]) == int.from_bytes(view[end - 4 : end])
         )
-        if whole and name in _USED:
+        if whole and (name in _USED or name == _PROFILE):
             yield _Chunk(name, start, end)
         elif not whole and name in _CRITICAL - {b"IEND"}:
             cut = "is cut" if end > len(data) else "has a wrong checksum"
@@ -141,12 +146,29 @@ def _chunks(data: bytes) -> Iterator[_Chunk]:
 
 
 def _without_unused(data: bytes, chunks: list[_Chunk]) -> bytes:
+    # Pillow would refuse the picture for a profile that is damaged.
+    chunks = [chunk for chunk in chunks if chunk.name != _PROFILE]
     used = sum(chunk.end - chunk.start + 8 for chunk in chunks)
     if used + len(MAGIC) == len(data):
         return data
     view = memoryview(data)
     end = [b"\0\0\0\0IEND\xaeB`\x82"] if not chunks or chunks[-1].name != b"IEND" else []
     return b"".join([MAGIC, *(view[chunk.start - 8 : chunk.end] for chunk in chunks), *end])
+
+
+def _keep_profile(picture: Image.Image, data: bytes, chunks: list[_Chunk]) -> None:
+    """Put the profile where Pillow looks for it: empty if it is damaged or too large."""
+    for chunk in chunks:
+        if chunk.name == _PROFILE:
+            _, _, packed = data[chunk.start : chunk.end - 4].partition(b"\0")
+            unpacking = zlib.decompressobj()
+            try:
+                # The first byte names the only method of compression that there is.
+                profile = unpacking.decompress(packed[1:], MAX_PROFILE_BYTES)
+            except zlib.error:
+                profile = b""
+            picture.info["icc_profile"] = profile if unpacking.eof else b""
+            return
 
 
 def _unpacked_bytes(width: int, height: int, pixel_bits: int, interlaced: bool) -> int:

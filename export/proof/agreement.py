@@ -22,6 +22,7 @@ from convd.runtime.session import Session
 
 _BATCH_SIZE = 32
 _ORIENTATION_TAG = 0x0112
+_LOST = {"icc_profile", "transparency"}
 
 
 def served_answers(
@@ -110,6 +111,6 @@ def _is_a_tie(row: NDArray[np.float64], task: Task, rounding: float) -> bool:
 def _read_back(picture: Image.Image) -> Image.Image:
     """Through a file and the decoder; what a file would not keep stays as it is."""
     turned = picture.getexif().get(_ORIENTATION_TAG, 1) != 1
-    if picture.mode not in ("L", "RGB") or turned:
+    if picture.mode not in ("L", "RGB") or turned or picture.info.keys() & _LOST:
         return picture
     return decode_image(encode(picture, "BMP"))

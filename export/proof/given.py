@@ -49,6 +49,11 @@ def check_flags(source: TrainedNetwork, manifest: Manifest) -> None:
         "interpolation": (given.interpolation, recipe.interpolation),
         "channel-order": (given.channel_order, recipe.channel_order),
         "exif-orientation": (given.exif_orientation, recipe.apply_exif_orientation),
+        "icc-profile": (given.icc_profile, recipe.apply_icc_profile),
+        "background": (given.background, recipe.background),
+        "grayscale": (given.grayscale, recipe.grayscale),
+        "invert": (given.invert, recipe.invert),
+        "crop-share": (given.crop_share, recipe.crop_share),
         "mean": (_each(given.mean, channels), normalization and normalization.mean),
         "std": (_each(given.std, channels), normalization and normalization.std),
     }

@@ -13,7 +13,8 @@ from convd.artifact.evidence import (
     QuantizationReport,
 )
 from convd.artifact.manifest import Fact, Manifest
-from convd.artifact.preprocessing import Preprocessing, ResizeShorterSide
+from convd.artifact.preprocessing import Preprocessing
+from convd.artifact.resizing import describe_color
 from convd.export.graph.network_output import describe_output
 
 MODEL_CARD_FILE = "MODEL_CARD.md"
@@ -47,20 +48,20 @@ def model_card(name: str, manifest: Manifest, plots: Sequence[PurePosixPath] = (
 
 
 def describe_preprocessing(recipe: Preprocessing) -> str:
-    """A recipe in words."""
+    """A recipe in words, in the order of its steps."""
     crop = recipe.center_crop
-    cut = f", centre {crop.height} x {crop.width}" if crop else ""
-    turned = "upright by EXIF, " if recipe.apply_exif_orientation else ""
-    scaled = describe_resize(recipe)
-    return f"{turned}{scaled} ({recipe.interpolation}){cut}, {recipe.channel_order}"
-
-
-def describe_resize(recipe: Preprocessing) -> str:
-    """How a recipe scales, in words."""
-    resize = recipe.resize
-    if isinstance(resize, ResizeShorterSide):
-        return f"shorter side to {resize.size}"
-    return f"to {resize.height} x {resize.width}"
+    steps = [
+        "upright by EXIF" if recipe.apply_exif_orientation else "",
+        "ICC profile to sRGB" if recipe.apply_icc_profile else "",
+        f"alpha on {describe_color(recipe.background)}" if recipe.background else "",
+        "grayscale" if recipe.grayscale else "",
+        "inverted" if recipe.invert else "",
+        f"middle {recipe.crop_share:g} of each side" if recipe.crop_share else "",
+        f"{recipe.resize.describe()} ({recipe.interpolation})",
+        f"centre {crop.height} x {crop.width}" if crop else "",
+        recipe.channel_order,
+    ]
+    return ", ".join(step for step in steps if step)
 
 
 def describe_accuracy(accuracy: Accuracy) -> str:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, fields
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -10,14 +10,21 @@ from convd.artifact.manifest import Fact, Normalization
 from convd.artifact.preprocessing import (
     CenterCrop,
     ChannelOrder,
+    Color,
+    Interpolation,
     Preprocessing,
-    ResizeShorterSide,
-    ResizeTo,
+    ResizeKind,
 )
 from convd.export.errors import SourceError
 from convd.export.graph.network_output import Activation
-from convd.export.report.model_card import describe_resize
 from convd.export.sources.conventions import refuse_other_conventions
+from convd.export.sources.recipe_facts import recipe_facts
+
+_FIELDS = {
+    "exif-orientation": "apply_exif_orientation",
+    "icc-profile": "apply_icc_profile",
+}
+"""Fields of a recipe whose flags are called otherwise."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +38,27 @@ class GivenDescription:
         interpolation: The resampling filter.
         channel_order: Order of the channels, or `L` for one.
         exif_orientation: Whether pictures are turned upright first.
+        icc_profile: Whether pictures with an ICC profile are converted to sRGB.
+        background: The colour that pictures with alpha are laid on.
+        grayscale: Whether pictures are turned gray, in equal channels.
+        invert: Whether light and dark are exchanged.
+        crop_share: What is kept of each side before pictures are scaled, 0 to 1.
         mean: Mean per channel of pixels scaled to 0..1; one value is taken for all.
         std: Standard deviation, likewise.
         activation: What has still to be applied to the outputs.
     """
 
     labels: tuple[str, ...] | None = None
-    resize: ResizeShorterSide | ResizeTo | None = None
+    resize: ResizeKind | None = None
     crop: CenterCrop | None = None
-    interpolation: Literal["bilinear", "bicubic"] | None = None
+    interpolation: Interpolation | None = None
     channel_order: ChannelOrder | None = None
     exif_orientation: bool | None = None
+    icc_profile: bool | None = None
+    background: Color | None = None
+    grayscale: bool | None = None
+    invert: bool | None = None
+    crop_share: float | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     activation: Activation = "auto"
@@ -129,39 +146,19 @@ def _facts(
     normalization: Normalization | None,
 ) -> tuple[Fact, ...]:
     """Each fact and where it comes from."""
-    said = known.preprocessing.model_fields_set if known.preprocessing else set()
-
-    def by_source(field: str) -> str:
-        return known.origin if field in said else "default"
-
-    crop = recipe.center_crop
     shown = ", ".join(labels[:5]) + (", ..." if len(labels) > 5 else "")
-    rows = [
-        ("labels", f"{len(labels)}: {shown}", "--labels" if given.labels else known.origin),
-        ("resize", describe_resize(recipe), "--resize" if given.resize else known.origin),
-        (
-            "crop",
-            f"{crop.height} x {crop.width}" if crop else "none",
-            "--crop" if given.crop else "--resize" if given.resize else known.origin,
-        ),
-        (
-            "interpolation",
-            recipe.interpolation,
-            "--interpolation" if given.interpolation else by_source("interpolation"),
-        ),
-        (
-            "channel order",
-            recipe.channel_order,
-            "--channel-order" if given.channel_order else by_source("channel_order"),
-        ),
-        (
-            "EXIF orientation",
-            "applied" if recipe.apply_exif_orientation else "ignored",
-            by_source("apply_exif_orientation")
-            if given.exif_orientation is None
-            else "--exif-orientation",
-        ),
-    ]
+    known_fields = known.preprocessing.model_fields_set if known.preprocessing else set()
+
+    def origin(flag: str) -> str:
+        if getattr(given, flag.replace("-", "_")) is not None:
+            return f"--{flag}"
+        if flag == "crop":
+            return "--resize" if given.resize else known.origin
+        return (
+            known.origin if _FIELDS.get(flag, flag.replace("-", "_")) in known_fields else "default"
+        )
+
+    rows = [("labels", f"{len(labels)}: {shown}", "--labels" if given.labels else known.origin)]
     if normalization is None:
         rows.append(("normalisation", "by the network itself", known.origin))
     else:
@@ -171,7 +168,8 @@ def _facts(
         ):
             text = ", ".join(f"{value:.6g}" for value in values)
             rows.append((subject, text, f"--{subject}" if by_flag else known.origin))
-    return tuple(Fact(subject=a, value=b, origin=c) for a, b, c in rows)
+    labels_fact, *others = (Fact(subject=a, value=b, origin=c) for a, b, c in rows)
+    return (labels_fact, *recipe_facts(recipe, origin), *others)
 
 
 def _check_labels(labels: tuple[str, ...]) -> None:
@@ -200,6 +198,11 @@ def _preprocessing(given: GivenDescription, known: Preprocessing | None) -> Prep
         "interpolation": given.interpolation,
         "channel_order": given.channel_order,
         "apply_exif_orientation": given.exif_orientation,
+        "apply_icc_profile": given.icc_profile,
+        "background": given.background,
+        "grayscale": given.grayscale,
+        "invert": given.invert,
+        "crop_share": given.crop_share,
     }
     values |= {name: value for name, value in said.items() if value is not None}
     try:

@@ -4,19 +4,28 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from PIL import Image
 from torch import Tensor, nn
 
 from convd.artifact.manifest import Fact, Normalization
-from convd.artifact.preprocessing import Preprocessing
+from convd.artifact.preprocessing import Interpolation, Preprocessing
 from convd.export.errors import SourceError
 from convd.export.graph.network_output import Activation
 from convd.models.registry import Options
 
 RANDOM = "random"
 """Names random weights, to try a network out or to fill it from a file."""
+
+_FILTERS: dict[str, Interpolation] = {
+    "nearest": "nearest",
+    "box": "box",
+    "bilinear": "bilinear",
+    "hamming": "hamming",
+    "bicubic": "bicubic",
+    "lanczos": "lanczos",
+}
 
 Recipe = Callable[[Image.Image], Tensor]
 """From a picture to float32 `[channels, height, width]`, by the library's own code."""
@@ -84,17 +93,18 @@ def distinct(labels: list[str]) -> tuple[str, ...]:
     )
 
 
-def interpolation(name: str) -> Literal["bilinear", "bicubic"]:
-    """The filter of a name.
+def interpolation(name: str) -> Interpolation:
+    """The filter that torchvision, timm and Pillow call by a name.
 
     Raises:
         SourceError: convd lacks it.
     """
-    if name == "bilinear":
-        return "bilinear"
-    if name == "bicubic":
-        return "bicubic"
-    raise SourceError(f"pictures of this network are scaled with {name!r}, which convd lacks")
+    try:
+        return _FILTERS[name.lower()]
+    except KeyError:
+        raise SourceError(
+            f"pictures of this network are scaled with {name!r}, which convd lacks"
+        ) from None
 
 
 def first_line(error: Exception) -> str:

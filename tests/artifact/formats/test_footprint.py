@@ -12,6 +12,8 @@ from convd.artifact.decoding import decode_image, picture_from_pixels, read_head
 from convd.artifact.footprint import footprint_of_file, footprint_of_pixels
 from convd.artifact.preprocessing import (
     CenterCrop,
+    Letterbox,
+    PadToSquare,
     Preprocessing,
     ResizeShorterSide,
     ResizeTo,
@@ -19,6 +21,7 @@ from convd.artifact.preprocessing import (
 )
 from tests.artifact.formats.pictures import drawn, encoded, interlaced_png
 from tests.artifact.formats.test_decoding import KINDS
+from tests.artifact.odd_pictures import cmyk_profile, gray_profile, rgb_profile
 
 pytestmark = pytest.mark.slow
 
@@ -29,6 +32,16 @@ RECIPES = {
     "upright": Preprocessing(resize=ResizeTo(height=224, width=224), apply_exif_orientation=True),
     "gray": Preprocessing(resize=ResizeTo(height=28, width=28), channel_order="L"),
 }
+FIXED = ResizeTo(height=224, width=224)
+STEPS = {
+    "alpha": Preprocessing(resize=FIXED, background=(255, 255, 255)),
+    "profile": Preprocessing(resize=FIXED, apply_icc_profile=True, background=(0, 0, 0)),
+    "grayscale": Preprocessing(resize=FIXED, grayscale=True, invert=True, crop_share=0.99),
+    "OpenCV": Preprocessing(resize=FIXED, interpolation="opencv_bilinear"),
+    "letterbox": Preprocessing(resize=Letterbox(height=2000, width=2500)),
+    "pad": Preprocessing(resize=PadToSquare(size=2500)),
+}
+PROFILES = {"RGBA": rgb_profile(), "CMYK": cmyk_profile(), "L": gray_profile()}
 SLACK_BYTES = 1024 * 1024
 """Pages that the process touches for other reasons."""
 
@@ -69,6 +82,14 @@ def test_a_file_takes_no_more_than_its_footprint(file: bytes, recipe: str) -> No
     taken, footprint = check(file, RECIPES[recipe])
     # A bound of ten times the truth would let nobody in.
     assert footprint <= 4 * taken + 8 * SLACK_BYTES
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("mode", PROFILES)
+def test_no_step_takes_more_than_its_footprint(step: str, mode: str) -> None:
+    image_format = "JPEG" if mode == "CMYK" else "PNG"
+    data = encoded(drawn(2000, 1500, mode), image_format, icc_profile=PROFILES[mode])
+    check(data, STEPS[step])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The parts of the proof, each against what it has to notice."""
 
 import io
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,6 +15,9 @@ from convd.artifact.evidence import Accuracy
 from convd.artifact.manifest import NetworkOutput
 from convd.artifact.preprocessing import (
     CenterCrop,
+    Interpolation,
+    Letterbox,
+    PadToSquare,
     Preprocessing,
     ResizeShorterSide,
     ResizeTo,
@@ -28,33 +32,49 @@ from convd.export.proof.recipe import reference_pixels
 from convd.export.proof.reference import probabilities_of
 from convd.export.report.golden_cases import MAX_CASES, choose_golden
 from convd.export.sources.labelled_pictures import LabelledPictures
+from tests.artifact.odd_pictures import cmyk_profile, gray_profile, random_picture, rgb_profile
 
 sizes = st.integers(1, 60)
+colors = st.tuples(*[st.integers(0, 255)] * 3)
 recipes = st.builds(
     Preprocessing,
     resize=st.one_of(
         st.builds(ResizeShorterSide, size=st.integers(1, 40)),
         st.builds(ResizeTo, height=sizes, width=sizes),
+        st.builds(Letterbox, height=sizes, width=sizes, color=colors),
+        st.builds(PadToSquare, size=sizes, color=colors),
     ),
     center_crop=st.builds(CenterCrop, height=sizes, width=sizes),
-    interpolation=st.sampled_from(["bilinear", "bicubic"]),
+    interpolation=st.sampled_from(get_args(Interpolation)),
     channel_order=st.sampled_from(["RGB", "BGR", "L"]),
     apply_exif_orientation=st.booleans(),
+    apply_icc_profile=st.booleans(),
+    background=st.one_of(st.none(), colors),
+    grayscale=st.booleans(),
+    invert=st.booleans(),
+    crop_share=st.one_of(st.none(), st.floats(0.01, 1)),
 )
+PROFILES = {"RGB": rgb_profile(), "RGBA": rgb_profile(), "L": gray_profile()}
+PROFILES |= {"P": rgb_profile(), "I;16": gray_profile(), "CMYK": cmyk_profile()}
 
 
 @settings(max_examples=200)
-@given(recipes, sizes, sizes, st.sampled_from(["RGB", "L", "P", "RGBA", "I;16"]), st.integers(1, 8))
+@given(
+    recipe=recipes,
+    height=sizes,
+    width=sizes,
+    mode=st.sampled_from(["RGB", "L", "P", "RGBA", "LA", "I;16", "CMYK"]),
+    orientation=st.integers(1, 8),
+    profile=st.booleans(),
+)
 def test_the_recipe_that_was_written_twice_gives_the_same_pixels(
-    recipe: Preprocessing, height: int, width: int, mode: str, orientation: int
+    recipe: Preprocessing, height: int, width: int, mode: str, orientation: int, *, profile: bool
 ) -> None:
-    generator = np.random.default_rng(height * 100 + width)
-    if mode == "I;16":
-        values = generator.integers(0, 65536, (height, width), dtype=np.uint16)
-        picture = Image.fromarray(values)
-    else:
-        pixels = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
-        picture = Image.fromarray(pixels).convert(mode)
+    picture = random_picture(width, height, mode)
+    if profile and mode in PROFILES:
+        picture.info["icc_profile"] = PROFILES[mode]
+    if profile and mode == "P":
+        picture.info["transparency"] = bytes(range(0, 256, 8))
     picture.getexif()[0x0112] = orientation
     expected = prepare_image(picture, recipe)
     found = reference_pixels(picture, recipe)

@@ -31,6 +31,8 @@ from convd.service.web.opening import open_http
 
 logger = logging.getLogger(__name__)
 
+_MAX_LOADING_THREADS = 4
+
 
 class Application:
     """One server process.
@@ -81,12 +83,14 @@ class Application:
             self._metrics.watch_cache(lambda: cache.size_bytes)
         repository = ModelRepository(settings.repository)
         repository.check_whole()
+        self._loader = ServableLoader(repository, settings, self._metrics, self.cores, cache)
         self._manager = ServableManager(
             repository,
             self._catalog,
-            ServableLoader(repository, settings, self._metrics, self.cores, cache),
+            self._loader,
             poll_seconds=None if settings.poll_seconds == "never" else settings.poll_seconds,
             patience_seconds=settings.load_patience_seconds,
+            loading_threads=min(self.cores.cores, _MAX_LOADING_THREADS),
             on_change=self._version_changed,
             on_look=self._looked,
             everywhere=everywhere,
@@ -232,6 +236,7 @@ class Application:
             collect_and_freeze()
 
     def _looked(self) -> None:
+        self._loader.rest()
         if self._is_worker and not self._joined and self._manager.unready_reason() != "draining":
             self._grpc.start()
             self._joined = True

@@ -235,6 +235,13 @@ class ServerSettings(BaseSettings):
         description="How long a model may load before the other models are loaded without waiting "
         "for it.",
     )
+    load_memory_bytes: int = Field(
+        4 * GIBIBYTE,
+        ge=0,
+        le=TEBIBYTE,
+        description="Memory that a network may take while it is loaded and run once, besides three "
+        "times its file. A process of its own tries that first; 0 turns this off.",
+    )
     lame_duck_seconds: float = Field(
         0.0,
         ge=0,

@@ -97,6 +97,8 @@ def running_server(
         "drain_seconds": 5.0,
         "intra_op_threads": 1,
         "max_batch_size": 8,
+        # Tests of what it does run `convd serve`, and it takes each of the others a while.
+        "load_memory_bytes": 0,
     }
     merged = ServerSettings(repository=repository, **(defaults | settings))
     application = Application(merged, tracer=tracer)

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from functools import partial
 
-from convd.artifact.bundle import Artifact
+from convd.artifact.bundle import MODEL_FILE, Artifact
 from convd.artifact.repository import ModelRepository
 from convd.artifact.signature import read_public_key
 from convd.runtime.choice import prove_session
 from convd.runtime.cores import CoreBudget
 from convd.runtime.provider import ExecutionProvider
+from convd.runtime.rehearsal import Rehearsals
 from convd.runtime.session import Session
 from convd.service.batching.batcher import Batcher
 from convd.service.lifecycle.configuration import ModelConfiguration
@@ -51,6 +52,12 @@ class ServableLoader:
         self._metrics = metrics
         self._cores = cores
         self._cache = cache
+        self._rehearsals: Rehearsals | None = None
+        if settings.load_memory_bytes:
+            self._rehearsals = Rehearsals(
+                settings.load_memory_bytes, _TRIAL_SHARE * settings.load_patience_seconds
+            )
+        self._rehearsed: set[str] = set()
         required = settings.require_signature
         self._signed_by = read_public_key(required) if required else None
 
@@ -73,6 +80,7 @@ class ServableLoader:
         path = self._repository.version_path(name, version)
         artifact = Artifact.open(path, signed_by=self._signed_by)
         artifact.check_all_files()
+        self._rehearse(artifact)
         proven = prove_session(
             artifact,
             partial(self._load, settings),
@@ -107,6 +115,19 @@ class ServableLoader:
             version_metrics,
             settings,
         )
+
+    def rest(self) -> None:
+        """Free what is kept for the next load."""
+        if self._rehearsals is not None:
+            self._rehearsals.close()
+
+    def _rehearse(self, artifact: Artifact) -> None:
+        checksum = artifact.manifest.files[str(MODEL_FILE)]
+        if self._rehearsals is not None and checksum not in self._rehearsed:
+            self._rehearsals.rehearse(
+                artifact.path / MODEL_FILE, artifact.manifest.preprocessing.output_shape
+            )
+            self._rehearsed.add(checksum)
 
     def _load(self, settings: ServerSettings, model: bytes, provider: ExecutionProvider) -> Session:
         return Session(

@@ -28,7 +28,7 @@ Everywhere = Callable[[str, str], None]
 
 
 class ServableManager:
-    """Polls the repository, and reconciles one model after another with it.
+    """Polls the repository, and reconciles its models with it, several at a time.
 
     Polling also works on network volumes, which send no change notifications.
 
@@ -38,6 +38,7 @@ class ServableManager:
         load: Makes a servable of a version; raises if it must not serve.
         poll_seconds: Time between two looks at the repository; None for one look only.
         patience_seconds: How long a model may load before the others go on without it.
+        loading_threads: How many models are loaded at the same time.
         on_change: Called after every change of a version's status, by one thread at a time.
         on_look: Called after every look at the repository.
         everywhere: Makes every worker load or unload a model; None for a single process.
@@ -52,6 +53,7 @@ class ServableManager:
         *,
         poll_seconds: float | None,
         patience_seconds: float = 60.0,
+        loading_threads: int = 1,
         on_change: Callable[[VersionStatus], None],
         on_look: Callable[[], None],
         everywhere: Everywhere | None = None,
@@ -68,7 +70,7 @@ class ServableManager:
         self._clock = clock
         self._stop = threading.Event()
         self._wake = threading.Event()
-        self._runner = PatientRunner(patience_seconds, self._stop)
+        self._runner = PatientRunner(patience_seconds, self._stop, loading_threads)
         self._hanging: dict[str, threading.Event] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._thread = threading.Thread(target=self._poll, name="servable-manager", daemon=True)
@@ -136,13 +138,15 @@ class ServableManager:
         """
         if not self._look.attempt("", self._find_models):
             return
-        for name in sorted(self._models):
-            hanging = self._hanging.get(name)
-            if self._stop.is_set() or (hanging is not None and not hanging.is_set()):
-                continue
-            over = self._runner.run(functools.partial(self._take_step, name))
+        self._hanging = {name: over for name, over in self._hanging.items() if not over.is_set()}
+        steps = {
+            name: functools.partial(self._take_step, name)
+            for name in sorted(self._models)
+            if name not in self._hanging
+        }
+        for name, over in self._runner.run(steps).items():
             self._hanging[name] = over
-            if not over.is_set() and not self._stop.is_set():
+            if not self._stop.is_set():
                 logger.error(
                     "%s has not been loaded after %g s: the other models go on without it",
                     name,

@@ -1,63 +1,97 @@
-"""Steps that may hang: each has a time, after which the others go on without it."""
+"""Steps that may hang, several side by side: after a time, the others go on without one."""
 
 import threading
-from collections.abc import Callable
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
 from queue import SimpleQueue
 
-_HEED_SECONDS = 0.1
+_LOOK_SECONDS = 0.1
+
+Step = Callable[[], object]
 
 
 class PatientRunner:
-    """Runs steps one after another in a thread of its own.
+    """Runs steps side by side in threads of its own.
 
-    A step that takes longer than the patience keeps that thread to itself, and the next step gets
-    another. Nothing can stop it: a network that never ends loading is in code without Python.
+    A step that takes longer than the patience keeps its thread to itself, and another takes its
+    place. Nothing can stop it: a volume that never answers is waited for in the kernel.
+
+    Not thread-safe.
 
     Args:
         patience_seconds: How long a step is waited for.
         stop: Once it is set, nothing is waited for.
+        max_threads: Maximum steps side by side.
     """
 
-    def __init__(self, patience_seconds: float, stop: threading.Event) -> None:
+    def __init__(
+        self, patience_seconds: float, stop: threading.Event, max_threads: int = 1
+    ) -> None:
         self._patience_seconds = patience_seconds
         self._stop = stop
-        self._steps: SimpleQueue[tuple[Callable[[], object], threading.Event] | None] | None = None
+        self._max_threads = max_threads
+        self._free: list[_StepThread] = []
+        self._ended = threading.Event()
 
-    def run(self, step: Callable[[], object]) -> threading.Event:
-        """Run a step and wait for it, as long as patience lasts.
+    def run(self, steps: Mapping[str, Step]) -> dict[str, threading.Event]:
+        """Run steps and wait for them, for each as long as patience lasts.
 
         Args:
-            step: What to do; it must not raise.
+            steps: What to do, by name; a step must not raise.
 
         Returns:
-            What is set when the step is over.
+            The steps that were left behind, and what is set when each is over.
         """
+        waiting = deque(steps.items())
+        running: dict[str, tuple[_StepThread, threading.Event, float]] = {}
+        left: dict[str, threading.Event] = {}
+        while (waiting or running) and not self._stop.is_set():
+            while waiting and len(running) < self._max_threads:
+                name, step = waiting.popleft()
+                thread = self._free.pop() if self._free else _StepThread(self._ended)
+                running[name] = thread, thread.begin(step), time.monotonic()
+            self._ended.wait(_LOOK_SECONDS)
+            self._ended.clear()
+            for name, (thread, over, began) in list(running.items()):
+                if over.is_set():
+                    del running[name]
+                    self._free.append(thread)
+                elif time.monotonic() - began > self._patience_seconds:
+                    del running[name]
+                    left[name] = over
+                    thread.close()
+        for thread, _, _ in running.values():
+            thread.close()
+        return left | {name: over for name, (_, over, _) in running.items()}
+
+    def close(self) -> None:
+        """End the threads that have nothing to do."""
+        while self._free:
+            self._free.pop().close()
+
+
+class _StepThread:
+    def __init__(self, ended: threading.Event) -> None:
+        self._ended = ended
+        self._steps: SimpleQueue[tuple[Step, threading.Event] | None] = SimpleQueue()
+        threading.Thread(target=self._run, name="servable-loader", daemon=True).start()
+
+    def begin(self, step: Step) -> threading.Event:
+        """Let the thread do a step; what is returned is set when it is over."""
         over = threading.Event()
-        if self._steps is None:
-            self._steps = SimpleQueue()
-            threading.Thread(
-                target=_run_steps, args=(self._steps,), name="servable-loader", daemon=True
-            ).start()
         self._steps.put((step, over))
-        waited_seconds = 0.0
-        while not over.wait(_HEED_SECONDS):
-            waited_seconds += _HEED_SECONDS
-            if waited_seconds >= self._patience_seconds or self._stop.is_set():
-                self.close()
-                break
         return over
 
     def close(self) -> None:
         """Let the thread end after the step that it is at."""
-        if self._steps is not None:
-            self._steps.put(None)
-            self._steps = None
+        self._steps.put(None)
 
-
-def _run_steps(steps: "SimpleQueue[tuple[Callable[[], object], threading.Event] | None]") -> None:
-    while (item := steps.get()) is not None:
-        step, over = item
-        try:
-            step()
-        finally:
-            over.set()
+    def _run(self) -> None:
+        while (item := self._steps.get()) is not None:
+            step, over = item
+            try:
+                step()
+            finally:
+                over.set()
+                self._ended.set()

@@ -7,13 +7,19 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from convd.service.lifecycle.patience import PatientRunner
 from testbed.server import launched
-from tests.service.hostile_networks import loop_for_ever
+from tests.service.hostile_networks import (
+    double_again_and_again,
+    fill_by_batch,
+    fill_constant,
+    loop_for_ever,
+)
 from tests.support import wait_until
 from tests.tiny_artifact import publish_tiny
 
@@ -42,19 +48,25 @@ def network(alter: Callable[[Path], None]) -> Callable[[Path], None]:
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    ("spoil", "reason"),
     [
-        fifo("1/manifest.json"),
-        fifo("1/model.onnx"),
-        fifo("config.yaml"),
-        sparse_manifest,
-        device,
-        network(loop_for_ever),
+        (fifo("1/manifest.json"), "refused absent"),
+        (fifo("1/model.onnx"), "refused absent"),
+        (fifo("config.yaml"), "absent"),
+        (sparse_manifest, "refused absent"),
+        (device, "refused absent"),
+        (network(loop_for_ever), "was not loaded and run once within 10 s"),
+        (network(fill_constant), "takes more than 4 GiB of memory"),
+        (network(fill_by_batch), "takes more than 4 GiB of memory"),
+        (network(double_again_and_again), "takes more than 4 GiB of memory"),
     ],
-    ids=["manifest", "model", "config", "sparse", "device", "loop"],
+    ids=[
+        *("manifest", "model", "config", "sparse", "device"),
+        *("loop", "constant of 12 GB", "run of 12 GB", "doubling"),
+    ],
 )
 def test_a_model_that_cannot_be_loaded_holds_up_nobody(
-    spoil: Callable[[Path], None], tmp_path: Path
+    spoil: Callable[[Path], None], reason: str, tmp_path: Path
 ) -> None:
     repository = tmp_path / "repository"
     publish_tiny(repository, "absent")
@@ -64,6 +76,7 @@ def test_a_model_that_cannot_be_loaded_holds_up_nobody(
     words += ["--http-port", 0, "--load-patience-seconds", 1, "--drain-seconds", 1]
     with launched(words, tmp_path / "log", PORTS) as server:
         wait_until(lambda: "zebra version 1" in server.log.read_text())
+        wait_until(lambda: reason in server.log.read_text())
         assert server.resident_bytes() < 600 * 1024 * 1024
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(1 + 2 + 6) == 0, server.log.read_text()
@@ -72,9 +85,40 @@ def test_a_model_that_cannot_be_loaded_holds_up_nobody(
 def test_a_step_that_hangs_is_left_behind() -> None:
     hang, stop = threading.Event(), threading.Event()
     runner = PatientRunner(0.3, stop)
-    hanging = runner.run(hang.wait)
-    assert not hanging.is_set()
-    assert runner.run(lambda: time.sleep(0.01)).is_set()
+    done: list[str] = []
+    steps: dict[str, Callable[[], object]] = {
+        "hanging": hang.wait,
+        "second": lambda: done.append("second"),
+    }
+    [(name, over)] = runner.run(steps).items()
+    assert (name, done) == ("hanging", ["second"])
+    assert not over.is_set()
+    assert runner.run({"third": lambda: time.sleep(0.01)}) == {}
     hang.set()
-    assert hanging.wait(5)
+    assert over.wait(5)
     runner.close()
+
+
+def test_steps_run_side_by_side_and_no_more_than_allowed() -> None:
+    runner = PatientRunner(30.0, threading.Event(), max_threads=3)
+    together = threading.Barrier(3)
+    running: set[int] = set()
+    most: list[int] = []
+
+    def step(number: int) -> None:
+        running.add(number)
+        most.append(len(running))
+        together.wait(20)
+        running.discard(number)
+
+    assert runner.run({str(number): partial(step, number) for number in range(9)}) == {}
+    assert max(most) == 3
+    runner.close()
+
+
+def test_a_stop_waits_for_nothing() -> None:
+    stop, hang = threading.Event(), threading.Event()
+    runner = PatientRunner(30.0, stop, max_threads=2)
+    threading.Timer(0.2, stop.set).start()
+    assert set(runner.run(dict.fromkeys("ab", hang.wait))) == {"a", "b"}
+    hang.set()

@@ -31,6 +31,9 @@ zoo: setup  ## train, export, serve and ask every architecture; write docs/zoo.m
 pooling: setup  ## compare max, average and sum pooling; write docs/pooling.md
 	$(BIN)/python -m bench.pooling
 
+small-folder: setup  ## train on 4 x 60 drawn pictures with the defaults; write docs/small-folder.md
+	$(BIN)/python -m bench.small_folder
+
 export-sweep: setup  ## prove every network on every provider at batches of 1 to 64; write docs/export-sweep.md
 	$(BIN)/python -m bench.export_sweep
 

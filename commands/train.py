@@ -57,8 +57,22 @@ def _list(
 @click.option("--input-size", type=int, help="Height and width of the network's input, in pixels.")
 @click.option("--channels", type=click.IntRange(1, 3), help="Train on grayscale or colour.")
 @click.option("--epochs", type=int, default=30, show_default=True)
-@click.option("--batch-size", type=int, default=64, show_default=True)
-@click.option("--learning-rate", type=float, help="Peak rate; by default the architecture's.")
+@click.option(
+    "--batch-size",
+    type=int,
+    help="Pictures per step; by default 64, and down to 8 with few pictures.",
+)
+@click.option(
+    "--passes-per-epoch",
+    type=int,
+    help="Times that an epoch sees each picture; by default 1, and more with few pictures.",
+)
+@click.option(
+    "--learning-rate",
+    type=float,
+    help="Peak rate; by default the architecture's, in proportion to the batch size, and a "
+    "tenth of that with --init.",
+)
 @click.option("--momentum", type=float, default=0.9, show_default=True)
 @click.option("--weight-decay", type=float, default=0.0005, show_default=True)
 @click.option(
@@ -93,7 +107,10 @@ def _list(
     help="Stop after this many epochs without a gain on a validation tenth of the pictures.",
 )
 @click.option(
-    "--init", metavar="CHECKPOINT", help="Start from these weights, with a new last layer."
+    "--init",
+    metavar="WEIGHTS",
+    help="Start from these weights, with a new last layer: a file, a checkpoint, "
+    "torchvision:NAME, timm:NAME or hf:NAME.",
 )
 @click.option("--freeze-backbone", is_flag=True, help="Train only the last layer.")
 @click.option("--strict-data", is_flag=True, help="Stop at a broken file instead of skipping it.")
@@ -138,7 +155,6 @@ def command(
     # torch takes seconds to import, and help and usage errors do not need it.
     try:
         from convd.models.errors import ModelsError
-        from convd.models.interruption import Interruption
         from convd.models.settings import TrainingSettings
         from convd.models.training import train
     except ModuleNotFoundError as error:
@@ -150,15 +166,8 @@ def command(
         options["pooling"] = pooling
     try:
         settings = TrainingSettings.model_validate({**given, "options": options})
-        with Interruption() as interruption:
-            result = train(
-                settings,
-                output,
-                console=Console(stderr=True),
-                overwrite=overwrite,
-                resume=resume,
-                interruption=interruption,
-            )
+        console = Console(stderr=True)
+        result = train(settings, output, console=console, overwrite=overwrite, resume=resume)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         option = "--" + str(problem["loc"][0]).replace("_", "-") + ": " if problem["loc"] else ""
@@ -171,8 +180,12 @@ def command(
             f"held-out accuracy {accuracy.top1:.2%} of {accuracy.examples} pictures "
             f"({accuracy.data})"
         )
-    click.echo(f"checkpoint {output}")
-    if result.interrupted_by is not None:
+    if result.interrupted_by is None:
+        click.echo(f"checkpoint {output}")
+    else:
+        best = result.description.training.get("best_epoch")
+        which = f"the best weights so far, of epoch {best}" if best else "the weights so far"
+        click.echo(f"checkpoint {output}: {which}")
         click.echo("interrupted: run the same command with --resume to continue")
         sys.exit(128 + result.interrupted_by)
     click.echo(f"next: convd export {output} --name {output.name} --repository repository")

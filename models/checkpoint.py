@@ -1,6 +1,5 @@
 """Checkpoints on disk: a folder with weights (safetensors) and their description."""
 
-import os
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -13,6 +12,7 @@ from convd.artifact.frozen import FrozenModel
 from convd.artifact.manifest import Accuracy, Normalization
 from convd.artifact.preprocessing import Preprocessing
 from convd.models.errors import InvalidCheckpointError
+from convd.models.output import writing
 from convd.models.registry import Options, create_model
 
 WEIGHTS_FILE = "model.safetensors"
@@ -97,15 +97,15 @@ def save_checkpoint(path: Path, network: nn.Module, description: CheckpointDescr
         path: The checkpoint's folder, created if it does not exist.
         network: The network, on any device.
         description: What is known of it.
+
+    Raises:
+        OutputError: A file cannot be written.
     """
-    path.mkdir(parents=True, exist_ok=True)
     tensors = {name: each.cpu().contiguous() for name, each in network.state_dict().items()}
-    partial = path / (WEIGHTS_FILE + ".partial")
-    save_file(tensors, partial)
-    replace_file(partial, path / WEIGHTS_FILE)
-    partial = path / (DESCRIPTION_FILE + ".partial")
-    partial.write_text(description.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    replace_file(partial, path / DESCRIPTION_FILE)
+    with writing(path / WEIGHTS_FILE) as partial:
+        save_file(tensors, partial)
+    with writing(path / DESCRIPTION_FILE) as partial:
+        partial.write_text(description.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def load_checkpoint(path: Path) -> LoadedCheckpoint:
@@ -159,13 +159,3 @@ def read_description(path: Path) -> CheckpointDescription:
         ) from error
     except OSError as error:
         raise InvalidCheckpointError(f"{file} cannot be read: {error.strerror}") from error
-
-
-def replace_file(partial: Path, target: Path) -> None:
-    """Replace a file with a finished one, atomically."""
-    descriptor = os.open(partial, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    partial.replace(target)

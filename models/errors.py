@@ -7,6 +7,8 @@ ModelsError
 │   ├── InvalidCheckpointError   a checkpoint that is missing, damaged or of another kind
 │   ├── UnsafeCheckpointError    a pickle that could execute code
 │   └── CheckpointMismatchError  weights that belong to another network
+├── LibraryError                 a library that is missing, or does not give its weights
+├── OutputError                  a file of a training run that cannot be written
 ├── DataError                    an unusable data set, class or file
 └── TrainingError                unusable settings, or training that failed
 """
@@ -38,6 +40,14 @@ class UnsafeCheckpointError(CheckpointError):
 
 class CheckpointMismatchError(CheckpointError):
     """Weights do not fit the network that they are loaded into."""
+
+
+class LibraryError(ModelsError):
+    """A library is missing, does not fit torch, or does not give what is asked of it."""
+
+
+class OutputError(ModelsError):
+    """A file or folder of a training run cannot be written."""
 
 
 class DataError(ModelsError):

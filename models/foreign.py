@@ -79,7 +79,7 @@ def network_of_weights(
     network = create_model(
         architecture,
         num_classes=num_classes or _size(weights, head_keys(known), 0, default=1000),
-        in_channels=in_channels or _size(weights, _stem_keys(known), 1, default=3),
+        in_channels=in_channels or _size(weights, stem_keys(known), 1, default=3),
         **options,
     )
     fill(network, weights, known)
@@ -127,22 +127,6 @@ def fill_network(network: nn.Module, weights: Weights, name: str) -> tuple[str, 
             f"{name} is of another network: it {' and '.join(found)}; give the weights of this one"
         )
     return tuple(sorted(strangers))
-
-
-def transfer(network: nn.Module, weights: Weights, architecture: Architecture) -> None:
-    """Copy weights into a network, all but the last layer, which stays as it is.
-
-    Args:
-        network: The network.
-        weights: Weights of the same architecture, renamed already.
-        architecture: What the network is.
-
-    Raises:
-        CheckpointMismatchError: Weights other than the last layer's do not fit.
-    """
-    own = network.state_dict()
-    head = {name: own[name] for name in head_keys(architecture) if name in own}
-    fill(network, {**weights, **head}, architecture)
 
 
 def fill(network: nn.Module, weights: Weights, architecture: Architecture) -> None:
@@ -213,7 +197,7 @@ def head_keys(architecture: Architecture) -> list[str]:
     return _changing_keys(architecture, {"num_classes": 2}, {"num_classes": 3})
 
 
-def _stem_keys(architecture: Architecture) -> list[str]:
+def stem_keys(architecture: Architecture) -> list[str]:
     """Names of the tensors whose shape depends on the number of channels."""
     return _changing_keys(architecture, {"in_channels": 1}, {"in_channels": 2})
 

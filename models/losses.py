@@ -1,7 +1,8 @@
 """The losses that training minimises."""
 
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -9,6 +10,20 @@ LossName = Literal["cross-entropy", "squared-error"]
 
 AUXILIARY_WEIGHT = 0.3
 """Weight of an auxiliary classifier's loss (Szegedy et al., "Going Deeper with Convolutions")."""
+
+
+class NetworkLoss(NamedTuple):
+    """The losses of a batch.
+
+    Attributes:
+        total: Scalar that training minimises: the losses of all classifiers.
+        main: Scalar loss of the classifier that answers.
+        logits: Logits of that classifier, `[batch, classes]`.
+    """
+
+    total: Tensor
+    main: Tensor
+    logits: Tensor
 
 
 @runtime_checkable
@@ -42,9 +57,15 @@ def classification_loss(
     return 0.5 * (wanted - logits.softmax(dim=1)).square().sum(dim=1).mean()
 
 
+def chance_loss(classes: int, *, loss: LossName, label_smoothing: float) -> float:
+    """Loss of a network that finds every class equally likely; ln(classes) with cross-entropy."""
+    logits, targets = torch.zeros(1, classes), torch.zeros(1, dtype=torch.int64)
+    return classification_loss(logits, targets, loss=loss, label_smoothing=label_smoothing).item()
+
+
 def network_loss(
     network: nn.Module, x: Tensor, targets: Tensor, *, loss: LossName, label_smoothing: float
-) -> tuple[Tensor, Tensor]:
+) -> NetworkLoss:
     """Run a network in train mode and add up the losses of all its classifiers.
 
     Args:
@@ -53,9 +74,6 @@ def network_loss(
         targets: int64 `[batch]`.
         loss: See `classification_loss`.
         label_smoothing: See `classification_loss`.
-
-    Returns:
-        The scalar loss, and the logits `[batch, classes]` of the main classifier.
     """
     auxiliaries: list[Tensor] = []
     if isinstance(network, HasAuxiliaryClassifiers):
@@ -68,7 +86,7 @@ def network_loss(
             each.float(), targets, loss=loss, label_smoothing=label_smoothing
         )
 
-    total = one(logits)
+    total = main = one(logits)
     for each in auxiliaries:
         total = total + AUXILIARY_WEIGHT * one(each)
-    return total, logits
+    return NetworkLoss(total, main, logits)

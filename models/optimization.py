@@ -23,7 +23,7 @@ class StepResult(NamedTuple):
     """The result of one step, on the network's device: only reading it waits for the device.
 
     Attributes:
-        loss: Scalar, the mean over the batch.
+        loss: Scalar, the mean over the batch; of the main classifier, where there are others.
         correct: Scalar, number of pictures that were classified correctly before the step.
     """
 
@@ -135,7 +135,7 @@ class Optimization:
         images = self._augmentation.apply(batch.images.to(self._device), generator)
         targets = batch.targets.to(self._device)
         with self._precision.autocast():
-            loss, logits = network_loss(
+            losses = network_loss(
                 self.network,
                 self._normalize(images),
                 targets,
@@ -146,10 +146,11 @@ class Optimization:
             group["lr"] = self.learning_rate(number)
         self.optimizer.zero_grad(set_to_none=True)
         scaler = self._precision.scaler
-        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
         scaler.step(self.optimizer)
         scaler.update()
-        return StepResult(loss.detach(), (logits.detach().argmax(dim=1) == targets).sum())
+        correct = (losses.logits.detach().argmax(dim=1) == targets).sum()
+        return StepResult(losses.main.detach(), correct)
 
 
 def derived_seed(seed: int, purpose: str, number: int = 0) -> int:

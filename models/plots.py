@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from convd.models.output import writing
 from convd.models.records import EpochRecord
 
 LEARNING_CURVE_FILE = "learning-curve.png"
@@ -37,7 +38,8 @@ def plot_learning_curve(records: Sequence[EpochRecord], path: Path) -> None:
     accuracy.legend(loc="lower right")
     for axes in (loss, accuracy):
         axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
+    with writing(path) as partial:
+        figure.savefig(partial, dpi=120, format="png")
 
 
 def plot_confusion_matrix(confusion: Tensor, labels: Sequence[str], path: Path) -> None:
@@ -69,4 +71,5 @@ def plot_confusion_matrix(confusion: Tensor, labels: Sequence[str], path: Path) 
                 if count:
                     color = "white" if shares[row, column] > 0.5 else "black"
                     axes.text(column, row, str(count), ha="center", va="center", color=color)
-    figure.savefig(path, dpi=120)
+    with writing(path) as partial:
+        figure.savefig(partial, dpi=120, format="png")

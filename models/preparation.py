@@ -1,30 +1,22 @@
 """Prepares everything that a training run needs."""
 
+import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from torch import nn
 
 from convd.artifact.manifest import Normalization
 from convd.artifact.preprocessing import Preprocessing
-from convd.models.checkpoint import is_checkpoint, read_description
 from convd.models.data import DatasetSplits, load_dataset
 from convd.models.data.dataset import HELD_OUT_SHARE, split
 from convd.models.data.files import Report
 from convd.models.data.prepared import PreparedDataset
-from convd.models.errors import TrainingError
-from convd.models.foreign import head_keys, transfer
-from convd.models.optimization import derived_seed
-from convd.models.registry import Architecture, Options, create_model, find_architecture
+from convd.models.initialization import InitialNetwork, initial_network
+from convd.models.registry import Architecture, find_architecture
+from convd.models.schedule import peak_learning_rate, suitable_batch_size, suitable_passes
 from convd.models.settings import TrainingSettings
-from convd.models.weights import load_weights
 
 VALIDATION_SHARE = HELD_OUT_SHARE / 2
-FINE_TUNING_FACTOR = 0.1
-"""Factor of the learning rate for weights that are already trained."""
-
-IMAGENET = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
 @dataclass(frozen=True)
@@ -33,27 +25,39 @@ class PreparedRun:
 
     Attributes:
         architecture: The architecture to train.
-        options: Its options.
+        initial: The network before the first step.
         data: The data set, divided.
         train: The prepared training pictures.
         held_out: The prepared pictures that training never sees.
         validation: Prepared pictures that decide when to stop; None without `patience`.
         preprocessing: The recipe of all prepared pictures.
         normalization: Their normalisation.
-        network: The network before the first step, on the CPU.
+        batch_size: Pictures per step.
+        passes_per_epoch: How often an epoch sees each training picture.
         learning_rate: Peak learning rate.
     """
 
     architecture: Architecture
-    options: Options
+    initial: InitialNetwork
     data: DatasetSplits
     train: PreparedDataset
     held_out: PreparedDataset
     validation: PreparedDataset | None
     preprocessing: Preprocessing
     normalization: Normalization
-    network: nn.Module
+    batch_size: int
+    passes_per_epoch: int
     learning_rate: float
+
+    @property
+    def pictures_per_epoch(self) -> int:
+        """How many pictures an epoch sees, each as often as it is passed over."""
+        return len(self.train) * self.passes_per_epoch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many optimisation steps an epoch takes."""
+        return math.ceil(len(self.train) / self.batch_size) * self.passes_per_epoch
 
 
 def prepare_run(settings: TrainingSettings, report: Report) -> PreparedRun:
@@ -78,7 +82,8 @@ def prepare_run(settings: TrainingSettings, report: Report) -> PreparedRun:
         report=report,
     )
     preprocessing = data.preprocessing(input_size, settings.channels)
-    network, options, normalization = _initial_network(
+    report("building the network")
+    initial = initial_network(
         settings, architecture, num_classes=len(data.labels), in_channels=preprocessing.channels
     )
     report("preparing pictures")
@@ -87,20 +92,22 @@ def prepare_run(settings: TrainingSettings, report: Report) -> PreparedRun:
         train, aside = split(data.train, share=VALIDATION_SHARE, seed=settings.seed)
         validation = PreparedDataset(aside, preprocessing)
     prepared = PreparedDataset(train, preprocessing)
-    learning_rate = architecture.learning_rate
-    if settings.init is not None:
-        learning_rate *= FINE_TUNING_FACTOR
+    batch_size = settings.batch_size or suitable_batch_size(len(prepared))
+    learning_rate = settings.learning_rate or peak_learning_rate(
+        architecture.learning_rate, batch_size, is_pretrained=settings.init is not None
+    )
     return PreparedRun(
         architecture=architecture,
-        options=options,
+        initial=initial,
         data=data,
         train=prepared,
         held_out=PreparedDataset(data.held_out, preprocessing),
         validation=validation,
         preprocessing=preprocessing,
-        normalization=normalization or channel_statistics(prepared),
-        network=network,
-        learning_rate=settings.learning_rate or learning_rate,
+        normalization=initial.normalization or channel_statistics(prepared),
+        batch_size=batch_size,
+        passes_per_epoch=settings.passes_per_epoch or suitable_passes(len(prepared), batch_size),
+        learning_rate=learning_rate,
     )
 
 
@@ -121,37 +128,3 @@ def channel_statistics(dataset: PreparedDataset) -> Normalization:
         mean=tuple(round(value, 4) for value in mean.tolist()),
         std=tuple(round(max(value, 1 / 255), 4) for value in std.tolist()),
     )
-
-
-def _initial_network(
-    settings: TrainingSettings, architecture: Architecture, *, num_classes: int, in_channels: int
-) -> tuple[nn.Module, Options, Normalization | None]:
-    """The network before the first step, its options, and the normalisation of its weights."""
-    options, normalization, weights = dict(settings.options), None, None
-    if settings.init is not None:
-        path = Path(settings.init).expanduser()
-        weights = architecture.rename_weights(load_weights(path).tensors)
-        found = architecture.options_of_weights(weights)
-        if is_checkpoint(path):
-            description = read_description(path)
-            if description.architecture != architecture.name:
-                raise TrainingError(
-                    f"{path} is a {description.architecture}, not a {architecture.name}: run "
-                    f"'convd train {description.architecture}'"
-                )
-            found = {**description.options, **found}
-            normalization = description.normalization
-        elif in_channels == 3:
-            normalization = IMAGENET
-        options = {**found, **options}
-    torch.manual_seed(derived_seed(settings.seed, "weights"))
-    network = create_model(
-        architecture.name, num_classes=num_classes, in_channels=in_channels, **options
-    )
-    if weights is not None:
-        transfer(network, weights, architecture)
-    if settings.freeze_backbone:
-        head = head_keys(architecture)
-        for name, parameter in network.named_parameters():
-            parameter.requires_grad_(name in head)
-    return network, options, normalization

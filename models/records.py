@@ -1,10 +1,14 @@
 """The record that a training run writes after each epoch."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from convd.artifact.frozen import FrozenModel
+from convd.models.output import writing
 
 METRICS_FILE = "metrics.jsonl"
+
+_CLEARLY = 1.05
 
 
 class EpochRecord(FrozenModel):
@@ -31,6 +35,21 @@ class EpochRecord(FrozenModel):
     seconds: float
 
 
+def rises_above_chance(records: Sequence[EpochRecord], chance_loss: float) -> bool:
+    """Whether the last epoch was worse than the one before it and worse than guessing.
+
+    The first epoch may be: random weights can be surer of themselves than they ought to be.
+
+    Args:
+        records: The epochs so far.
+        chance_loss: Loss of a network that finds every class equally likely.
+    """
+    if len(records) < 2:
+        return False
+    before, last = records[-2].train_loss, records[-1].train_loss
+    return last > before and last > _CLEARLY * chance_loss
+
+
 class EpochLog:
     """The records of a run, one JSON object per line of a file.
 
@@ -43,14 +62,18 @@ class EpochLog:
         self._path = path
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         self.records = [EpochRecord.model_validate_json(line) for line in lines[:finished_epochs]]
-        path.write_text("".join(self._line(each) for each in self.records), encoding="utf-8")
+        self._write()
 
     def append(self, record: EpochRecord) -> None:
-        """Add the record of a finished epoch."""
-        self.records.append(record)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(self._line(record))
+        """Add the record of a finished epoch.
 
-    @staticmethod
-    def _line(record: EpochRecord) -> str:
-        return record.model_dump_json() + "\n"
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        self.records.append(record)
+        self._write()
+
+    def _write(self) -> None:
+        lines = [each.model_dump_json() + "\n" for each in self.records]
+        with writing(self._path) as partial:
+            partial.write_text("".join(lines), encoding="utf-8")

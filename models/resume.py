@@ -9,8 +9,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from convd.artifact.frozen import FrozenModel
-from convd.models.checkpoint import replace_file
 from convd.models.errors import TrainingError
+from convd.models.output import writing
 from convd.models.registry import Weights
 from convd.models.settings import TrainingSettings
 
@@ -60,12 +60,14 @@ class ResumePoint(NamedTuple):
 
 
 def save_resume_point(folder: Path, point: ResumePoint) -> None:
-    """Write the state to one file, atomically."""
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / (RESUME_FILE + ".partial")
+    """Write the state to one file, atomically.
+
+    Raises:
+        OutputError: It cannot be written; the state that was saved before is still there.
+    """
     tensors = {name: tensor.cpu().contiguous() for name, tensor in point.tensors.items()}
-    save_file(tensors, partial, metadata={_METADATA_KEY: point.progress.model_dump_json()})
-    replace_file(partial, folder / RESUME_FILE)
+    with writing(folder / RESUME_FILE) as partial:
+        save_file(tensors, partial, metadata={_METADATA_KEY: point.progress.model_dump_json()})
 
 
 def load_resume_point(folder: Path, settings: TrainingSettings) -> ResumePoint | None:

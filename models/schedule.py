@@ -1,6 +1,52 @@
-"""The learning rate over a training run."""
+"""How many pictures a step takes, and how far it goes."""
 
 import math
+
+REGISTERED_BATCH_SIZE = 64
+"""The batch size for which architectures register their learning rate."""
+
+LEAST_BATCH_SIZE = 8
+LEAST_STEPS_PER_EPOCH = 16
+USUAL_STEPS_PER_EPOCH = 32
+FINE_TUNING_FACTOR = 0.1
+"""Factor of the learning rate for weights that are already trained."""
+
+
+def suitable_batch_size(pictures: int) -> int:
+    """The largest power of two, from 8 to 64, with which an epoch still has 16 steps.
+
+    A small folder would otherwise have so few steps that neither weights nor batch statistics
+    settle. Small batches train no worse than large ones (Masters and Luschi, "Revisiting Small
+    Batch Training for Deep Neural Networks", 2018).
+    """
+    size = REGISTERED_BATCH_SIZE
+    while size > LEAST_BATCH_SIZE and pictures < size * LEAST_STEPS_PER_EPOCH:
+        size //= 2
+    return size
+
+
+def suitable_passes(pictures: int, batch_size: int) -> int:
+    """Passes over the pictures that make about 32 steps, at least one.
+
+    Each pass changes the pictures differently, so several are more than repetition (Hoffer et al.,
+    "Augment Your Batch", 2020). With few pictures, one pass would be too little to show an effect
+    and to let the learning rate rise slowly.
+    """
+    return max(1, round(USUAL_STEPS_PER_EPOCH / math.ceil(pictures / batch_size)))
+
+
+def peak_learning_rate(registered: float, batch_size: int, *, is_pretrained: bool) -> float:
+    """The architecture's learning rate for a batch size, and for weights that are trained already.
+
+    It grows in proportion to the batch size (Goyal et al., "Accurate, Large Minibatch SGD", 2017).
+
+    Args:
+        registered: The rate that the architecture registers.
+        batch_size: Pictures per step.
+        is_pretrained: Whether the backbone is trained already.
+    """
+    rate = registered * batch_size / REGISTERED_BATCH_SIZE
+    return rate * FINE_TUNING_FACTOR if is_pretrained else rate
 
 
 def learning_rate_at(step: int, *, peak: float, steps: int, warmup_steps: int) -> float:

@@ -26,9 +26,13 @@ class TrainingSettings(FrozenModel):
         classes: Labels of the classes to keep; None keeps all.
         input_size: Height and width of the network's input; None takes the architecture's.
         channels: 1 or 3; None takes the data set's.
-        epochs: Passes over the training pictures.
-        batch_size: Pictures per step; a batch of one would break batch normalisation.
-        learning_rate: Peak learning rate; None takes the architecture's.
+        epochs: Epochs, of one or more passes over the training pictures.
+        batch_size: Pictures per step; a batch of one would break batch normalisation. None takes
+            `suitable_batch_size`.
+        passes_per_epoch: How often each training picture is seen in an epoch; None takes
+            `suitable_passes`.
+        learning_rate: Peak learning rate; None takes the architecture's, in proportion to the batch
+            size, and a tenth of that with `init`.
         momentum: Of stochastic gradient descent.
         weight_decay: Of weights, but not of biases and normalisation layers.
         warmup_epochs: Epochs during which the learning rate rises; may be a fraction.
@@ -40,8 +44,8 @@ class TrainingSettings(FrozenModel):
         seed: Seed of the split, the initial weights, the order and every random change.
         patience: Stop after this many epochs without better accuracy on a validation tenth of the
             training pictures, and keep the best weights; None trains all epochs.
-        init: Checkpoint to start from, except for its last layer; None starts from random
-            weights.
+        init: Weights to start from, except for their last layer, as `find_pretrained` takes them;
+            None starts from random weights.
         freeze_backbone: Whether only the last layer is trained.
         strict_data: Whether a broken file is an error; otherwise it is skipped.
         device: `auto` takes a GPU if there is one.
@@ -55,7 +59,8 @@ class TrainingSettings(FrozenModel):
     input_size: PositiveInt | None = None
     channels: Literal[1, 3] | None = None
     epochs: PositiveInt = 30
-    batch_size: int = Field(default=64, ge=2)
+    batch_size: int | None = Field(default=None, ge=2)
+    passes_per_epoch: PositiveInt | None = None
     learning_rate: PositiveFloat | None = None
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: NonNegativeFloat = 5e-4
@@ -74,7 +79,7 @@ class TrainingSettings(FrozenModel):
     @model_validator(mode="after")
     def _a_random_backbone_is_not_frozen(self) -> Self:
         if self.freeze_backbone and self.init is None:
-            raise ValueError("freezing a random backbone makes no sense: add --init CHECKPOINT")
+            raise ValueError("freezing a random backbone makes no sense: add --init WEIGHTS")
         return self
 
     @property

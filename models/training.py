@@ -10,8 +10,10 @@ from torch import nn
 
 from convd.artifact.manifest import Accuracy
 from convd.models.checkpoint import CheckpointDescription, is_checkpoint, save_checkpoint
+from convd.models.devices import select_device
 from convd.models.errors import TrainingError
 from convd.models.interruption import Interruption
+from convd.models.output import check_writable
 from convd.models.plots import (
     CONFUSION_MATRIX_FILE,
     LEARNING_CURVE_FILE,
@@ -21,6 +23,8 @@ from convd.models.plots import (
 from convd.models.preparation import PreparedRun, prepare_run
 from convd.models.resume import RESUME_FILE, ResumePoint, RunProgress, load_resume_point
 from convd.models.settings import TrainingSettings
+from convd.models.summary import show_broken_files, show_run
+from convd.models.threads import intra_op_threads, step_flops, threads_for
 from convd.models.training_loop import TrainingLoop
 
 
@@ -53,30 +57,39 @@ def train(
     Args:
         settings: What to train, on what, and how.
         output: The checkpoint's folder.
-        console: Where to show progress.
+        console: Where to show the run and its progress.
         overwrite: Whether an existing checkpoint may be replaced.
         resume: Whether to resume an interrupted run with the same settings.
         interruption: Asks the run to stop; None never does.
 
     Returns:
-        The trained network. If the run was interrupted, the checkpoint holds its state so far, and
-        resuming gives the same weights as an uninterrupted run.
+        The trained network. If the run was interrupted, the checkpoint holds the best weights so
+        far with `patience` and the last ones without, and resuming gives the same weights as an
+        uninterrupted run.
 
     Raises:
         ModelsError: The settings do not fit together, the data cannot be used, or training fails.
     """
+    check_writable(output)
+    device = select_device(settings.device)
     point = _beginning(settings, output, overwrite=overwrite, resume=resume)
-    if point is not None:
-        torch.set_num_threads(point.progress.threads)
     with console.status("") as status:
         run = prepare_run(settings, status.update)
-    for problem in run.data.broken_files:
-        console.print(f"skipped {problem}", highlight=False, soft_wrap=True)
-    output.mkdir(parents=True, exist_ok=True)
-    interruption = interruption or Interruption()
-    loop = TrainingLoop(
-        run, settings, output, console=console, interruption=interruption, point=point
-    )
+    show_broken_files(run.data.broken_files, console)
+    flops = step_flops(run.initial.network, run.preprocessing.output_shape, run.batch_size)
+    # Another number of threads would round differently from what the run began with.
+    threads = point.progress.threads if point else threads_for(flops, torch.get_num_threads())
+    show_run(run, settings, device=device, threads=threads, console=console)
+    with intra_op_threads(threads), interruption or Interruption() as stop:
+        loop = TrainingLoop(
+            run, settings, output, device=device, console=console, interruption=stop, point=point
+        )
+        return _train(run, loop, output, stop)
+
+
+def _train(
+    run: PreparedRun, loop: TrainingLoop, output: Path, interruption: Interruption
+) -> TrainingResult:
     if not loop.run():
         description = _describe(run, loop.progress, accuracy=None)
         save_checkpoint(output, loop.network, description)
@@ -126,7 +139,8 @@ def _describe(
     training: dict[str, str | int | float | bool] = {
         "data": settings.data,
         "epochs": progress.finished_epochs,
-        "batch_size": settings.batch_size,
+        "batch_size": run.batch_size,
+        "passes_per_epoch": run.passes_per_epoch,
         "learning_rate": run.learning_rate,
         "momentum": settings.momentum,
         "weight_decay": settings.weight_decay,
@@ -138,12 +152,14 @@ def _describe(
         "finished": accuracy is not None,
     }
     if settings.init is not None:
-        training["init"] = Path(settings.init).name
+        # A library's name means the same everywhere, a path only here.
+        is_local = Path(settings.init.removeprefix("hf:")).expanduser().exists()
+        training["init"] = Path(settings.init).name if is_local else settings.init
     if progress.best_epoch:
         training["best_epoch"] = progress.best_epoch
     return CheckpointDescription(
         architecture=run.architecture.name,
-        options=run.options,
+        options=run.initial.options,
         num_classes=len(run.data.labels),
         in_channels=run.preprocessing.channels,
         labels=run.data.labels,

@@ -10,20 +10,21 @@ from torch import Tensor, nn
 
 from convd.models.augmentation import Augmentation
 from convd.models.data.prepared import PreparedDataset
-from convd.models.devices import select_device
 from convd.models.errors import TrainingError
 from convd.models.evaluation import Predictions, predict_prepared
 from convd.models.interruption import Interruption
+from convd.models.losses import chance_loss
 from convd.models.normalization import NormalizeImages
 from convd.models.optimization import Optimization, derived_seed
 from convd.models.preparation import PreparedRun
 from convd.models.progress import TrainingProgress
-from convd.models.records import METRICS_FILE, EpochLog, EpochRecord
+from convd.models.records import METRICS_FILE, EpochLog, EpochRecord, rises_above_chance
 from convd.models.resume import ResumePoint, RunProgress, save_resume_point
 from convd.models.settings import TrainingSettings
 
 SECONDS_BETWEEN_SAVES = 60.0
 _SECONDS_BETWEEN_UPDATES = 0.1
+_EVALUATION_BATCH_SIZE = 64
 _BEST = "best/"
 
 
@@ -33,7 +34,8 @@ class TrainingLoop:
     Args:
         run: What to train, and on what.
         settings: How to train.
-        output: The run's folder, which must exist.
+        output: The run's folder.
+        device: What to compute on.
         console: Where to show progress.
         interruption: Asks the run to stop.
         point: The state to resume from; None starts from the beginning.
@@ -45,17 +47,18 @@ class TrainingLoop:
         settings: TrainingSettings,
         output: Path,
         *,
+        device: torch.device,
         console: Console,
         interruption: Interruption,
         point: ResumePoint | None,
     ) -> None:
-        self.network: nn.Module = run.network.to(select_device(settings.device))
+        self.network: nn.Module = run.initial.network.to(device)
         self.progress = RunProgress(settings=settings)
         self._run = run
         self._settings = settings
         self._output = output
         self._interruption = interruption
-        self._steps_per_epoch = math.ceil(len(run.train) / settings.batch_size)
+        self._steps_per_epoch = run.steps_per_epoch
         self._normalize = NormalizeImages(run.normalization)
         self._optimization = Optimization(
             self.network,
@@ -69,11 +72,15 @@ class TrainingLoop:
         if point is not None:
             self._restore(point)
         self._log = EpochLog(output / METRICS_FILE, self.progress.finished_epochs)
-        self._bar = TrainingProgress(
-            settings.epochs, settings.epochs * self._steps_per_epoch, console
+        self._show = TrainingProgress(settings.epochs, self._steps_per_epoch, console)
+        self._chance_loss = chance_loss(
+            len(run.data.labels),
+            loss=settings.loss,
+            label_smoothing=settings.effective_label_smoothing,
         )
         self._saved_at = self._epoch_began = time.monotonic()
         self._images_per_second = 0.0
+        self._is_warned = False
 
     @property
     def records(self) -> list[EpochRecord]:
@@ -81,23 +88,28 @@ class TrainingLoop:
         return self._log.records
 
     def run(self) -> bool:
-        """Train to the end and load the best weights; False if interrupted, after saving.
+        """Train to the end, or until interrupted, and load the best weights where they are known.
+
+        Returns:
+            Whether it came to the end; otherwise the state to resume from has been saved.
 
         Raises:
             TrainingError: The loss is no longer finite.
+            OutputError: A file cannot be written.
         """
-        with self._bar:
-            while not self._is_over():
-                if not self._train_epoch():
-                    return False
-                self._finish_epoch()
+        finished = True
+        with self._show:
+            while finished and not self._is_over():
+                finished = self._train_epoch()
+                if finished:
+                    self._finish_epoch()
         if self._best:
             self.network.load_state_dict(self._best)
-        return True
+        return finished
 
     def predict(self, dataset: PreparedDataset) -> Predictions:
         """Run the network over prepared pictures."""
-        return predict_prepared(self.network, dataset, self._normalize, self._settings.batch_size)
+        return predict_prepared(self.network, dataset, self._normalize, _EVALUATION_BATCH_SIZE)
 
     def _is_over(self) -> bool:
         epochs, patience = self.progress.finished_epochs, self._settings.patience
@@ -108,8 +120,14 @@ class TrainingLoop:
     def _train_epoch(self) -> bool:
         """Train on the remaining pictures of the epoch; False if interrupted."""
         self._epoch_began = shown = time.monotonic()
-        pictures = len(self._run.train)
-        order = epoch_order(pictures, self._settings, self.progress.finished_epochs)
+        pictures = self._run.pictures_per_epoch
+        order = epoch_order(
+            len(self._run.train),
+            batch_size=self._run.batch_size,
+            passes=self._run.passes_per_epoch,
+            seed=self._settings.seed,
+            epoch=self.progress.finished_epochs,
+        )
         done = self.progress.steps - self.progress.finished_epochs * self._steps_per_epoch
         seen = already = sum(len(each) for each in order[:done])
         loss_sum = torch.tensor(self.progress.loss_sum, dtype=torch.float64)
@@ -136,20 +154,21 @@ class TrainingLoop:
                     }
                 )
                 self._images_per_second = (seen - already) / max(now - self._epoch_began, 1e-9)
-                self._show(seen)
+                self._show_step(seen)
             if save:
                 self._save()
             if stop:
                 return False
         return True
 
-    def _show(self, seen: int) -> None:
+    def _show_step(self, seen: int) -> None:
         epoch, loss = self.progress.finished_epochs + 1, self.progress.loss_sum / seen
         if not math.isfinite(loss):
             raise TrainingError(
-                f"the loss became {loss} in epoch {epoch}: train with a smaller --learning-rate"
+                f"the loss became {loss} in epoch {epoch}: train with a smaller --learning-rate "
+                f"than {self._run.learning_rate:.4g}"
             )
-        self._bar.step(
+        self._show.step(
             epoch=epoch,
             step=self.progress.steps,
             loss=loss,
@@ -164,8 +183,8 @@ class TrainingLoop:
         accuracy = self.predict(run.validation or run.held_out).top1
         record = EpochRecord(
             epoch=epoch,
-            train_loss=progress.loss_sum / len(run.train),
-            train_accuracy=progress.correct / len(run.train),
+            train_loss=progress.loss_sum / run.pictures_per_epoch,
+            train_accuracy=progress.correct / run.pictures_per_epoch,
             watched="held out" if run.validation is None else "validation",
             watched_accuracy=accuracy,
             learning_rate=self._optimization.learning_rate(progress.steps - 1),
@@ -173,7 +192,14 @@ class TrainingLoop:
             seconds=time.monotonic() - self._epoch_began,
         )
         self._log.append(record)
-        self._bar.epoch(record)
+        self._show.epoch(record)
+        if not self._is_warned and rises_above_chance(self.records, self._chance_loss):
+            self._is_warned = True
+            self._show.warn(
+                f"the loss has risen to {record.train_loss:.2f}, and guessing has "
+                f"{self._chance_loss:.2f}: the learning rate is too high; stop with Ctrl-C and "
+                f"train with --overwrite --learning-rate {self._run.learning_rate / 10:.2g}"
+            )
         update = {"finished_epochs": epoch, "loss_sum": 0.0, "correct": 0}
         if run.validation is not None and accuracy > progress.best_accuracy:
             update |= {"best_accuracy": accuracy, "best_epoch": epoch}
@@ -206,11 +232,14 @@ class TrainingLoop:
         }
 
 
-def epoch_order(count: int, settings: TrainingSettings, epoch: int) -> tuple[Tensor, ...]:
+def epoch_order(
+    count: int, *, batch_size: int, passes: int, seed: int, epoch: int
+) -> tuple[Tensor, ...]:
     """The pictures of each batch of an epoch, in batches of nearly equal size.
 
     A small remainder would otherwise be a step with as much weight as a full batch.
     """
-    seed = derived_seed(settings.seed, "order", epoch)
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    return order.tensor_split(math.ceil(count / settings.batch_size))
+    generator = torch.Generator().manual_seed(derived_seed(seed, "order", epoch))
+    orders = (torch.randperm(count, generator=generator) for _ in range(passes))
+    batches = math.ceil(count / batch_size)
+    return tuple(batch for order in orders for batch in order.tensor_split(batches))

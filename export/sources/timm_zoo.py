@@ -10,7 +10,6 @@ from torch import nn
 from convd.artifact.manifest import Fact, Normalization
 from convd.artifact.preprocessing import CenterCrop, Preprocessing, ResizeShorterSide, ResizeTo
 from convd.export.errors import SourceError
-from convd.export.sources.installed_library import fetch_from_hub, import_library
 from convd.export.sources.zoo import (
     RANDOM,
     ZooNetwork,
@@ -20,6 +19,7 @@ from convd.export.sources.zoo import (
     interpolation,
     option_facts,
 )
+from convd.models.installed_library import fetch_from_hub, import_library
 
 _FOLDER = "local-dir:"
 _HUB = "hf-hub:"

@@ -7,7 +7,6 @@ from typing import Any
 from convd.artifact.manifest import Normalization
 from convd.artifact.preprocessing import CenterCrop, Preprocessing, ResizeShorterSide
 from convd.export.errors import SourceError
-from convd.export.sources.installed_library import import_library
 from convd.export.sources.zoo import (
     RANDOM,
     ZooNetwork,
@@ -17,6 +16,7 @@ from convd.export.sources.zoo import (
     interpolation,
     option_facts,
 )
+from convd.models.installed_library import import_library
 from convd.models.weights import load_weights
 
 _SWITCHES = {"googlenet": "transform_input", "inception_v3": "transform_input"}

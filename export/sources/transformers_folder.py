@@ -15,8 +15,8 @@ from convd.artifact.manifest import Fact
 from convd.export.errors import SourceError
 from convd.export.graph.network_output import Activation
 from convd.export.sources.image_processor import read_image_processor
-from convd.export.sources.installed_library import fetch_from_hub, import_library, quieted
 from convd.export.sources.zoo import ZooNetwork, ZooRequest, distinct, first_line
+from convd.models.installed_library import fetch_from_hub, import_library, quieted
 
 _UNNAMED = re.compile(r"LABEL_\d+")
 _PROCESSOR = "preprocessor_config.json"

@@ -8,11 +8,12 @@ bottleneck is in its 3 x 3 convolution, where the paper has it in the first 1 x 
 known as ResNet v1.5. Shortcuts that change shape are projections (the paper's option B).
 """
 
+import re
 from functools import partial
 
 from torch import Tensor, nn
 
-from convd.models.registry import register_model
+from convd.models.registry import Weights, register_model
 
 
 class BasicBlock(nn.Module):
@@ -157,6 +158,37 @@ def _convolution(
     return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
 
 
+_TRANSFORMERS_LAYER = re.compile(
+    r"(?:resnet\.)?encoder\.stages\.(?P<stage>\d+)\.layers\.(?P<block>\d+)\."
+    r"(?:layer\.(?P<layer>\d+)|shortcut)\.(?P<kind>convolution|normalization)\.(?P<tensor>\w+)"
+)
+_TRANSFORMERS_STEM = re.compile(
+    r"(?:resnet\.)?embedder\.embedder\.(?P<kind>convolution|normalization)\.(?P<tensor>\w+)"
+)
+
+
+def _rename(weights: Weights) -> Weights:
+    """Rename the weights of transformers' ResNet, which is the same network."""
+    if not any(_TRANSFORMERS_STEM.fullmatch(name) for name in weights):
+        return weights
+    return {_own_name(name): tensor for name, tensor in weights.items()}
+
+
+def _own_name(name: str) -> str:
+    found = _TRANSFORMERS_STEM.fullmatch(name)
+    if found:
+        return f"{'conv1' if found['kind'] == 'convolution' else 'bn1'}.{found['tensor']}"
+    found = _TRANSFORMERS_LAYER.fullmatch(name)
+    if found is None:
+        return name.replace("classifier.1.", "fc.")
+    is_convolution = found["kind"] == "convolution"
+    if found["layer"] is None:
+        layer = f"downsample.{0 if is_convolution else 1}"
+    else:
+        layer = f"{'conv' if is_convolution else 'bn'}{int(found['layer']) + 1}"
+    return f"layer{int(found['stage']) + 1}.{found['block']}.{layer}.{found['tensor']}"
+
+
 _VARIANTS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int]]] = {
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
     "resnet34": (BasicBlock, (3, 4, 6, 3)),
@@ -165,6 +197,10 @@ _VARIANTS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, 
     "resnet152": (Bottleneck, (3, 8, 36, 3)),
 }
 for _name, (_block, _blocks) in _VARIANTS.items():
-    register_model(_name, input_size=224, minimum_input_size=32, learning_rate=0.05)(
-        partial(ResNet, _block, _blocks)
-    )
+    register_model(
+        _name,
+        input_size=224,
+        minimum_input_size=32,
+        learning_rate=0.05,
+        rename_weights=_rename,
+    )(partial(ResNet, _block, _blocks))

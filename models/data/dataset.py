@@ -165,8 +165,8 @@ def split(dataset: ImageDataset, *, share: float, seed: int) -> tuple[DatasetSub
     if counts.min() < 2:
         scarce = dataset.labels[int(counts.argmin())]
         raise DataError(
-            f"class {scarce!r} has {counts.min()} pictures: each class needs at least 2, one to "
-            "train on and one to hold out"
+            f"class {scarce!r} has too few pictures ({counts.min()}): each class needs at least 2, "
+            "one to train on and one to hold out"
         )
     generator = np.random.default_rng(seed)
     aside: list[int] = []

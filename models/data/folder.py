@@ -1,5 +1,6 @@
 """Image files in one folder per class, the layout of torchvision's `ImageFolder`."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -75,17 +76,16 @@ def load_folder_splits(root: Path, *, seed: int, strict: bool, report: Report) -
                 f"{held_out_root} has a class {unknown[0]!r} that {train_root} lacks: give both "
                 "the same classes"
             )
-        train, broken = _load(train_root, labels, strict=strict, report=report)
-        held_out, more = _load(held_out_root, labels, strict=strict, report=report)
+        train, broken = _load(train_root, labels, strict=strict, report=report, least=1)
+        held_out, more = _load(held_out_root, labels, strict=strict, report=report, least=0)
         broken += more
         name = f"the pictures of {held_out_root.name}/ in {root}"
-        for part, where in ((train, train_root), (held_out, held_out_root)):
-            if len(part) == 0:
-                raise DataError(
-                    f"{where} has no pictures: the extensions {', '.join(EXTENSIONS)} are read"
-                )
+        if len(held_out) == 0:
+            raise DataError(
+                f"{held_out_root} has no pictures: the extensions {', '.join(EXTENSIONS)} are read"
+            )
         return _splits(train, held_out, name, broken)
-    everything, broken = _load(root, _classes(root), strict=strict, report=report)
+    everything, broken = _load(root, _classes(root), strict=strict, report=report, least=2)
     rest, aside = split(everything, share=HELD_OUT_SHARE, seed=seed)
     return _splits(rest, aside, f"20 % of {root}, held out with seed {seed}", broken)
 
@@ -108,8 +108,9 @@ def _splits(
 
 
 def _load(
-    root: Path, labels: Sequence[str], *, strict: bool, report: Report
+    root: Path, labels: Sequence[str], *, strict: bool, report: Report, least: int
 ) -> tuple[FilesDataset, list[str]]:
+    """The files of each class, of which at least so many have to be pictures; and broken ones."""
     found = [
         (file, target)
         for target, label in enumerate(labels)
@@ -119,20 +120,35 @@ def _load(
     broken = find_broken([file for file, _ in found], report)
     if broken and strict:
         listed = "\n".join(f"  {problem}" for problem in broken.values())
-        raise DataError(f"{len(broken)} broken files in {root}:\n{listed}")
+        raise DataError(f"{len(broken)} of {len(found)} pictures cannot be read:\n{listed}")
     good = [(file, target) for file, target in found if file not in broken]
     files, targets = [file for file, _ in good], [target for _, target in good]
+    counts = Counter(targets)
+    for target, label in enumerate(labels):
+        if counts[target] < least:
+            reasons = [broken[file] for file, kind in found if kind == target and file in broken]
+            also = f"; {len(reasons)} cannot be read, such as {reasons[0]}" if reasons else ""
+            why = ", one to train on and one to hold out" if least > 1 else ""
+            raise DataError(
+                f"{root / label} has too few pictures ({counts[target]}{also}): each class needs "
+                f"at least {least}{why}; {', '.join(EXTENSIONS)} are read"
+            )
     return FilesDataset(labels, files, targets), list(broken.values())
 
 
 def _classes(root: Path) -> list[str]:
-    folders = [each.name for each in root.iterdir() if each.is_dir() and each.name[0] != "."]
-    if len(folders) < 2:
+    """Names of the folders, in the order of the targets."""
+    folders = sorted(each.name for each in root.iterdir() if each.is_dir() and each.name[0] != ".")
+    if len(folders) > 1:
+        return folders
+    if not folders:
         raise DataError(
-            f"{root} has {len(folders)} folders, but each class needs one: put the pictures of "
-            "each class into a folder named after the class"
+            f"{root} holds no folders: put the pictures of each class into a folder named after it"
         )
-    return sorted(folders)
+    (only,) = folders
+    inner = [each.name for each in (root / only).iterdir() if each.is_dir()]
+    hint = f"; if its folders are the classes, give folder:{root / only}" if inner else ""
+    raise DataError(f"{root} has one class, {only!r}, and a classifier needs two or more{hint}")
 
 
 def _first_folder(root: Path, names: Sequence[str]) -> Path | None:

@@ -76,7 +76,7 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
         (["lenet", "--data", "digits", "--option", "activation=min"], "one of relu, tanh"),
         (["lenet", "--data", "digits", "--option", "dropout=0.1"], "it takes pooling, activation"),
         (["lenet", "--data", "digits", "--option", "dropout"], "NAME=VALUE"),
-        (["lenet", "--data", "digits", "--freeze-backbone"], "add --init CHECKPOINT"),
+        (["lenet", "--data", "digits", "--freeze-backbone"], "add --init WEIGHTS"),
         (["lenet", "--data", "digits", "--init", "nothing"], "nothing is no file"),
         (["lenet", "--data", "digits", "--resume", "--overwrite"], "give one of them"),
         (["resnet18", "--data", "digits", "--input-size", "28"], "at least 32 x 32"),
@@ -135,6 +135,48 @@ def test_ctrl_c_leaves_a_checkpoint_and_resume_goes_on(tmp_path: Path) -> None:
     assert weights[0] == weights[1]
 
 
+def test_a_run_is_summed_up_before_its_first_epoch(tmp_path: Path) -> None:
+    write_folder(tmp_path / "pets", classes=("ant", "bee"), pictures=6)
+    data = f"folder:{tmp_path / 'pets'}"
+    result = _train("lenet", "--data", data, "--epochs", "2", "--output", str(tmp_path / "run"))
+    assert result.exit_code == 0, result.output
+    assert result.stderr.splitlines()[:7] == [
+        f"data     {data}: 9 pictures to train on, 3 held out",
+        "classes  2: ant (6), bee (6)",
+        "input    32 x 32, colour, turned upright by EXIF",
+        "network  lenet5, 61,326 parameters",
+        "weights  random",
+        "steps    2 epochs of 32 (16 passes), 8 pictures each, learning rate 0.00625",
+        "device   processor, 1 thread",
+    ]
+    assert result.stderr.splitlines()[7].startswith("epoch 1/2: loss ")
+
+
+def test_what_is_taken_of_pretrained_weights_is_shown(
+    trained: tuple[Path, Result], tmp_path: Path
+) -> None:
+    output, _ = trained
+    result = _train(
+        "lenet", "--data", "digits", "--classes", "3,5", "--epochs", "1",
+        "--init", str(output), "--output", str(tmp_path / "run"),
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert (
+        f"weights  {output}; a new last layer; left out: output.bias, output.weight\n"
+        in result.stderr
+    )
+
+
+def test_a_learning_rate_that_is_too_high_is_noticed(tmp_path: Path) -> None:
+    result = _train(
+        "lenet", "--data", "digits", "--classes", "0,1,2", "--epochs", "4",
+        "--learning-rate", "0.5", "--option", "activation=tanh", "--output", str(tmp_path / "run"),
+    )  # fmt: skip
+    assert result.stderr.count("warning: the loss has risen to ") == 1
+    assert "and guessing has 1.10: the learning rate is too high" in result.stderr
+    assert "train with --overwrite --learning-rate 0.05" in result.stderr
+
+
 def test_broken_files_are_shown(tmp_path: Path) -> None:
     write_folder(tmp_path / "pets", classes=("ant", "bee"), pictures=6)
     broken = tmp_path / "pets" / "ant" / "0.png"
@@ -145,4 +187,4 @@ def test_broken_files_are_shown(tmp_path: Path) -> None:
     assert f"skipped {broken}" in skipped.stderr
     strict = _train(*arguments, "--output", str(tmp_path / "strict"), "--strict-data")
     assert strict.exit_code == 1
-    assert f"1 broken files in {tmp_path / 'pets'}" in strict.output
+    assert f"1 of 12 pictures cannot be read:\n  {broken}" in strict.output

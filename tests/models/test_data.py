@@ -88,7 +88,7 @@ def test_a_split_loses_and_repeats_nothing(counts: list[int], seed: int, share: 
 
 
 def test_a_class_of_one_picture_cannot_be_divided() -> None:
-    with pytest.raises(DataError, match="class 'b' has 1 pictures"):
+    with pytest.raises(DataError, match=r"class 'b' has too few pictures \(1\)"):
         split(_Numbered([5, 1]), share=0.2, seed=0)
 
 

@@ -9,8 +9,7 @@ from torch.nn import functional as F  # noqa: N812
 from convd.models.augmentation import Augmentation
 from convd.models.losses import classification_loss
 from convd.models.optimization import derived_seed
-from convd.models.schedule import learning_rate_at
-from convd.models.settings import TrainingSettings
+from convd.models.schedule import learning_rate_at, suitable_batch_size, suitable_passes
 from convd.models.training_loop import epoch_order
 
 
@@ -29,21 +28,42 @@ def test_the_learning_rate_rises_to_its_peak_and_falls(
     assert rates[warmup_steps:] == sorted(rates[warmup_steps:], reverse=True)
 
 
-@given(count=st.integers(1, 300), batch_size=st.integers(2, 64), epoch=st.integers(0, 5))
-def test_an_epoch_sees_every_picture_once(count: int, batch_size: int, epoch: int) -> None:
-    settings = TrainingSettings(architecture="lenet5", data="digits", batch_size=batch_size)
-    order = epoch_order(count, settings, epoch)
-    assert sorted(torch.cat(order).tolist()) == list(range(count))
+@given(
+    count=st.integers(1, 300),
+    batch_size=st.integers(2, 64),
+    passes=st.integers(1, 4),
+    epoch=st.integers(0, 5),
+)
+def test_every_pass_sees_every_picture_once(
+    count: int, batch_size: int, passes: int, epoch: int
+) -> None:
+    order = epoch_order(count, batch_size=batch_size, passes=passes, seed=0, epoch=epoch)
+    for number in range(passes):
+        seen = torch.cat(order)[number * count : (number + 1) * count]
+        assert sorted(seen.tolist()) == list(range(count))
     sizes = [len(each) for each in order]
     assert max(sizes) <= batch_size
     assert max(sizes) - min(sizes) <= 1
 
 
 def test_epochs_have_orders_of_their_own() -> None:
-    settings = TrainingSettings(architecture="lenet5", data="digits")
-    first, again, second = (torch.cat(epoch_order(100, settings, epoch)) for epoch in (0, 0, 1))
+    first, again, second = (
+        torch.cat(epoch_order(100, batch_size=64, passes=2, seed=0, epoch=epoch))
+        for epoch in (0, 0, 1)
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first, second)
+
+
+@given(pictures=st.integers(1, 100_000))
+def test_small_folders_have_steps_enough(pictures: int) -> None:
+    batch_size = suitable_batch_size(pictures)
+    steps = math.ceil(pictures / batch_size)
+    passes = suitable_passes(pictures, batch_size)
+    assert 8 <= batch_size <= 64
+    assert steps >= 16 or batch_size == 8
+    assert steps * passes >= 22
+    assert passes == 1 or steps * passes <= 43
 
 
 def test_seeds_of_different_purposes_differ() -> None:

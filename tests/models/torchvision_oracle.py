@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from convd.export.sources.installed_library import import_library
+from convd.models.installed_library import import_library
 
 torchvision = import_library("torchvision")
 

@@ -26,8 +26,9 @@ from convd.export.proof.reference import network_input
 from convd.export.proof.sample_pictures import SamplePictures
 from convd.export.sources.description import GivenDescription
 from convd.export.sources.image_processor import read_image_processor
-from convd.export.sources.installed_library import import_library
 from convd.export.sources.loading import SourceRequest, load_source
+from convd.models.errors import LibraryError
+from convd.models.installed_library import import_library
 from tests.export.networks import CLASSES
 
 SQUEEZED = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}}
@@ -147,7 +148,7 @@ def test_a_name_without_a_network_is_one_sentence(
 ) -> None:
     hub = import_library("huggingface_hub")
     monkeypatch.setattr(hub.constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(SourceError, match="run 'hf download nobody/nothing") as caught:
+    with pytest.raises(LibraryError, match="run 'hf download nobody/nothing") as caught:
         load_source(SourceRequest(source))
     assert "\n" not in str(caught.value)
 
@@ -159,7 +160,7 @@ def test_a_library_that_is_not_installed_is_named_with_the_command(
     key = "model_type" if library == "transformers" else "architecture"
     (tmp_path / "config.json").write_text(json.dumps({key: "resnet"}))
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(SourceError, match=f"{library} is not installed: pip install {library}"):
+    with pytest.raises(LibraryError, match=f"{library} is not installed: pip install {library}"):
         load_source(SourceRequest(str(tmp_path)))
 
 

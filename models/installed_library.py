@@ -9,7 +9,7 @@ from types import ModuleType
 
 import torch
 
-from convd.export.errors import SourceError
+from convd.models.errors import LibraryError
 
 _LIBRARIES_OPERATORS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -26,18 +26,18 @@ def import_library(name: str) -> ModuleType:
     """Import torchvision, timm or transformers.
 
     Raises:
-        SourceError: It is not installed, or does not fit torch.
+        LibraryError: It is not installed, or does not fit torch.
     """
     _import_torchvision()
     try:
         return importlib.import_module(name)
     except ImportError as error:
         if error.name == name:
-            raise SourceError(f"{name} is not installed: pip install {name}") from error
-        raise SourceError(f"{name} cannot be imported ({error}): pip install -U {name}") from error
+            raise LibraryError(f"{name} is not installed: pip install {name}") from error
+        raise LibraryError(f"{name} cannot be imported ({error}): pip install -U {name}") from error
     # A torchvision of another build than torch raises RuntimeError.
     except RuntimeError as error:
-        raise SourceError(
+        raise LibraryError(
             f"{name} cannot be imported ({error}): install the builds of torch and torchvision "
             "that fit each other"
         ) from error
@@ -53,7 +53,7 @@ def fetch_from_hub(name: str) -> Path:
         The folder with the files.
 
     Raises:
-        SourceError: There is no such network, or no network connection.
+        LibraryError: There is no such network, or no network connection.
     """
     hub = import_library("huggingface_hub")
     repository, _, revision = name.partition("@")
@@ -63,7 +63,7 @@ def fetch_from_hub(name: str) -> Path:
         )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0].removeprefix("Got: ")
-        raise SourceError(
+        raise LibraryError(
             f"{name} is not a folder here, and the Hugging Face hub does not give it ({reason}): "
             f"check the name, or run 'hf download {name} --local-dir FOLDER' where there is a "
             "network and give FOLDER"

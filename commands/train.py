@@ -60,7 +60,7 @@ def _list(
 @click.option(
     "--batch-size",
     type=int,
-    help="Pictures per step; by default 64, and down to 8 with few pictures.",
+    help="Pictures per step; by default 64, and down to 16 with few pictures.",
 )
 @click.option(
     "--passes-per-epoch",
@@ -70,8 +70,8 @@ def _list(
 @click.option(
     "--learning-rate",
     type=float,
-    help="Peak rate; by default the architecture's, in proportion to the batch size, and a "
-    "tenth of that with --init.",
+    help="Peak rate; by default the architecture's, in proportion to the batch size, and "
+    "0.3 of that with --init.",
 )
 @click.option("--momentum", type=float, default=0.9, show_default=True)
 @click.option("--weight-decay", type=float, default=0.0005, show_default=True)

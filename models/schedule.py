@@ -5,15 +5,15 @@ import math
 REGISTERED_BATCH_SIZE = 64
 """The batch size for which architectures register their learning rate."""
 
-LEAST_BATCH_SIZE = 8
+LEAST_BATCH_SIZE = 16
 LEAST_STEPS_PER_EPOCH = 16
 USUAL_STEPS_PER_EPOCH = 32
-FINE_TUNING_FACTOR = 0.1
+FINE_TUNING_FACTOR = 0.3
 """Factor of the learning rate for weights that are already trained."""
 
 
 def suitable_batch_size(pictures: int) -> int:
-    """The largest power of two, from 8 to 64, with which an epoch still has 16 steps.
+    """The largest power of two, from 16 to 64, that leaves 16 steps a pass.
 
     A small folder would otherwise have so few steps that neither weights nor batch statistics
     settle. Small batches train no worse than large ones (Masters and Luschi, "Revisiting Small

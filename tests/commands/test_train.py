@@ -146,7 +146,7 @@ def test_a_run_is_summed_up_before_its_first_epoch(tmp_path: Path) -> None:
         "input    32 x 32, colour, turned upright by EXIF",
         "network  lenet5, 61,326 parameters",
         "weights  random",
-        "steps    2 epochs of 32 (16 passes), 8 pictures each, learning rate 0.00625",
+        "steps    2 epochs of 32 (32 passes), 16 pictures each, learning rate 0.0125",
         "device   processor, 1 thread",
     ]
     assert result.stderr.splitlines()[7].startswith("epoch 1/2: loss ")

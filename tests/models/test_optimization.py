@@ -60,8 +60,8 @@ def test_small_folders_have_steps_enough(pictures: int) -> None:
     batch_size = suitable_batch_size(pictures)
     steps = math.ceil(pictures / batch_size)
     passes = suitable_passes(pictures, batch_size)
-    assert 8 <= batch_size <= 64
-    assert steps >= 16 or batch_size == 8
+    assert 16 <= batch_size <= 64
+    assert steps >= 16 or batch_size == 16
     assert steps * passes >= 22
     assert passes == 1 or steps * passes <= 43
 

@@ -44,6 +44,8 @@ def show_run(
         console: Where to print.
     """
     parts = f"{len(run.train):,} pictures to train on, {len(run.held_out):,} held out"
+    if run.data.broken_files:
+        parts += f", {len(run.data.broken_files):,} that cannot be read left out"
     if run.validation is not None:
         parts += f", {len(run.validation):,} to decide when to stop"
     height, width, channels = run.preprocessing.output_shape

@@ -108,7 +108,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_resume_goes_on(tmp_path: Path) -> None:
     common = ["lenet", "--data", "digits", "--epochs", "10", "--classes", "3,8", "--seed", "4"]
     torch.set_num_threads(2)
     assert _train(*common, "--output", str(tmp_path / "whole")).exit_code == 0
-    # Whoever goes on may have other threads, and must round as the one before did.
+    # A run that is resumed with other threads must round as it did before.
     torch.set_num_threads(1)
     output = tmp_path / "parts"
     command_line = [sys.executable, "-m", "convd", "train", *common, "--output", str(output)]
@@ -185,6 +185,7 @@ def test_broken_files_are_shown(tmp_path: Path) -> None:
     skipped = _train(*arguments, "--output", str(tmp_path / "run"))
     assert skipped.exit_code == 0, skipped.output
     assert f"skipped {broken}" in skipped.stderr
+    assert "9 pictures to train on, 2 held out, 1 that cannot be read left out" in skipped.stderr
     strict = _train(*arguments, "--output", str(tmp_path / "strict"), "--strict-data")
     assert strict.exit_code == 1
     assert f"1 of 12 pictures cannot be read:\n  {broken}" in strict.output

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from convd.artifact.manifest import Normalization
-from convd.export.sources.installed_library import import_library
 from convd.models import create_model
 from convd.models.checkpoint import CheckpointDescription, save_checkpoint
 from convd.models.data import load_dataset
+from convd.models.installed_library import import_library
 from tests.export.public_forms import (
     LABELS,
     SCALED,

@@ -19,8 +19,8 @@ from PIL import Image
 from torch import nn
 
 from convd.export.errors import SourceError
-from convd.export.sources.installed_library import import_library
 from convd.export.sources.loading import SourceRequest, load_source
+from convd.models.installed_library import import_library
 from tests.export.networks import CLASSES
 from tests.export.sources.test_folders import save_resnet
 from tests.export.sources.test_onnx_forms import fixed, of_type, old, with_zipmap

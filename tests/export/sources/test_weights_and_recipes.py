@@ -18,10 +18,10 @@ from convd.export.proof.end_to_end import check_recipe
 from convd.export.proof.reference import network_input
 from convd.export.sources import torchvision_zoo
 from convd.export.sources.description import GivenDescription
-from convd.export.sources.installed_library import import_library
 from convd.export.sources.loading import SourceRequest, load_source
 from convd.models import create_model
 from convd.models.errors import ModelsError
+from convd.models.installed_library import import_library
 from tests.export.networks import CLASSES, TinyCnn
 from tests.models import torchvision_oracle  # noqa: F401  makes torchvision importable
 

@@ -185,7 +185,7 @@ def test_broken_files_are_shown(tmp_path: Path) -> None:
     skipped = _train(*arguments, "--output", str(tmp_path / "run"))
     assert skipped.exit_code == 0, skipped.output
     assert f"skipped {broken}" in skipped.stderr
-    assert "9 pictures to train on, 2 held out, 1 that cannot be read left out" in skipped.stderr
+    assert "8 pictures to train on, 3 held out, 1 that cannot be read left out" in skipped.stderr
     strict = _train(*arguments, "--output", str(tmp_path / "strict"), "--strict-data")
     assert strict.exit_code == 1
     assert f"1 of 12 pictures cannot be read:\n  {broken}" in strict.output

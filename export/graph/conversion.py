@@ -2,8 +2,10 @@
 
 import contextlib
 import logging
+import re
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import onnx
 import torch
@@ -14,6 +16,7 @@ from convd.artifact.preprocessing import Preprocessing
 from convd.export.errors import ConversionError
 from convd.export.graph.frozen_batch import find_freezing_line
 from convd.export.graph.network_graph import ImageInput, NetworkGraph
+from convd.export.user_lines import line_of_error
 
 OPSET = 18
 
@@ -82,14 +85,22 @@ def _trace(
 
 
 def _untraceable(error: Exception) -> ConversionError:
-    """What PyTorch says, with the user's line where it names one."""
-    lines = [line.strip() for line in str(error).strip().splitlines()]
-    where = [line for line in lines if line.startswith('File "')]
-    text = _innermost(error)
+    """What PyTorch says, with the user's line where there is one."""
+    own = line_of_error(error) or _line_in_text(str(error))
+    where = f" at {own}" if own else ""
+    text = _innermost(error).rstrip(".")
     if "data-dependent" in text:
-        text += "; answers must not choose the code that runs: write torch.where instead of if"
-    line = f" ({where[-1]})" if where else ""
-    return ConversionError(f"PyTorch cannot trace this network: {text}{line}")
+        return ConversionError(
+            f"PyTorch cannot trace this network: what it sees chooses the code that runs{where}; "
+            "write torch.where instead of if, and leave .item() out"
+        )
+    return ConversionError(f"PyTorch cannot trace this network{where}: {text}")
+
+
+def _line_in_text(text: str) -> str | None:
+    """The user's line as PyTorch names it, such as `File "/a/net.py", line 7, in forward`."""
+    found = re.findall(r'File "([^"]+)", line (\d+)', text)
+    return f"{Path(found[-1][0]).name}:{found[-1][1]}" if found else None
 
 
 def _innermost(error: BaseException) -> str:

@@ -1,17 +1,15 @@
 """Finds the line of a network's code that freezes the batch size."""
 
-import linecache
 import logging
-import traceback
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch._logging._internal import set_logs
 
+from convd.export.user_lines import running_line
+
 _SYMBOLIC_SHAPES = logging.getLogger("torch.fx.experimental.symbolic_shapes")
-_INSIDE = tuple(str(Path(str(module.__file__)).parent) for module in (torch, logging))
 
 
 def find_freezing_line(
@@ -56,8 +54,4 @@ class _Watcher(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if self.line is not None or not record.getMessage().startswith("eval Eq("):
             return
-        for frame in reversed(traceback.extract_stack()):
-            if frame.filename != __file__ and not frame.filename.startswith(_INSIDE):
-                code = linecache.getline(frame.filename, frame.lineno or 0).strip()
-                self.line = f"{Path(frame.filename).name}:{frame.lineno}: {code}"
-                return
+        self.line = running_line()

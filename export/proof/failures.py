@@ -1,21 +1,19 @@
 """Finds why a network fails, by trying: one cause, and no flag that cannot help."""
 
-import linecache
 import re
-import traceback
-from pathlib import Path
 
 import numpy as np
 
-import convd
 from convd.artifact.manifest import Normalization
 from convd.export.errors import ConversionError
-from convd.export.proof.reference import Images, Reference
+from convd.export.proof.reference import Images, Reference, network_input
+from convd.export.proof.symptoms import known_cause
+from convd.export.proof.watching import reshaping_line
+from convd.export.user_lines import line_of_error
 
 _BATCHES = (1, 2, 3, 4, 8, 16, 32, 64)
 _COMMON_SIZES = (28, 32, 64, 96, 128, 224, 227, 256, 299, 384)
-_INSTALLED = {"site-packages", "dist-packages"}
-_ROOMS = tuple(str(room.resolve()) for room in Path(convd.__path__[0]).iterdir() if room.is_dir())
+_RESHAPING = ("view", "reshape", "squeeze", "flatten")
 
 
 def explain_failure(reference: Reference, images: Images, error: Exception) -> ConversionError:
@@ -26,17 +24,33 @@ def explain_failure(reference: Reference, images: Images, error: Exception) -> C
         images: What it failed on.
         error: How it failed.
     """
-    line = user_line(error)
-    where = f" at {line}" if line else ""
+    line = line_of_error(error)
     said = first_line(error)
+    cause = known_cause(error, said, line)
+    if cause is not None:
+        return ConversionError(cause)
+    where = f" at {line}" if line else ""
     count, height, width, channels = images.shape
     for size in _BATCHES:
         if size != count and _answers(reference, np.repeat(images[:1], size, axis=0)):
+            frozen = reshaping_line(lambda: reference.outputs(images), count) or line
+            where = f" at {frozen}" if frozen else ""
+            reshapes = frozen is None or any(word in frozen for word in _RESHAPING)
             return ConversionError(
                 f"the network answers batches of {size} but not of {count}, so its batch size is "
-                f"frozen{where} ({said}): write x.flatten(1) instead of x.view({size}, -1), "
-                f"x.reshape({size}, -1) or x.squeeze()"
+                f"frozen{where} ({said}): "
+                + (
+                    f"write x.flatten(1) instead of x.view({size}, -1), x.reshape({size}, -1) or "
+                    "x.squeeze()"
+                    if reshapes
+                    else "let it take any number of pictures"
+                )
             )
+    if _takes_channels_last(reference, images):
+        return ConversionError(
+            "the network takes pictures with their channels last: give a function that returns a "
+            "module whose forward(self, x) passes on x.permute(0, 2, 3, 1)"
+        )
     other = 1 if channels == 3 else 3
     if _answers(reference, np.zeros((count, height, width, other), np.uint8)):
         order = "L" if other == 1 else "RGB"
@@ -59,21 +73,6 @@ def explain_failure(reference: Reference, images: Images, error: Exception) -> C
     )
 
 
-def user_line(error: BaseException) -> str | None:
-    """The innermost line of the user's own code that an error passed through.
-
-    Returns:
-        File, line and code, such as `net.py:12: x = x.view(1, -1)`; None where there is none.
-    """
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        file = Path(frame.filename).resolve()
-        users = _INSTALLED.isdisjoint(file.parts) and not str(file).startswith(_ROOMS)
-        if users and file.is_file():
-            code = linecache.getline(frame.filename, frame.lineno or 0).strip()
-            return f"{file.name}:{frame.lineno}: {code}"
-    return None
-
-
 def first_line(error: BaseException) -> str:
     """The first line of what an error says."""
     lines = str(error).strip().splitlines()
@@ -81,6 +80,16 @@ def first_line(error: BaseException) -> str:
     return (
         re.sub(r"^\[ONNXRuntimeError\] : \d+ : ", "", lines[0]) if lines else type(error).__name__
     )
+
+
+def _takes_channels_last(reference: Reference, images: Images) -> bool:
+    inputs = network_input(images, reference.normalization)
+    try:
+        outputs = reference.run(np.ascontiguousarray(inputs.transpose(0, 2, 3, 1)))
+    # What it fails with does not matter here.
+    except Exception:
+        return False
+    return len(outputs) == len(images)
 
 
 def _answers(reference: Reference, images: Images) -> bool:

@@ -9,6 +9,7 @@ from convd.export.errors import ConversionError
 from convd.export.proof.failures import explain_failure
 from convd.export.proof.pictures import PicturePool
 from convd.export.proof.reference import Images, Reference, as_rows
+from convd.export.proof.watching import autocast_line, reshaping_line
 
 _MODE_DEPENDENT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
 _MIXED = 7
@@ -55,6 +56,12 @@ def answer_alone(reference: Reference, pool: PicturePool, labels: int) -> NDArra
             random answers, lets the pictures of a batch influence each other, or does not answer
             one row for each picture.
     """
+    line = autocast_line(lambda: reference.outputs(pool.images[:1]))
+    if line is not None:
+        raise ConversionError(
+            f"the network computes in a smaller precision under torch.autocast at {line}: leave it "
+            "out of forward; --precision float16 makes a smaller artifact"
+        )
     mixed = np.random.default_rng(1).choice(len(pool.images), _MIXED, replace=False)
     together = _answer(reference, pool.images[mixed], labels)
     again = _answer(reference, pool.images[mixed], labels)
@@ -83,6 +90,13 @@ def _answer(reference: Reference, images: Images, labels: int) -> NDArray[np.flo
     # The network is the user's code: it may raise anything.
     except Exception as error:
         raise explain_failure(reference, images, error) from error
+    if outputs.ndim == 1 and len(images) == 1 and labels > 1 and len(outputs) == labels:
+        line = reshaping_line(lambda: reference.outputs(images), 1)
+        where = f" at {line}" if line else ""
+        raise ConversionError(
+            f"the network drops the dimension of the batch where there is one picture{where}: "
+            "write x.flatten(1) instead of x.squeeze()"
+        )
     return _checked_rows(outputs, len(images), labels)
 
 

@@ -88,9 +88,12 @@ class Reference:
         self, images: Images, normalization: Normalization | None
     ) -> NDArray[np.float32]:
         """What the network answers when its pixels are normalised in another way."""
-        inputs = torch.from_numpy(network_input(images, normalization))
+        return self.run(network_input(images, normalization))
+
+    def run(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
+        """What the network answers to its inputs, in whatever shape they are."""
         with torch.inference_mode():
-            answer: NDArray[np.float32] = self._network(inputs).cpu().numpy()
+            answer: NDArray[np.float32] = self._network(torch.from_numpy(inputs)).cpu().numpy()
         return answer
 
     @property

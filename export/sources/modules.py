@@ -2,11 +2,14 @@
 
 import torch
 from torch import nn
+from torch.ao.quantization.fake_quantize import FakeQuantizeBase
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from convd.artifact.manifest import Fact
 from convd.artifact.preprocessing import Preprocessing
 from convd.export.errors import SourceError
+
+_QUANTIZED = frozenset(("quantized", "torchao", "bitsandbytes"))
 
 
 def prepare_module(
@@ -25,11 +28,21 @@ def prepare_module(
         SourceError: It is quantised, or a lazy layer cannot be initialised.
     """
     facts = []
+    if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        network = network.module
     for module in network.modules():
-        if "quantized" in type(module).__module__:
+        if _QUANTIZED.intersection(type(module).__module__.split(".")) or isinstance(
+            module, FakeQuantizeBase
+        ):
             raise SourceError(
                 f"the network is quantised ({type(module).__name__}): export the float32 network "
                 "that it was made of, with --precision int8"
+            )
+        if isinstance(module, torch.jit.ScriptModule):
+            raise SourceError(
+                "the function returns TorchScript: return the module that it was made of, or write "
+                "torch.onnx.export(network, (example,), 'model.onnx', dynamo=False, "
+                "dynamic_axes={'x': {0: 'batch'}}, input_names=['x']) and export model.onnx"
             )
     lazy = [name for name, each in network.named_modules() if _is_uninitialised(each)]
     if lazy:

@@ -73,6 +73,8 @@ def _call(spec: str, build: Callable[[], object]) -> object:
             hint = f"; relative paths start from the folder where convd runs, {Path.cwd()}"
         elif isinstance(error, TypeError) and "argument" in str(error):
             hint = "; give a function that needs no arguments"
+        elif "CUDA" in str(error) or "NVIDIA" in str(error):
+            hint = "; build it on the CPU: no .cuda(), and torch.load(..., map_location='cpu')"
         raise SourceError(f"{spec} failed: {type(error).__name__}: {error}{hint}") from error
 
 

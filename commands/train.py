@@ -71,7 +71,7 @@ def _list(
     "--learning-rate",
     type=float,
     help="Peak rate; by default the architecture's, in proportion to the batch size, and "
-    "0.3 of that with --init.",
+    "half of that with --init.",
 )
 @click.option("--momentum", type=float, default=0.9, show_default=True)
 @click.option("--weight-decay", type=float, default=0.0005, show_default=True)

@@ -8,7 +8,7 @@ REGISTERED_BATCH_SIZE = 64
 LEAST_BATCH_SIZE = 16
 LEAST_STEPS_PER_EPOCH = 16
 USUAL_STEPS_PER_EPOCH = 32
-FINE_TUNING_FACTOR = 0.3
+FINE_TUNING_FACTOR = 0.5
 """Factor of the learning rate for weights that are already trained."""
 
 

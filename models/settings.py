@@ -32,7 +32,7 @@ class TrainingSettings(FrozenModel):
         passes_per_epoch: How often each training picture is seen in an epoch; None takes
             `suitable_passes`.
         learning_rate: Peak learning rate; None takes the architecture's, in proportion to the batch
-            size, and 0.3 of that with `init`.
+            size, and half of that with `init`.
         momentum: Of stochastic gradient descent.
         weight_decay: Of weights, but not of biases and normalisation layers.
         warmup_epochs: Epochs during which the learning rate rises; may be a fraction.

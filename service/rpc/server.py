@@ -40,6 +40,9 @@ SERVICE_NAMES = (
 # An old connection ends after this, whatever calls and idle streams it still has.
 _AGE_GRACE_SECONDS = 300.0
 
+# What an answer has besides the classes and tensors, whose size is checked before the work.
+_ENVELOPE_BYTES = 64 * 1024
+
 _QUIET_SECONDS = 0.2
 _MAX_LINGER_SECONDS = 1.0
 
@@ -91,7 +94,10 @@ class GrpcServer:
             + settings.max_streams,
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
-                ("grpc.max_send_message_length", settings.max_message_bytes),
+                (
+                    "grpc.max_send_message_length",
+                    min(settings.max_message_bytes + _ENVELOPE_BYTES, 2**31 - 1),
+                ),
                 # Otherwise a second server on the same port would silently take half of the calls.
                 ("grpc.so_reuseport", int(shares_port)),
                 ("grpc.max_concurrent_streams", settings.max_calls_per_connection),

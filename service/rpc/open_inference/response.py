@@ -1,14 +1,20 @@
 """Writes a network's outputs into a ModelInferResponse."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convd.artifact.graph_contract import OutputArrays
+from convd.artifact.graph_contract import OUTPUTS, OutputArrays
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.service.inference.ranking import top_classes
 from convd.service.rpc.open_inference.tensors import raw_bytes_tensor
+from convd.service.servables.servable import Servable
+
+# What a class takes as text besides its label, with its index and length: a ratio has eight
+# characters, and a float32 up to 47.
+_RATIO_BYTES, _VALUE_BYTES = 16, 64
 
 
 def write_outputs(
@@ -39,6 +45,24 @@ def write_outputs(
                     element for row in tensor for element in best_classes(row, classes, labels)
                 )
             )
+
+
+def answer_bytes(wanted: Mapping[str, int | None], servable: Servable) -> int:
+    """Upper bound of what the requested outputs take for one image.
+
+    Args:
+        wanted: The requested outputs, as for `write_outputs`.
+        servable: What answers.
+    """
+    size = 0
+    for name, classes in wanted.items():
+        if classes is None:
+            size += 4 * math.prod(servable.session.outputs[getattr(OUTPUTS, name)])
+        else:
+            count = min(classes, len(servable.manifest.labels))
+            value_bytes = _RATIO_BYTES if name == OUTPUTS.probabilities.name else _VALUE_BYTES
+            size += servable.answer_bytes(count) + count * value_bytes
+    return size
 
 
 def best_classes(row: NDArray[np.float32], classes: int, labels: Sequence[str]) -> list[bytes]:

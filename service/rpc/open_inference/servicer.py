@@ -19,7 +19,7 @@ from convd.service.lifecycle.policy import State
 from convd.service.rpc.open_inference.administration import AdministrationServicer
 from convd.service.rpc.open_inference.parameters import flag
 from convd.service.rpc.open_inference.request import InferRequest, read_choice, read_request
-from convd.service.rpc.open_inference.response import write_outputs
+from convd.service.rpc.open_inference.response import answer_bytes, write_outputs
 from convd.service.rpc.open_inference.signature import (
     model_config,
     model_metadata,
@@ -204,7 +204,9 @@ class OpenInferenceServicer(AdministrationServicer):
             allow_partial=False,
             priority=Priority.HIGH if wanted.priority == Priority.HIGH else Priority.NORMAL,
             timeout_seconds=wanted.timeout_seconds,
-            answer_bytes=_output_bytes,
+            answer_bytes=(
+                partial(answer_bytes, wanted.outputs) if request.outputs else _output_bytes
+            ),
         )
 
 

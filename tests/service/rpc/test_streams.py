@@ -108,8 +108,8 @@ def test_an_idle_stream_ends_and_is_counted_as_cancelled(
 
 def test_a_stream_whose_client_takes_no_answers_ends(repository: Path) -> None:
     with running_server(repository, stream_idle_seconds=1.0) as client, connection(client) as slow:
-        large = pb.ClassifyStreamRequest(id="a" * 100_000)
-        stream = ClassificationServiceStub(slow).ClassifyStream(iter([large] * 2000))
+        large = pb.ClassifyStreamRequest(id="a" * 1000)
+        stream = ClassificationServiceStub(slow).ClassifyStream(iter([large] * 50_000))
         wait_until(lambda: 'code="CANCELLED"' in client.get("/metrics")[1])
         assert code_of(lambda: list(stream))[0] is grpc.StatusCode.CANCELLED
 
@@ -138,8 +138,8 @@ def test_a_reset_is_counted_as_cancelled_and_not_as_our_error(
             for stream in idle:
                 stream.cancel()
         # Reset while answers are on their way.
-        large = pb.ClassifyStreamRequest(id="a" * 100_000)
-        sending: Any = client.stub.ClassifyStream(iter([large] * 200))
+        large = pb.ClassifyStreamRequest(id="a" * 1000)
+        sending: Any = client.stub.ClassifyStream(iter([large] * 50_000))
         next(iter(sending))
         sending.cancel()
         method = "/convd.v1.ClassificationService/ClassifyStream"

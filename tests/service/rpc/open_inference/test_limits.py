@@ -95,3 +95,18 @@ def test_messages_over_four_mebibytes_pass_by_default(stub: Stub) -> None:
         stub.ModelInfer(request)
     # It is this client's own limit that the answer meets.
     assert "CLIENT: Received message larger than max" in str(refused.value)
+
+
+def test_an_answer_larger_than_a_message_is_refused_before_the_work(pets: Path) -> None:
+    with running_server(pets, max_message_bytes=4096, max_images_per_request=200) as client:
+        stub = Stub(client.channel)
+        request = raw_image_request(rows=50)
+        # As tensors, its outputs take 1,200 bytes; as text, many more.
+        assert stub.ModelInfer(request).outputs
+        for name in ("probabilities", "logits"):
+            request.outputs.add(name=name).parameters["classification"].int64_param = 3
+        before = statistics(stub).inference_count
+        code, text = code_of(lambda: stub.ModelInfer(request))
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert "--max-message-bytes" in text
+        assert statistics(stub).inference_count == before

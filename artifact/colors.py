@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from convd.artifact.errors import InvalidImageError
-from convd.artifact.resizing import Color
+from convd.artifact.scaling import Color
 
 MAX_PROFILE_BYTES = 4 * 1024 * 1024
 """Largest ICC profile that is applied; those of printers have up to 3 MB."""

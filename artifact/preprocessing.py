@@ -16,9 +16,6 @@ from convd.artifact.colors import composited, to_mode, to_srgb
 from convd.artifact.errors import InvalidImageError
 from convd.artifact.frozen import FrozenModel
 from convd.artifact.resizing import (
-    Color,
-    ImageSize,
-    Interpolation,
     Letterbox,
     PadToSquare,
     ResizeKind,
@@ -26,6 +23,7 @@ from convd.artifact.resizing import (
     ResizeSizes,
     ResizeTo,
 )
+from convd.artifact.scaling import MAX_SCALED_PIXELS, Color, ImageSize, Interpolation
 
 __all__ = [
     "CenterCrop",
@@ -48,11 +46,6 @@ ImageArray = NDArray[np.uint8]
 """One prepared image: uint8 `[height, width, channels]`."""
 
 ChannelOrder = Literal["RGB", "BGR", "L"]
-
-MAX_SCALED_PIXELS = 64 * 1024 * 1024
-"""Largest picture that padding or scaling may produce: one of 1 x 60,000 pixels would grow to
-gigabytes."""
-
 
 MAX_INPUT_PIXELS = 16 * 1024 * 1024
 """Largest input of a network, height x width: 4096 x 4096."""
@@ -163,14 +156,6 @@ def prepare_image(picture: Image.Image, recipe: Preprocessing) -> ImageArray:
     picture = _colors(picture, recipe)
     if recipe.crop_share is not None:
         picture = picture.crop(_central_box(*picture.size, recipe.crop_share))
-    sizes = recipe.resize.sizes(*picture.size)
-    for size in sizes:
-        grown = size != (picture.height, picture.width)
-        if grown and size.height * size.width > MAX_SCALED_PIXELS:
-            raise InvalidImageError(
-                f"a picture of {picture.width} x {picture.height} would become {size.width} x "
-                f"{size.height} pixels: send one that is less elongated"
-            )
     picture = recipe.resize.apply(picture, recipe.interpolation)
     if recipe.center_crop is not None:
         picture = _cut_center(picture, recipe.center_crop)

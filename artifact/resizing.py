@@ -7,34 +7,19 @@ A new way is one class: it says what sizes a picture goes through, and does it. 
 from abc import abstractmethod
 from typing import Annotated, Literal, NamedTuple
 
-import numpy as np
 from PIL import Image
 from pydantic import Field, PositiveInt
 
-from convd.artifact import opencv_bilinear
 from convd.artifact.frozen import FrozenModel
-
-Interpolation = Literal[
-    "nearest", "box", "bilinear", "hamming", "bicubic", "lanczos", "opencv_bilinear"
-]
-"""A resampling filter: Pillow's, antialiased but for `nearest`, or OpenCV's `INTER_LINEAR`, which
-is bilinear and not antialiased."""
-
-Color = tuple[
-    Annotated[int, Field(ge=0, le=255)],
-    Annotated[int, Field(ge=0, le=255)],
-    Annotated[int, Field(ge=0, le=255)],
-]
-"""Red, green and blue, 0 to 255."""
-
-BLACK: Color = (0, 0, 0)
-
-
-class ImageSize(NamedTuple):
-    """Height and width in pixels."""
-
-    height: int
-    width: int
+from convd.artifact.scaling import (
+    BLACK,
+    Color,
+    ImageSize,
+    Interpolation,
+    describe_color,
+    on_canvas,
+    scaled,
+)
 
 
 class ResizeSizes(NamedTuple):
@@ -65,7 +50,11 @@ class Resize(FrozenModel):
 
     @abstractmethod
     def apply(self, picture: Image.Image, interpolation: Interpolation) -> Image.Image:
-        """Scale a picture of mode `L` or `RGB`."""
+        """Scale a picture of mode `L` or `RGB`.
+
+        Raises:
+            InvalidImageError: It is so elongated that it would become huge.
+        """
 
     @abstractmethod
     def describe(self) -> str:
@@ -90,14 +79,14 @@ class ResizeShorterSide(Resize):
         """The longer side follows the shorter one."""
         # Truncate rather than round, as torchvision does for the longer side.
         if width <= height:
-            scaled = ImageSize(int(self.size * height / width), self.size)
+            size = ImageSize(int(self.size * height / width), self.size)
         else:
-            scaled = ImageSize(self.size, int(self.size * width / height))
-        return ResizeSizes(ImageSize(height, width), scaled, scaled)
+            size = ImageSize(self.size, int(self.size * width / height))
+        return ResizeSizes(ImageSize(height, width), size, size)
 
     def apply(self, picture: Image.Image, interpolation: Interpolation) -> Image.Image:
         """Scale."""
-        return _scaled(picture, self.sizes(*picture.size).scaled, interpolation)
+        return scaled(picture, self.sizes(*picture.size).scaled, interpolation)
 
     def describe(self) -> str:
         """It in words."""
@@ -125,7 +114,7 @@ class ResizeTo(Resize):
 
     def apply(self, picture: Image.Image, interpolation: Interpolation) -> Image.Image:
         """Scale."""
-        return _scaled(picture, self.output_size, interpolation)
+        return scaled(picture, self.output_size, interpolation)
 
     def describe(self) -> str:
         """It in words."""
@@ -151,22 +140,19 @@ class Letterbox(Resize):
     def sizes(self, width: int, height: int) -> ResizeSizes:
         """The picture is scaled by the side that is too long."""
         own, target = width / height, self.width / self.height
-        scaled = self.output_size
+        inner = self.output_size
         if own > target:
-            scaled = ImageSize(round(height / width * self.width), self.width)
+            inner = ImageSize(round(height / width * self.width), self.width)
         elif own < target:
-            scaled = ImageSize(self.height, round(width / height * self.height))
-        return ResizeSizes(ImageSize(height, width), scaled, self.output_size)
+            inner = ImageSize(self.height, round(width / height * self.height))
+        return ResizeSizes(ImageSize(height, width), inner, self.output_size)
 
     def apply(self, picture: Image.Image, interpolation: Interpolation) -> Image.Image:
         """Scale, then pad."""
-        size = self.sizes(*picture.size).scaled
-        if 0 in size:
-            return Image.new(picture.mode, (self.width, self.height), _fill(picture, self.color))
-        scaled = _scaled(picture, size, interpolation)
-        left = round((self.width - scaled.width) / 2)
-        top = round((self.height - scaled.height) / 2)
-        return _on_canvas(scaled, self.output_size, self.color, left, top)
+        inner = scaled(picture, self.sizes(*picture.size).scaled, interpolation)
+        left = round((self.width - inner.width) / 2)
+        top = round((self.height - inner.height) / 2)
+        return on_canvas(inner, self.output_size, self.color, left, top)
 
     def describe(self) -> str:
         """It in words."""
@@ -197,8 +183,8 @@ class PadToSquare(Resize):
         """Pad, then scale."""
         side = max(picture.size)
         left, top = (side - picture.width) // 2, (side - picture.height) // 2
-        square = _on_canvas(picture, ImageSize(side, side), self.color, left, top)
-        return _scaled(square, self.output_size, interpolation)
+        square = on_canvas(picture, ImageSize(side, side), self.color, left, top)
+        return scaled(square, self.output_size, interpolation)
 
     def describe(self) -> str:
         """It in words."""
@@ -209,34 +195,3 @@ ResizeKind = Annotated[
     ResizeShorterSide | ResizeTo | Letterbox | PadToSquare, Field(discriminator="kind")
 ]
 """Any way to scale, told apart by `kind` in a manifest."""
-
-
-def describe_color(color: Color) -> str:
-    """A colour as `black`, `white` or `#rrggbb`."""
-    text = "#{:02x}{:02x}{:02x}".format(*color)
-    return {"#000000": "black", "#ffffff": "white"}.get(text, text)
-
-
-def _scaled(picture: Image.Image, size: ImageSize, interpolation: Interpolation) -> Image.Image:
-    if picture.size == (size.width, size.height):
-        return picture
-    if interpolation == "opencv_bilinear":
-        return Image.fromarray(opencv_bilinear.resize(np.asarray(picture), *size))
-    return picture.resize((size.width, size.height), Image.Resampling[interpolation.upper()])
-
-
-def _on_canvas(
-    picture: Image.Image, size: ImageSize, color: Color, left: int, top: int
-) -> Image.Image:
-    if picture.size == (size.width, size.height):
-        return picture
-    canvas = Image.new(picture.mode, (size.width, size.height), _fill(picture, color))
-    canvas.paste(picture, (left, top))
-    return canvas
-
-
-def _fill(picture: Image.Image, color: Color) -> Color | int:
-    """A colour for a picture's mode; gray as Pillow turns a picture of that colour gray."""
-    if picture.mode == "RGB":
-        return color
-    return Image.new("RGB", (1, 1), color).convert("L").tobytes()[0]

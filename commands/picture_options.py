@@ -16,7 +16,7 @@ from convd.artifact.preprocessing import (
     ResizeShorterSide,
     ResizeTo,
 )
-from convd.artifact.resizing import BLACK
+from convd.artifact.scaling import BLACK
 from convd.commands.option_types import Numbers, Rgb, Size
 from convd.export.sources.description import GivenDescription
 

@@ -14,7 +14,7 @@ from convd.artifact.evidence import (
 )
 from convd.artifact.manifest import Fact, Manifest
 from convd.artifact.preprocessing import Preprocessing
-from convd.artifact.resizing import describe_color
+from convd.artifact.scaling import describe_color
 from convd.export.graph.network_output import describe_output
 
 MODEL_CARD_FILE = "MODEL_CARD.md"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from convd.artifact.manifest import Fact
 from convd.artifact.preprocessing import Preprocessing
-from convd.artifact.resizing import describe_color
+from convd.artifact.scaling import describe_color
 
 
 def recipe_facts(recipe: Preprocessing, origin: Callable[[str], str]) -> Iterator[Fact]:

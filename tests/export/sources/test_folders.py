@@ -191,6 +191,10 @@ def test_a_folder_of_timm_says_everything_itself(
         ("ViT", {"size": {"height": 48, "width": 40}}),
         ("ViT", {"size": {"height": 48, "width": 48}, "do_normalize": False}),
         ("ViT", {"size": {"height": 48, "width": 48}, "do_rescale": False}),
+        *(
+            ("ViT", {"size": {"height": 48, "width": 40}, "resample": number})
+            for number in (0, 1, 4, 5)
+        ),
         ("ConvNext", {"size": {"shortest_edge": 32}}),
         ("ConvNext", {"size": {"shortest_edge": 32}, "crop_pct": 0.8, "resample": 2}),
         ("ConvNext", {"size": {"shortest_edge": 384}}),

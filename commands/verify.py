@@ -70,7 +70,8 @@ def _run_golden_cases(artifact: Artifact, provider: ExecutionProvider) -> tuple[
     if tolerance is None:
         return "not promised", f"the artifact was not near enough in {computed} when it was made"
     try:
-        difference = run_self_test(artifact, Session(artifact.read(MODEL_FILE), provider))
+        model, precision = artifact.read(MODEL_FILE), artifact.manifest.precision
+        difference = run_self_test(artifact, Session(model, provider, precision=precision))
     except ArtifactError as error:
         return "refused", str(error)
     return "ok", f"probabilities differ by {difference:.1e} of {tolerance:.0e} allowed"

@@ -227,7 +227,8 @@ def _prove(folder: Path, parity: tuple[ParityReport, ...]) -> None:
     for provider in installed_providers():
         computed = provider.computes_in(artifact.manifest.precision)
         if (provider.name, computed) in fit:
-            run_self_test(artifact, Session(model, provider))
+            session = Session(model, provider, precision=artifact.manifest.precision)
+            run_self_test(artifact, session)
 
 
 def _tool_versions() -> dict[str, str]:

@@ -17,6 +17,6 @@ CPU = ExecutionProvider(
         "int8": Tolerance(parity=None, golden=0.05),
     },
     why_missing=lambda: None,
-    configure=lambda _options, _memory_limit_bytes: [_NAME],
+    configure=lambda _options, _network, _memory_limit_bytes: [_NAME],
     single_core_batches=True,
 )

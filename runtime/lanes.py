@@ -5,10 +5,9 @@ therefore has, for every bucket, an input buffer and output buffers in page-lock
 lanes, the copies of one batch overlap the computation of the other.
 """
 
-import ctypes
 import math
 import queue
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from convd.artifact.graph_contract import IMAGE, GraphTensor, OutputArrays, Outputs, RowShape
 from convd.runtime.buckets import batch_buckets, bucket_of
+
+HostMemory = Callable[[int], NDArray[np.uint8]]
+"""Allocates a number of bytes on the host."""
 
 
 class Lanes:
@@ -27,7 +29,7 @@ class Lanes:
         outputs: Its outputs, with the shape of one row of each.
         max_batch_size: The largest bucket.
         lanes: Batches that may run at the same time.
-        host_memory: ONNX Runtime's page-locked memory for the device; None for ordinary memory.
+        host_memory: Allocates the buffers.
     """
 
     def __init__(
@@ -37,7 +39,7 @@ class Lanes:
         *,
         max_batch_size: int,
         lanes: int,
-        host_memory: Any = None,  # noqa: ANN401
+        host_memory: HostMemory,
     ) -> None:
         self.buckets = batch_buckets(max_batch_size)
         self._free: queue.SimpleQueue[dict[int, _BoundBatch]] = queue.SimpleQueue()
@@ -83,18 +85,15 @@ class _BoundBatch:
         rows: int,
         image_shape: tuple[int, ...],
         outputs: Mapping[GraphTensor, RowShape],
-        host_memory: Any,  # noqa: ANN401
+        host_memory: HostMemory,
     ) -> None:
         self._session = session
         self._binding = session.io_binding()
         self._input, self._images = _buffer((rows, *image_shape), np.uint8, host_memory)
-        # The arrays are views of memory that the values own.
-        self._values = []
         self._outputs: list[NDArray[Any]] = []
         for output, row_shape in outputs.items():
             value, array = _buffer((rows, *row_shape), output.dtype, host_memory)
             self._binding.bind_ortvalue_output(output.name, value)
-            self._values.append(value)
             self._outputs.append(array)
 
     def run(self, images: NDArray[np.uint8]) -> OutputArrays:
@@ -111,11 +110,9 @@ class _BoundBatch:
 def _buffer(
     shape: tuple[int, ...],
     dtype: DTypeLike,
-    host_memory: Any,  # noqa: ANN401
+    host_memory: HostMemory,
 ) -> tuple[ort.OrtValue, NDArray[Any]]:
-    """One buffer, as an ONNX Runtime value and as a NumPy view of it."""
-    where = {} if host_memory is None else {"memory_info": host_memory}
-    value = ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, **where)
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    memory = (ctypes.c_uint8 * size).from_address(value.data_ptr())
-    return value, np.ndarray(shape, dtype, memoryview(memory))
+    """One buffer, as NumPy sees it and as ONNX Runtime does, which copies nothing."""
+    size_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+    array: NDArray[Any] = host_memory(size_bytes).view(dtype).reshape(shape)
+    return ort.OrtValue.ortvalue_from_numpy(array), array

@@ -94,7 +94,7 @@ OPENVINO = ExecutionProvider(
         "int8": Tolerance(parity=None, golden=0.1),
     },
     why_missing=_why_missing,
-    configure=lambda options, _memory_limit_bytes: _configure(options, "f32"),
+    configure=lambda options, _network, _memory_limit_bytes: _configure(options, "f32"),
 )
 
 OPENVINO_BFLOAT16 = ExecutionProvider(
@@ -107,5 +107,5 @@ OPENVINO_BFLOAT16 = ExecutionProvider(
         "int8": Tolerance(parity=None, golden=0.1),
     },
     why_missing=_why_bfloat16_is_missing,
-    configure=lambda options, _memory_limit_bytes: _configure(options, "bf16"),
+    configure=lambda options, _network, _memory_limit_bytes: _configure(options, "bf16"),
 )

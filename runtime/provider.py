@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import onnxruntime as ort
 
 from convd.artifact.precision import Precision
+from convd.runtime.lanes import HostMemory
 
 
 class Tolerance(NamedTuple):
@@ -28,12 +29,11 @@ class Device:
 
     Attributes:
         lanes: Batches that run on it at the same time.
-        host_memory: Finds page-locked host memory that the device reads by itself; returns None
-            where there is none.
+        host_memory: Allocates what the device copies by itself, from and to.
     """
 
     lanes: int
-    host_memory: Callable[[], Any]
+    host_memory: HostMemory
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class ExecutionProvider:
         tolerances: How near its answers are, by the precision in which it computes a network.
         why_missing: Says why it cannot be used here and what to type, or returns None.
         configure: Prepares the options of a session, whose `intra_op_num_threads` is set, and
-            returns the session's `providers` argument. The second argument is the limit of memory
-            on a device in bytes, 0 for none.
+            returns the session's `providers` argument. The second argument is the precision of
+            the network, the third the limit of memory on a device in bytes, 0 for none.
         device: The device that computes; None where the cores of the machine do.
         single_core_batches: Whether a batch on each core may be faster than one on all of them, so
             that it is worth measuring.
@@ -59,7 +59,9 @@ class ExecutionProvider:
     choice: str = field(compare=False)
     tolerances: Mapping[Precision, Tolerance] = field(compare=False, repr=False)
     why_missing: Callable[[], str | None] = field(compare=False, repr=False)
-    configure: Callable[[ort.SessionOptions, int], list[Any]] = field(compare=False, repr=False)
+    configure: Callable[[ort.SessionOptions, Precision, int], list[Any]] = field(
+        compare=False, repr=False
+    )
     device: Device | None = field(default=None, compare=False, repr=False)
     single_core_batches: bool = field(default=False, compare=False, repr=False)
 

@@ -15,6 +15,7 @@ from convd.artifact.graph_contract import (
     RowShape,
     outputs_of,
 )
+from convd.artifact.precision import Precision
 from convd.runtime.buckets import batch_buckets
 from convd.runtime.cores import CoreBudget, CoreShare, available_cores
 from convd.runtime.errors import SessionError
@@ -38,6 +39,7 @@ class Session:
     Args:
         model: Bytes of the ONNX file.
         provider: Where to run it.
+        precision: Precision of the network.
         intra_op_threads: Threads for one inference; 0 takes every core, or one if the network is
             too small to gain from more.
         max_batch_size: Maximum rows of a batch, for a provider whose batches are padded.
@@ -64,6 +66,7 @@ class Session:
         model: bytes,
         provider: ExecutionProvider,
         *,
+        precision: Precision = "float32",
         intra_op_threads: int = 0,
         max_batch_size: int = 32,
         max_concurrent_executions: int = 0,
@@ -83,6 +86,7 @@ class Session:
             self._session = open_session(
                 model,
                 provider,
+                precision=precision,
                 intra_op_threads=1,
                 gpu_memory_limit_bytes=gpu_memory_limit_bytes,
             )
@@ -92,19 +96,21 @@ class Session:
                 self.outputs,
                 max_batch_size=max_batch_size,
                 lanes=self.max_concurrent_executions,
-                host_memory=device.host_memory(),
+                host_memory=device.host_memory,
             )
             return
         self.max_concurrent_executions = max_concurrent_executions or 1
         all_cores = cores.cores if cores else available_cores()
         self.threads = intra_op_threads or max(1, all_cores // self.max_concurrent_executions)
-        self._session = open_session(model, provider, intra_op_threads=self.threads)
+        self._session = open_session(
+            model, provider, precision=precision, intra_op_threads=self.threads
+        )
         self.cores = CoreShare(cores, self.threads) if cores else None
         self.outputs = _outputs(self._session)
         self._output_names = [output.name for output in self.outputs]
         if not intra_op_threads and self.threads > 1 and self._is_small():
             self.threads = 1
-            self._session = open_session(model, provider, intra_op_threads=1)
+            self._session = open_session(model, provider, precision=precision, intra_op_threads=1)
             self.cores = CoreShare(cores, 1) if cores else None
 
     def run(self, images: NDArray[np.uint8]) -> OutputArrays:
@@ -168,6 +174,7 @@ def open_session(
     model: bytes,
     provider: ExecutionProvider,
     *,
+    precision: Precision = "float32",
     intra_op_threads: int = 0,
     gpu_memory_limit_bytes: int = 0,
 ) -> ort.InferenceSession:
@@ -176,6 +183,7 @@ def open_session(
     Args:
         model: Bytes of the ONNX file.
         provider: Where to run it.
+        precision: Precision of the network.
         intra_op_threads: Threads for one inference; 0 for every core that this process may use.
         gpu_memory_limit_bytes: Maximum memory of the session on a GPU; 0 for no limit.
 
@@ -193,7 +201,7 @@ def open_session(
     # A thread that spins between two operators takes a core away from decoding and answering.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        providers = provider.configure(options, gpu_memory_limit_bytes)
+        providers = provider.configure(options, precision, gpu_memory_limit_bytes)
         with thread_name(ENGINE_THREAD):
             session = ort.InferenceSession(model, options, providers=providers)
     # ONNX Runtime raises one class per status code, and plugins raise their own.

@@ -69,7 +69,7 @@ def first_divergence(
     """
     try:
         expected = _traced_values(conversion, images) or _plain_values(conversion.model, images)
-        found = _values(model, images, provider, list(expected))
+        found = _values(model, images, provider, list(expected), network_precision)
     # This only explains a failure that is reported anyway.
     except Exception as error:
         _LOG.debug("the first diverging layer cannot be found: %s", error)
@@ -127,6 +127,7 @@ def _values(
     images: NDArray[np.uint8],
     provider: ExecutionProvider,
     names: list[str],
+    precision: Precision = "float32",
 ) -> dict[str, NDArray[np.float32]]:
     watched = list(_floating_values(model, set(names)))
     outputs = [value.name for value in model.graph.output if value.name in names]
@@ -135,7 +136,7 @@ def _values(
     copy.graph.output.extend(watched)
     wanted = [value.name for value in watched] + outputs
     try:
-        session = open_session(copy.SerializeToString(), provider)
+        session = open_session(copy.SerializeToString(), provider, precision=precision)
     except SessionError:
         return {}
     values = session.run(wanted, {IMAGE.name: images})

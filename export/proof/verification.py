@@ -45,7 +45,7 @@ def verify(
     reports = []
     for provider in installed_providers():
         try:
-            session = Session(model_bytes, provider)
+            session = Session(model_bytes, provider, precision=precision)
         except SessionError:
             if provider == CPU:
                 raise

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from convd.artifact.bundle import MODEL_FILE, Artifact
+from convd.artifact.precision import Precision
 from convd.artifact.repository import ModelRepository
 from convd.artifact.signature import read_public_key
 from convd.runtime.choice import prove_session
@@ -83,7 +84,7 @@ class ServableLoader:
         self._rehearse(artifact)
         proven = prove_session(
             artifact,
-            partial(self._load, settings),
+            partial(self._load, settings, artifact.manifest.precision),
             wanted=settings.provider,
             policy=settings.precision_policy,
         )
@@ -129,10 +130,17 @@ class ServableLoader:
             )
             self._rehearsed.add(checksum)
 
-    def _load(self, settings: ServerSettings, model: bytes, provider: ExecutionProvider) -> Session:
+    def _load(
+        self,
+        settings: ServerSettings,
+        precision: Precision,
+        model: bytes,
+        provider: ExecutionProvider,
+    ) -> Session:
         return Session(
             model,
             provider,
+            precision=precision,
             intra_op_threads=settings.intra_op_threads,
             max_batch_size=settings.max_batch_size,
             max_concurrent_executions=settings.max_concurrent_executions,

@@ -68,6 +68,7 @@ def faster_instances(
         instances = Session(
             artifact.read(MODEL_FILE),
             session.provider,
+            precision=artifact.manifest.precision,
             intra_op_threads=1,
             max_batch_size=max_batch_size,
             max_concurrent_executions=executions,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from convd.artifact.graph_contract import OUTPUTS
 from convd.runtime.buckets import batch_buckets, bucket_of
@@ -25,11 +26,15 @@ def test_the_bucket_is_the_smallest_that_holds_the_rows(largest: int, rows: int)
         assert rows <= bucket < 2 * rows or bucket == largest
 
 
+def ordinary_memory(size_bytes: int) -> NDArray[np.uint8]:
+    return np.empty(size_bytes, np.uint8)
+
+
 @pytest.fixture(scope="module")
 def lanes() -> Lanes:
     session = open_session(tiny_model(), CPU, intra_op_threads=1)
     outputs = dict.fromkeys(OUTPUTS, (3,))
-    return Lanes(session, outputs, max_batch_size=6, lanes=2)
+    return Lanes(session, outputs, max_batch_size=6, lanes=2, host_memory=ordinary_memory)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 6, 7, 12, 13])

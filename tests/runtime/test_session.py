@@ -1,9 +1,11 @@
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
 from convd.artifact.graph_contract import OUTPUTS
+from convd.artifact.precision import Precision
 from convd.runtime.cores import CoreBudget, CoreShare
 from convd.runtime.cpu import CPU
 from convd.runtime.cuda import CUDA
@@ -82,6 +84,15 @@ def test_a_smaller_network_is_computed_in_its_own_precision() -> None:
     assert CUDA.computes_in("float16") == "float16"
     for provider in KNOWN_PROVIDERS:
         assert provider.computes_in("int8") == "int8"
+
+
+@pytest.mark.parametrize(("network", "tf32"), [("float32", "0"), ("int8", "0"), ("float16", "1")])
+def test_cuda_computes_float32_in_full_and_leaves_float16_its_tensor_cores(
+    network: Precision, tf32: str
+) -> None:
+    ((_, options),) = CUDA.configure(ort.SessionOptions(), network, 0)
+    assert options["use_tf32"] == tf32
+    assert "gpu_mem_limit" not in options
 
 
 def test_bfloat16_has_fewer_digits_than_float16() -> None:

@@ -61,7 +61,7 @@ drills-load: setup  ## overload, memory, refused pictures and threads, measured 
 		$(BIN)/python -m bench.$$drill || missed=1; \
 	done; exit $$missed
 
-gpu-check: setup  ## verify and measure on a machine with an NVIDIA GPU; writes docs/drills/gpu.md
+gpu-check: setup  ## verify and measure on a machine with an NVIDIA GPU (needs h2load); writes docs/drills/gpu.md
 	$(BIN)/pip uninstall --quiet --yes onnxruntime
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cuda]'
 	$(BIN)/python -m bench.gpu_check

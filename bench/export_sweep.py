@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import torch
-from torch import nn
 
 from bench.machine import machine
+from bench.networks import settle
 from convd.artifact.bundle import MODEL_FILE, Artifact
 from convd.artifact.manifest import Normalization, Provenance
 from convd.artifact.preprocessing import ImageArray, Preprocessing, ResizeTo, prepare_image
 from convd.artifact.repository import ModelRepository
-from convd.export.proof.reference import Reference, network_input, probabilities_of
+from convd.export.proof.reference import Reference, probabilities_of
 from convd.export.proof.sample_pictures import SamplePictures
 from convd.export.publication import publish
 from convd.export.source import TrainedNetwork
@@ -36,7 +36,6 @@ from convd.runtime.session import Session
 REPORT = Path("docs/export-sweep.md")
 REPOSITORY = ModelRepository(Path("runs/export-sweep"))
 BATCH_SIZES = (1, 2, 3, 7, 16, 33, 64)
-_LARGEST_LOGIT = 5.0
 NETWORKS = (
     "lenet5",
     "alexnet",
@@ -102,7 +101,7 @@ def sweep(network: str) -> list[Row]:
         prepare_image(source.examples.picture(index), source.preprocessing)
         for index in range(len(source.examples))
     ]
-    _settle(source, pictures)
+    settle(source, pictures)
     published = publish(source, REPOSITORY, network.replace(":", "-"))
     model = Artifact.open(published.path).read(MODEL_FILE)
     reference = Reference(source.network, source.normalization)
@@ -154,29 +153,6 @@ def _library_network(spec: str) -> TrainedNetwork:
     from tests.models import torchvision_oracle  # noqa: F401  makes torchvision importable
 
     return load_source(SourceRequest(spec))
-
-
-def _settle(source: TrainedNetwork, pictures: Sequence[ImageArray]) -> None:
-    """Give random weights the variances of trained ones, so that answers differ by picture."""
-    network = source.network
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight)
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    network.train()
-    # Kinds of pictures that were not among them would be amplified beyond float32's digits.
-    shape = pictures[0].shape
-    constant = [np.full(shape, level, np.uint8) for level in (0, 64, 128, 192, 255)]
-    mixed = np.concatenate([_batch(pictures, 2 * len(pictures)), np.stack(constant)])
-    with torch.no_grad():
-        network(torch.from_numpy(network_input(mixed, source.normalization)))
-    logits = Reference(network.eval(), source.normalization).outputs(mixed)
-    last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
-    with torch.no_grad():
-        last.weight.mul_(_LARGEST_LOGIT / float(np.abs(logits).max()))
 
 
 def _batch(pictures: Sequence[ImageArray], size: int) -> ImageArray:

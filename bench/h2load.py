@@ -15,6 +15,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from testbed.server import ServerProcess
+
 CLASSIFY = "/convd.v1.ClassificationService/Classify"
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 
@@ -122,6 +124,21 @@ def load_at_rate(
         words += ["--header", f"grpc-timeout: {deadline_seconds * 1000:.0f}m"]
         _parse(_run(address, method, request, words))
         return sorted(int(line.split()[2]) / 1e6 for line in log.read_text().splitlines())
+
+
+def mean_batch_rows(server: ServerProcess) -> float:
+    """Mean rows of a server's batches; ends the program if it refused requests of the load."""
+    failed = sum(
+        value
+        for labels, value in server.counted("convd_requests_total").items()
+        if ("Classify" in labels or "ModelInfer" in labels)
+        and 'code="OK"' not in labels
+        and 'code="CANCELLED"' not in labels
+    )
+    if failed:
+        raise SystemExit(f"the server refused {failed:.0f} requests; see {server.log}")
+    rows = sum(server.counted("convd_batch_size_rows_sum").values())
+    return rows / sum(server.counted("convd_batch_size_rows_count").values())
 
 
 def _run(

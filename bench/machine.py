@@ -8,8 +8,12 @@ from pathlib import Path
 import onnxruntime
 
 
-def machine() -> str:
-    """Processor, cores, load and versions, in a sentence each."""
+def machine(device: str | None = None) -> str:
+    """Processor, cores, load and versions, in a sentence each.
+
+    Args:
+        device: What computes; None for the processor.
+    """
     load = os.getloadavg()[1]
     # ONNX Runtime comes in packages of several names; the module knows which one is loaded.
     versions = ", ".join(
@@ -19,7 +23,7 @@ def machine() -> str:
         ]
     )
     return (
-        f"{_processor()}, {os.cpu_count()} cores; {platform.system()}, Python "
+        f"{device or _processor()}, {os.cpu_count()} cores; {platform.system()}, Python "
         f"{platform.python_version()}, {versions}. Load average when it began: {load:.1f}."
     )
 

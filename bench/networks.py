@@ -2,21 +2,26 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
 from convd.artifact.manifest import Normalization, Provenance
 from convd.artifact.preprocessing import (
     CenterCrop,
+    ImageArray,
     Preprocessing,
     ResizeShorterSide,
     ResizeTo,
+    prepare_image,
 )
 from convd.artifact.repository import ModelRepository
+from convd.export.options import ExportOptions, ExportPrecision
+from convd.export.proof.reference import Reference, network_input
 from convd.export.publication import publish
 from convd.export.source import TrainedNetwork
 from convd.export.sources.labelled_pictures import from_classes
@@ -24,6 +29,7 @@ from convd.models import create_model
 
 _EXAMPLES = 16
 _SEED = 0
+_LARGEST_LOGIT = 5.0
 
 
 class NoisePictures:
@@ -55,15 +61,52 @@ class NoisePictures:
         return index % len(self.labels)
 
 
-def publish_network(repository: Path, architecture: str) -> None:
-    """Publish an architecture with random weights under its own name, unless it is there already.
+def settle(source: TrainedNetwork, pictures: Sequence[ImageArray]) -> None:
+    """Give random weights the variances of trained ones, so that answers differ by picture.
+
+    Args:
+        source: The network, which is changed.
+        pictures: Prepared pictures, uint8 `[height, width, channels]`.
+    """
+    network = source.network
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight)
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    network.train()
+    # Kinds of pictures that were not among them would be amplified beyond float32's digits.
+    constant = [np.full(pictures[0].shape, level, np.uint8) for level in (0, 64, 128, 192, 255)]
+    noise = np.random.default_rng(_SEED).integers(
+        0, 256, (len(pictures), *pictures[0].shape), dtype=np.uint8
+    )
+    mixed = np.concatenate([np.stack(pictures), noise, np.stack(constant)])
+    with torch.no_grad():
+        network(torch.from_numpy(network_input(mixed, source.normalization)))
+    logits = Reference(network.eval(), source.normalization).outputs(mixed)
+    last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+    with torch.no_grad():
+        last.weight.mul_(_LARGEST_LOGIT / float(np.abs(logits).max()))
+
+
+def publish_network(
+    repository: Path, architecture: str, precision: ExportPrecision = "float32"
+) -> str:
+    """Publish an architecture with random weights, unless it is there already.
 
     Args:
         repository: Where to publish.
         architecture: `lenet5`, or the name of a network for ImageNet.
+        precision: Precision of the published weights.
+
+    Returns:
+        The model's name: the architecture, with its precision unless that is float32.
     """
-    if (repository / architecture / "1").is_dir():
-        return
+    name = architecture if precision == "float32" else f"{architecture}-{precision}"
+    if (repository / name / "1").is_dir():
+        return name
     torch.manual_seed(_SEED)
     if architecture == "lenet5":
         classes, channels, size = 10, 1, 32
@@ -86,13 +129,17 @@ def publish_network(repository: Path, architecture: str) -> None:
         examples=from_classes(pictures, pictures.labels, "noise"),
         is_untrained=True,
     )
-    publish(source, ModelRepository(repository), architecture)
+    settle(source, [prepare_image(pictures.picture(index), recipe) for index in range(_EXAMPLES)])
+    publish(source, ModelRepository(repository), name, ExportOptions(precision=precision))
+    return name
 
 
 @contextlib.contextmanager
-def repository_of_one(repository: Path, architecture: str) -> Iterator[Path]:
+def repository_of_one(
+    repository: Path, architecture: str, precision: ExportPrecision = "float32"
+) -> Iterator[Path]:
     """A repository with nothing but one network, published in `repository` where it is missing."""
-    publish_network(repository, architecture)
+    name = publish_network(repository, architecture, precision)
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / architecture).symlink_to((repository / architecture).absolute())
+        (Path(folder) / name).symlink_to((repository / name).absolute())
         yield Path(folder)

@@ -10,7 +10,15 @@ import numpy as np
 import onnxruntime as ort
 
 from bench.document import table, write_document
-from bench.h2load import CLASSIFY, INFER, check_installed, latency, load, write_request
+from bench.h2load import (
+    CLASSIFY,
+    INFER,
+    check_installed,
+    latency,
+    load,
+    mean_batch_rows,
+    write_request,
+)
 from bench.machine import machine
 from bench.networks import repository_of_one
 from bench.profile import profile_server
@@ -129,7 +137,7 @@ def _compare_session(
                 limits.append(_rate(session, images[:best], seconds))
                 if not number % 2:
                     rates.append(_load(server, request, seconds))
-            notes = f"the bare session's best batch: {best}; {_counted(server)}"
+            notes = f"the bare session's best batch: {best}; {_mean_batch(server)}"
             with profile_server(server, RUN / f"bench-{name}.stacks", seconds) as profile:
                 _load(server, request, seconds)
     what = f"ResNet-50, uint8 tensors over gRPC, concurrency {CONCURRENCY}, {provider}"
@@ -160,7 +168,7 @@ def _compare_latency(rounds: int, seconds: float) -> Comparison:
                         measured[name] = latency(which.address, INFER, request, seconds)
                 rates.append(1 / measured["convd"])
                 limits.append(1 / (measured["session"] + measured["echo"]))
-            notes = _counted(server)
+            notes = _mean_batch(server)
     return Comparison(
         "ResNet-50, a lone caller, 1 / median latency",
         "the bare session and an echo, one after the other",
@@ -210,7 +218,7 @@ def _compare_lenet(rounds: int, seconds: float) -> list[Comparison]:
                         rates[name],
                         rates["convd"],
                         bound,
-                        _counted(server),
+                        _mean_batch(server),
                         "",
                     )
                     for name, bound in bounds.items()
@@ -273,21 +281,8 @@ def _load(
     ).requests_per_second
 
 
-def _counted(server: ServerProcess) -> str:
-    """What the server says of the load; h2load itself cannot see gRPC's errors."""
-    counted = server.counted("convd_requests_total")
-    failed = sum(
-        value
-        for labels, value in counted.items()
-        if ("Classify" in labels or "ModelInfer" in labels)
-        and 'code="OK"' not in labels
-        and 'code="CANCELLED"' not in labels
-    )
-    if failed:
-        raise SystemExit(f"the server refused {failed:.0f} requests; see {server.log}")
-    rows = sum(server.counted("convd_batch_size_rows_sum").values())
-    batches = sum(server.counted("convd_batch_size_rows_count").values())
-    return f"mean batch {rows / batches:.1f} rows"
+def _mean_batch(server: ServerProcess) -> str:
+    return f"mean batch {mean_batch_rows(server):.1f} rows"
 
 
 def _write(

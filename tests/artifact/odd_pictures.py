@@ -34,7 +34,7 @@ def encoded(picture: Image.Image, image_format: str, **options: object) -> bytes
 
 
 def odd_files() -> Iterator[tuple[str, bytes]]:
-    """Sixty files, each with its name."""
+    """More than fifty files, each with its name."""
     for width, height in SIZES:
         yield f"RGB PNG {width}x{height}", encoded(random_picture(width, height, "RGB"), "PNG")
         yield f"L JPEG {width}x{height}", encoded(random_picture(width, height, "L"), "JPEG")

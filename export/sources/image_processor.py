@@ -35,8 +35,7 @@ def read_image_processor(config: Mapping[str, Any], channels: int) -> ProcessorR
     Raises:
         SourceError: It does something that convd lacks.
     """
-    if not config.get("do_resize", True):
-        raise _lacking("it does not scale pictures")
+    _refuse_other_steps(config)
     resize, crop = _resize_and_crop(config)
     filters = config.get("resample", 2)
     return ProcessorRecipe(
@@ -48,6 +47,19 @@ def read_image_processor(config: Mapping[str, Any], channels: int) -> ProcessorR
         ),
         _normalization(config, channels),
     )
+
+
+def _refuse_other_steps(config: Mapping[str, Any]) -> None:
+    """Refuse what no recipe does exactly as the processor."""
+    if not config.get("do_resize", True):
+        raise _lacking("it does not scale pictures")
+    if config.get("do_pad") or config.get("do_thumbnail"):
+        raise _lacking("it pads pictures on one side, or makes thumbnails of them")
+    if config.get("do_color_quantize"):
+        raise _lacking("it replaces colours by the nearest of a palette")
+    kind = str(config.get("image_processor_type", ""))
+    if kind.startswith("Perceiver") and config.get("do_center_crop"):
+        raise _lacking("it cuts a square out of the middle before it scales")
 
 
 def _resize_and_crop(

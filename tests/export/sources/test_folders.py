@@ -217,6 +217,11 @@ def test_a_folder_of_timm_says_everything_itself(
         ),
         ("Siglip", {"size": {"height": 32, "width": 32}}),
         ("Pvt", {"size": {"height": 32, "width": 32}}),
+        ("Perceiver", {"size": {"height": 32, "width": 32}, "do_center_crop": False}),
+        ("CLIP", {"size": {"shortest_edge": 36}, "crop_size": 32, "resample": 1}),
+        ("ConvNext", {"size": {"shortest_edge": 32}, "resample": 5}),
+        ("Levit", {"size": {"shortest_edge": 28}, "crop_size": 24, "resample": 4}),
+        ("Bit", {"size": {"shortest_edge": 36}, "crop_size": 32, "resample": 0}),
     ],
 )
 def test_a_processor_is_read_as_it_prepares(
@@ -244,6 +249,13 @@ def test_a_processor_is_read_as_it_prepares(
     ("change", "message"),
     [
         ({"do_resize": False}, "does not scale pictures"),
+        ({"do_pad": True}, "pads pictures on one side"),
+        ({"do_thumbnail": True}, "makes thumbnails"),
+        ({"do_color_quantize": True}, "nearest of a palette"),
+        (
+            {"image_processor_type": "PerceiverImageProcessor", "do_center_crop": True},
+            "cuts a square out of the middle before it scales",
+        ),
         ({"size": {"shortest_edge": 32}}, "pictures keep their own shapes"),
         ({"size": {"longest_edge": 32}}, "size {'longest_edge': 32}"),
         ({"image_mean": [0.5, 0.5, 0.6, 0.5]}, "for 3 channels"),

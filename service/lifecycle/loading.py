@@ -123,12 +123,14 @@ class ServableLoader:
             self._rehearsals.close()
 
     def _rehearse(self, artifact: Artifact) -> None:
-        checksum = artifact.manifest.files[str(MODEL_FILE)]
-        if self._rehearsals is not None and checksum not in self._rehearsed:
-            self._rehearsals.rehearse(
-                artifact.path / MODEL_FILE, artifact.manifest.preprocessing.output_shape
-            )
-            self._rehearsed.add(checksum)
+        checksum = artifact.manifest.files.get(str(MODEL_FILE))
+        # A network that is not listed is refused when it is read.
+        if self._rehearsals is None or checksum is None or checksum in self._rehearsed:
+            return
+        self._rehearsals.rehearse(
+            artifact.path / MODEL_FILE, artifact.manifest.preprocessing.output_shape
+        )
+        self._rehearsed.add(checksum)
 
     def _load(
         self,

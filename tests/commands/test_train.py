@@ -106,6 +106,7 @@ def test_help_needs_no_torch() -> None:
 
 def test_ctrl_c_leaves_a_checkpoint_and_resume_goes_on(tmp_path: Path) -> None:
     common = ["lenet", "--data", "digits", "--epochs", "10", "--classes", "3,8", "--seed", "4"]
+    common += ["--passes-per-epoch", "1"]
     torch.set_num_threads(2)
     assert _train(*common, "--output", str(tmp_path / "whole")).exit_code == 0
     # A run that is resumed with other threads must round as it did before.

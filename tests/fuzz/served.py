@@ -44,6 +44,7 @@ def settings() -> ServerSettings:
             "provider": "cpu",
             "intra_op_threads": 1,
             "max_batch_size": 8,
+            "load_memory_bytes": 0,
         }
     )
 

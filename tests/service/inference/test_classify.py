@@ -44,7 +44,9 @@ PETS = VersionChoice("pets")
 def servable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servable]:
     root = tmp_path_factory.mktemp("repository")
     publish_tiny(root)
-    settings = ServerSettings.model_validate({"repository": root, "intra_op_threads": 1})
+    settings = ServerSettings.model_validate(
+        {"repository": root, "intra_op_threads": 1, "load_memory_bytes": 0}
+    )
     load = ServableLoader(ModelRepository(root), settings, Metrics(), CoreBudget(1))
     servable = load("pets", 1, ModelConfiguration())
     yield servable

@@ -41,7 +41,9 @@ class Lifecycle:
     def __init__(self, root: Path) -> None:
         self.root = root
         root.mkdir(exist_ok=True)
-        settings = load_settings({"repository": root, "max_batch_size": 4, "provider": "cpu"})
+        settings = load_settings(
+            {"repository": root, "max_batch_size": 4, "provider": "cpu", "load_memory_bytes": 0}
+        )
         repository = ModelRepository(root)
         self.load_version = ServableLoader(repository, settings, Metrics(), CoreBudget(1))
         self.before_load: Callable[[str, int], None] = lambda _name, _version: None

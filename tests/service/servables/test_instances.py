@@ -39,9 +39,8 @@ def instances_whatever_their_rate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings_of(repository: Path, **settings: object) -> ServerSettings:
-    return load_settings(
-        {"repository": repository, "provider": "cpu", "max_batch_size": 5, **settings}
-    )
+    fixed = {"provider": "cpu", "max_batch_size": 5, "load_memory_bytes": 0}
+    return load_settings({"repository": repository, **fixed, **settings})
 
 
 def instances_of(repository: Path, **settings: object) -> Instances | None:

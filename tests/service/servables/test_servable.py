@@ -26,7 +26,9 @@ def test_a_servable_computes_on_cores_of_the_shared_budget(
 ) -> None:
     # LeNet's batches are so small that they would not ask for their core.
     monkeypatch.setattr("convd.service.servables.warmup.SMALL_BATCH_SECONDS", 0.0)
-    settings = load_settings({"repository": repository, "provider": "cpu", "max_batch_size": 4})
+    settings = load_settings(
+        {"repository": repository, "provider": "cpu", "max_batch_size": 4, "load_memory_bytes": 0}
+    )
     budget = CoreBudget(1)
     cache = ResponseCache(10**6) if cached else None
     load = ServableLoader(ModelRepository(repository), settings, Metrics(), budget, cache)
@@ -50,7 +52,9 @@ def test_a_servable_computes_on_cores_of_the_shared_budget(
 
 
 def test_a_small_network_is_answered_while_others_have_every_core(repository: Path) -> None:
-    settings = load_settings({"repository": repository, "provider": "cpu", "max_batch_size": 4})
+    settings = load_settings(
+        {"repository": repository, "provider": "cpu", "max_batch_size": 4, "load_memory_bytes": 0}
+    )
     budget = CoreBudget(1)
     load = ServableLoader(ModelRepository(repository), settings, Metrics(), budget)
     servable = load("digits", 1, ModelConfiguration())

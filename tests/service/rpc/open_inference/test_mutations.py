@@ -34,7 +34,7 @@ METHOD = "/inference.GRPCInferenceService/ModelInfer"
 def servicer(pets: Path) -> Iterator[OpenInferenceServicer]:
     """The servicer on a real servable, without the network between."""
     configuration = ServerSettings.model_validate(
-        {"repository": pets, "intra_op_threads": 1, "max_batch_size": 8}
+        {"repository": pets, "intra_op_threads": 1, "max_batch_size": 8, "load_memory_bytes": 0}
     )
     load = ServableLoader(ModelRepository(pets), configuration, Metrics(), CoreBudget(1))
     servable = load("pets", 1, ModelConfiguration())

@@ -1,6 +1,7 @@
 """What has to be known of a network besides its weights."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -88,6 +89,8 @@ class Known(NamedTuple):
         preprocessing: Its recipe.
         normalization: Its normalisation.
         takes_pixels: Whether the network takes uint8 pixels, so that nothing normalises them.
+        origins: Where single facts come from, by the names of their flags without dashes, where
+            that is not `origin`.
     """
 
     origin: str = "default"
@@ -95,6 +98,11 @@ class Known(NamedTuple):
     preprocessing: Preprocessing | None = None
     normalization: Normalization | None = None
     takes_pixels: bool = False
+    origins: Mapping[str, str] = {}
+
+    def origin_of(self, flag: str) -> str:
+        """Where the fact comes from that a flag, without dashes, would give."""
+        return self.origins.get(flag, self.origin)
 
 
 class Description(NamedTuple):
@@ -153,12 +161,12 @@ def _facts(
         if getattr(given, flag.replace("-", "_")) is not None:
             return f"--{flag}"
         if flag == "crop":
-            return "--resize" if given.resize else known.origin
-        return (
-            known.origin if _FIELDS.get(flag, flag.replace("-", "_")) in known_fields else "default"
-        )
+            return "--resize" if given.resize else known.origin_of(flag)
+        is_known = _FIELDS.get(flag, flag.replace("-", "_")) in known_fields
+        return known.origin_of(flag) if is_known else "default"
 
-    rows = [("labels", f"{len(labels)}: {shown}", "--labels" if given.labels else known.origin)]
+    labels_origin = "--labels" if given.labels else known.origin_of("labels")
+    rows = [("labels", f"{len(labels)}: {shown}", labels_origin)]
     if normalization is None:
         rows.append(("normalisation", "by the network itself", known.origin))
     else:
@@ -167,7 +175,7 @@ def _facts(
             ("std", normalization.std, given.std),
         ):
             text = ", ".join(f"{value:.6g}" for value in values)
-            rows.append((subject, text, f"--{subject}" if by_flag else known.origin))
+            rows.append((subject, text, f"--{subject}" if by_flag else known.origin_of(subject)))
     labels_fact, *others = (Fact(subject=a, value=b, origin=c) for a, b, c in rows)
     return (labels_fact, *recipe_facts(recipe, origin), *others)
 

@@ -18,6 +18,7 @@ from convd.export.sources.labelled_pictures import LabelledPictures, load_held_o
 from convd.export.sources.libraries import LIBRARIES, library_network
 from convd.export.sources.modules import prepare_module
 from convd.export.sources.onnx_file import read_onnx_file
+from convd.export.sources.onnx_folder import notes_of_onnx, onnx_of_folder
 from convd.export.sources.python_callable import build_network, builders
 from convd.export.sources.transformers_folder import library_of_folder
 from convd.export.sources.weights_file import fill_from_file
@@ -79,9 +80,10 @@ def load_source(request: SourceRequest) -> TrainedNetwork:
         request.given.refuse_for("the checkpoint")
         return network_from_checkpoint(path, data=request.data)
     suffix = path.suffix.lower()
-    if suffix == ".onnx":
+    onnx_file = path if suffix == ".onnx" else onnx_of_folder(request.source)
+    if onnx_file is not None:
         _refuse_weights(request)
-        return _from_onnx(request, path)
+        return _from_onnx(request, onnx_file)
     if suffix == ".pt2":
         _refuse_weights(request)
         traced, recipe = read_exported_program(path, trust_code=request.trust_code)
@@ -168,16 +170,31 @@ def _from_library(request: SourceRequest, library: str, name: str) -> TrainedNet
 
 
 def _from_onnx(request: SourceRequest, path: Path) -> TrainedNetwork:
-    order = request.given.channel_order
-    network = read_onnx_file(path, channel_order=order, output=request.output)
+    given = request.given
+    network = read_onnx_file(path, channel_order=given.channel_order, output=request.output)
+    notes = notes_of_onnx(path, network.model, network.graph.input, network.preprocessing, given)
     known = Known(
         "the file",
-        labels=network.form.labels,
-        preprocessing=network.preprocessing,
+        labels=network.form.labels or notes.labels,
+        preprocessing=notes.preprocessing,
+        normalization=notes.normalization,
         takes_pixels=network.graph.input.takes_pixels,
+        origins=notes.origins,
     )
-    description = describe(request.given, known)
-    return _described(request, network, description, path.name, parameters=network.parameters_count)
+    description = describe(given, known)
+    own_recipe = (description.preprocessing, description.normalization) == (
+        known.preprocessing,
+        known.normalization,
+    )
+    return _described(
+        request,
+        network,
+        description,
+        path.name,
+        parameters=network.parameters_count,
+        library_recipe=notes.recipe if own_recipe else None,
+        activation="sigmoid" if notes.is_multilabel else "auto",
+    )
 
 
 def _described(

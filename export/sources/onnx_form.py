@@ -4,7 +4,6 @@ Nothing here is believed: the reference is a plain session of the file as it is,
 has to give its answers.
 """
 
-import ast
 from dataclasses import dataclass
 
 import onnx
@@ -28,7 +27,6 @@ _GOOD_OPSET = 13
 _IR_VERSION = 8
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 _PIXELS = (TensorProto.UINT8, TensorProto.INT32, TensorProto.INT64)
-_LABEL_KEYS = ("names", "labels", "classes", "id2label", "class_names")
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class OnnxForm:
         batch: Batch size that the file itself is fixed to; None where it takes any.
         output: Name of the output in the graph.
         file_output: Name of the file's own output that has the same numbers.
-        labels: Class names that the file carries; None where it carries none.
+        labels: Class names of a ZipMap; None where there is none.
     """
 
     model: ModelProto
@@ -70,7 +68,7 @@ def read_form(file: ModelProto, order: ChannelOrder | None, output: str | None) 
     batch, given = _image_input(value, order)
     file_output, name, labels = _output(model, output)
     batch = make_batch_dynamic(model, given, name, batch)
-    return OnnxForm(model, given, batch, name, file_output, labels or _labels_of_metadata(model))
+    return OnnxForm(model, given, batch, name, file_output, labels)
 
 
 def _modernised(model: ModelProto) -> ModelProto:
@@ -166,18 +164,3 @@ def _output(model: ModelProto, chosen: str | None) -> tuple[str, str, tuple[str,
         (list(each.strings) for each in node.attribute if each.name == "classlabels_strings"), []
     )
     return name, str(node.input[0]), tuple(label.decode() for label in labels) or None
-
-
-def _labels_of_metadata(model: ModelProto) -> tuple[str, ...] | None:
-    """Class names that an exporter wrote into the file, such as `{0: 'cat', 1: 'dog'}`."""
-    found = {note.key.lower(): note.value for note in model.metadata_props}
-    for key in _LABEL_KEYS:
-        try:
-            value = ast.literal_eval(found[key])
-        except (KeyError, ValueError, SyntaxError):
-            continue
-        if isinstance(value, dict):
-            value = [value[index] for index in sorted(value, key=int)]
-        if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
-            return tuple(value)
-    return None

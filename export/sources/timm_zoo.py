@@ -1,7 +1,7 @@
 """Networks of timm, with the labels and preprocessing of their weights."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -62,7 +62,7 @@ def timm_network(spec: str, request: ZooRequest) -> ZooNetwork:
     return ZooNetwork(
         network.eval(),
         labels,
-        _preprocessing(config, channels),
+        timm_preprocessing(config, channels),
         Normalization(mean=mean, std=std),
         _origin(network, name, request),
         timm.data.create_transform(**config, is_training=False),
@@ -108,7 +108,16 @@ def _pooling(network: nn.Module, request: ZooRequest) -> list[Fact]:
     return [Fact(subject="pooling", value=str(pool), origin=origin)]
 
 
-def _preprocessing(config: dict[str, Any], channels: int) -> Preprocessing:
+def timm_preprocessing(config: Mapping[str, Any], channels: int) -> Preprocessing:
+    """The recipe that timm's settings stand for.
+
+    Args:
+        config: `input_size`, `crop_pct`, `crop_mode` and `interpolation`.
+        channels: 1 or 3.
+
+    Raises:
+        SourceError: convd lacks it.
+    """
     _, height, width = config["input_size"]
     crop_share = config["crop_pct"]
     if config["crop_mode"] == "squash":

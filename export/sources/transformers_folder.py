@@ -2,9 +2,9 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,11 +15,12 @@ from convd.artifact.manifest import Fact
 from convd.export.errors import SourceError
 from convd.export.graph.network_output import Activation
 from convd.export.sources.image_processor import read_image_processor
-from convd.export.sources.zoo import ZooNetwork, ZooRequest, distinct, first_line
+from convd.export.sources.zoo import Recipe, ZooNetwork, ZooRequest, distinct, first_line
 from convd.models.installed_library import fetch_from_hub, import_library, quieted
 
 _UNNAMED = re.compile(r"LABEL_\d+")
-_PROCESSOR = "preprocessor_config.json"
+PROCESSOR = "preprocessor_config.json"
+"""The file in which transformers keeps what it does to a picture."""
 _SHOWN = 5
 
 
@@ -60,15 +61,13 @@ def transformers_network(spec: str, request: ZooRequest) -> ZooNetwork:
     channels = request.channels or int(getattr(config, "num_channels", 3))
     if channels not in (1, 3):
         raise SourceError(f"{folder} takes pictures of {channels} channels: convd has 1 or 3")
-    labels = _labels(config)
+    labels = names_of_labels(config.id2label)
     if labels is not None and request.outputs not in (None, len(labels)):
         labels = None
     preprocessing = normalization = recipe = None
-    if (folder / _PROCESSOR).is_file():
-        processor = _load_processor(transformers, folder)
-        settings = {"image_processor_type": type(processor).__name__, **processor.to_dict()}
+    if (folder / PROCESSOR).is_file():
+        settings, recipe = read_processor(folder)
         preprocessing, normalization = read_image_processor(settings, channels)
-        recipe = _recipe(processor)
     facts = [
         Fact(subject="network", value=str(name), origin="config.json")
         for name in getattr(config, "architectures", None) or []
@@ -113,18 +112,34 @@ def _load(transformers: Any, folder: Path, request: ZooRequest) -> Any:  # noqa:
     return network
 
 
-def _load_processor(transformers: Any, folder: Path) -> Any:  # noqa: ANN401
-    """The image processor, with Pillow's arithmetic: convd's own, and that of training."""
+class ImageProcessor(NamedTuple):
+    """What a folder's processor does to a picture: its settings, and its own code."""
+
+    settings: dict[str, Any]
+    recipe: Recipe
+
+
+def read_processor(folder: Path) -> ImageProcessor:
+    """Read a folder's image processor, with Pillow's arithmetic: convd's own, and training's.
+
+    Raises:
+        LibraryError: transformers is not installed.
+        SourceError: It cannot read the folder.
+    """
+    transformers = import_library("transformers")
+    quieted("transformers")
     try:
-        return transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
+        processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
     # As above.
     except Exception as error:
         raise SourceError(
-            f"transformers cannot read {folder / _PROCESSOR}: {first_line(error)}"
+            f"transformers cannot read {folder / PROCESSOR}: {first_line(error)}"
         ) from error
+    settings = {"image_processor_type": type(processor).__name__, **processor.to_dict()}
+    return ImageProcessor(settings, _recipe(processor))
 
 
-def _recipe(processor: Any) -> Callable[[Image.Image], Tensor]:  # noqa: ANN401
+def _recipe(processor: Any) -> Recipe:  # noqa: ANN401
     def prepare(picture: Image.Image) -> Tensor:
         (pixels,) = processor(picture, return_tensors="np")["pixel_values"]
         return torch.from_numpy(np.asarray(pixels, np.float32))
@@ -132,12 +147,18 @@ def _recipe(processor: Any) -> Callable[[Image.Image], Tensor]:  # noqa: ANN401
     return prepare
 
 
-def _labels(config: Any) -> tuple[str, ...] | None:  # noqa: ANN401
-    """Class names; None where the folder has only numbers."""
-    names = {int(index): str(name) for index, name in config.id2label.items()}
-    if sorted(names) != list(range(len(names))) or all(map(_UNNAMED.fullmatch, names.values())):
+def names_of_labels(names: Mapping[Any, Any]) -> tuple[str, ...] | None:
+    """Class names by index; None where they are only numbers, or some are missing.
+
+    Raises:
+        ValueError: An index is not a number.
+    """
+    by_index = {int(index): str(name) for index, name in names.items()}
+    if sorted(by_index) != list(range(len(by_index))):
         return None
-    return distinct([names[index] for index in range(len(names))])
+    if all(map(_UNNAMED.fullmatch, by_index.values())):
+        return None
+    return distinct([by_index[index] for index in range(len(by_index))])
 
 
 def _activation(config: Any) -> Activation:  # noqa: ANN401

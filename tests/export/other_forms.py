@@ -1,8 +1,10 @@
 """The other forms of a trained network that the guide's table names."""
 
+import json
 import warnings
 from pathlib import Path
 
+import onnx
 import torch
 from torch import nn
 
@@ -11,6 +13,7 @@ from convd.models import create_model
 from convd.models.checkpoint import CheckpointDescription, save_checkpoint
 from convd.models.data import load_dataset
 from convd.models.installed_library import import_library
+from tests.export.networks import CLASSES
 from tests.export.public_forms import (
     LABELS,
     SCALED,
@@ -22,6 +25,7 @@ from tests.export.public_forms import (
     trained_module,
 )
 from tests.export.sources.test_folders import save_timm
+from tests.export.test_onnx_source import foreign_model
 
 
 def checkpoint() -> Answer:
@@ -61,6 +65,20 @@ def folder_of_timm() -> Answer:
     return answers(save_timm(Path("pets")), scaled)
 
 
+def folder_of_optimum() -> Answer:
+    folder = Path("pets")
+    folder.mkdir()
+    onnx.save(foreign_model(), folder / "model.onnx")
+    config = {"model_type": "vit", "id2label": dict(enumerate(CLASSES))}
+    (folder / "config.json").write_text(json.dumps(config))
+    processor = {
+        "image_processor_type": "ViTImageProcessor",
+        "size": {"height": 16, "width": 16},
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    return answers(trained_module(), scaled)
+
+
 def program() -> Answer:
     network: nn.Module = trained_module()
     batch = torch.export.Dim("batch")
@@ -94,6 +112,9 @@ OTHER_FORMS = {
     ),
     "timm-folder": PublicForm(
         "a folder of timm (`save_for_hf`)", "timm:local-dir:pets", folder_of_timm
+    ),
+    "optimum-folder": PublicForm(
+        "a folder of optimum, with `model.onnx`", "pets", folder_of_optimum
     ),
     "program": PublicForm(
         "a program of `torch.export`", "net.pt2 --trust-code", program, LABELS | SCALED

@@ -23,7 +23,7 @@ from convd.export.sources.loading import SourceRequest, load_source
 from convd.models.installed_library import import_library
 from tests.export.networks import CLASSES
 from tests.export.sources.test_folders import save_resnet
-from tests.export.sources.test_onnx_forms import fixed, of_type, old, with_zipmap
+from tests.export.sources.test_onnx_forms import fixed, of_custom_vision, of_type, old
 from tests.export.test_onnx_source import foreign_model, softmax_of
 
 Row = NDArray[np.floating[Any]]
@@ -65,7 +65,13 @@ class PublicForm:
         return " ".join([self.typed, *flags]).split()
 
 
-def _file(model: ModelProto, *, mean: float = 0.5, std: float = 0.25) -> Answer:
+def _file(
+    model: ModelProto,
+    *,
+    mean: float = 0.5,
+    std: float = 0.25,
+    order: tuple[int, int, int] = (0, 1, 2),
+) -> Answer:
     """Save a file; a plain session of it answers."""
     onnx.save(model, "model.onnx")
     session = ort.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
@@ -74,7 +80,7 @@ def _file(model: ModelProto, *, mean: float = 0.5, std: float = 0.25) -> Answer:
     ends_in_softmax = any(node.op_type == "Softmax" for node in model.graph.node)
 
     def answer(picture: Image.Image) -> Row:
-        pixels = ((np.array(picture) / 255 - mean) / std).astype(dtype)
+        pixels = ((np.array(picture)[:, :, order] / 255 - mean) / std).astype(dtype)
         if given.shape[3] != 3:
             pixels = pixels.transpose(2, 0, 1)
         found = session.run(None, {"input": pixels[None]})[-1]
@@ -226,10 +232,9 @@ PUBLIC_FORMS = {
         LABELS | SCALED,
     ),
     "zipmap": PublicForm(
-        "ONNX of Custom Vision, with a ZipMap",
+        "ONNX of Custom Vision, with a ZipMap and metadata",
         "model.onnx",
-        lambda: _file(with_zipmap()),
-        SCALED,
+        lambda: _file(of_custom_vision(), mean=0, std=1 / 255, order=(2, 1, 0)),
     ),
     "lightning": PublicForm(
         "a checkpoint of Lightning, with a criterion in it",

@@ -147,6 +147,22 @@ def with_zipmap() -> ModelProto:
     return model
 
 
+def of_custom_vision() -> ModelProto:
+    """The same for pixels from 0 to 255, with the metadata that say so."""
+    model = with_zipmap()
+    weight = next(each for each in model.graph.initializer if each.name == "weight")
+    weight.CopyFrom(
+        numpy_helper.from_array(numpy_helper.to_array(weight) / np.float32(64), "weight")
+    )
+    for key, value in (
+        ("Image.BitmapPixelFormat", "Bgr8"),
+        ("Image.ColorSpaceGamma", "SRGB"),
+        ("Image.NominalPixelRange", "NominalRange_0_255"),
+    ):
+        model.metadata_props.add(key=key, value=value)
+    return model
+
+
 def symbolic() -> ModelProto:
     model = foreign_model()
     dimensions = model.graph.input[0].type.tensor_type.shape.dim
@@ -258,7 +274,7 @@ def test_zipmap_and_label_outputs_are_cut_off_and_labels_read(tmp_path: Path) ->
 def test_labels_of_the_files_metadata_are_taken_and_said(tmp_path: Path) -> None:
     done = export(named_labels(), tmp_path, "")
     assert done.exit_code == 0, done.output
-    assert "5: ant, bee, cat, dog, elk  [the file]" in done.output
+    assert "5: ant, bee, cat, dog, elk  [the file's metadata]" in done.output
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """A refusal says what arrived."""
 
 import base64
+import bz2
 import gzip
 import io
+import lzma
 
 import numpy as np
 import pytest
@@ -54,6 +56,59 @@ STRANGERS = {
     "nothing but zeros": bytes(1000),
     "not an image": b"no image at all",
 }
+
+_TIFF = encoded(drawn(8, 8), "TIFF")
+_TAR = bytes(257) + b"ustar\0" + b"00" + bytes(249) + JPEG
+
+# Other spellings of the same kinds.
+SIBLINGS = [
+    *(
+        ("a HEIC picture", b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1miaf")
+        for brand in (b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif2", b"miaf", b"MiHB")
+    ),
+    ("an AVIF picture", b"\0\0\0\x20ftypmif1\0\0\0\0mif1avifmiaf"),
+    ("an AVIF picture", b"\0\0\0\x18ftypavis\0\0\0\0avis"),
+    ("a JPEG 2000", encoded(drawn(8, 8), "JPEG2000")),
+    ("a JPEG 2000", encoded(drawn(8, 8), "JPEG2000", no_jp2=True)),
+    ("a JPEG XL", b"\xff\x0a\0"),
+    ("a JPEG XR", b"II\xbc\x01" + bytes(8)),
+    ("a TIFF", b"MM\0*\0\0\0\x08" + _TIFF[8:]),
+    ("a BigTIFF", b"MM\0+\0\x08\0\0"),
+    ("a camera's raw file", b"II*\0\x10\0\0\0CR\x02\0"),
+    ("a PNM picture", encoded(drawn(8, 8), "PPM")),
+    ("a data URL", b"DATA:image/png;base64,aaaa"),
+    ("a data URL", b'"data:image/png;base64,aaaa"'),
+    ("send the picture's own bytes", b"data:image/svg+xml,%3Csvg%3E"),
+    ("base64 text", b'"' + base64.b64encode(JPEG) + b'"'),
+    ("base64 text", base64.urlsafe_b64encode(JPEG)),
+    ("XML", b"\xef\xbb\xbf<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>"),
+    ("XML", "<?xml version='1.0'?><Error/>".encode("utf-16")),
+    ("an HTML page", b"<!-- served by nginx --><html>"),
+    ("an HTTP answer", b"HTTP/1.1 403 Forbidden\r\n\r\n"),
+    ("an SVG", b"<?xml version='1.0'?><!-- drawn --><svg/>"),
+    ("a URL", b"HTTPS://example.org/cat.jpg"),
+    ("a URL", b"gs://bucket/cat.jpg"),
+    ("a path", b"/data/photos/cat.jfif\n"),
+    ("a tar archive", _TAR),
+    ("bzip2", bz2.compress(JPEG)),
+    ("xz", lzma.compress(JPEG)),
+    ("an empty zip", b"PK\x05\x06" + bytes(18)),
+    ("a video", b"RIFF\0\0\0\0AVI LIST"),
+    ("a Python pickle", b"\x80\x02}q\0."),
+    ("an HDF5 file", b"\x89HDF\r\n\x1a\n"),
+    ("white space", b" \n\n"),
+    ("a conversion of text", JPEG.decode("latin-1").encode()),
+    ("a conversion of text", JPEG.decode("utf-8", "replace").encode()),
+    ("a conversion of text", encoded(drawn(8, 8), "PNG").replace(b"\r\n", b"\n")),
+]
+
+
+@pytest.mark.parametrize(("what", "data"), SIBLINGS)
+def test_other_spellings_are_recognised_too(what: str, data: bytes) -> None:
+    with pytest.raises(InvalidImageError) as refused:
+        decode_image(data)
+    assert what in str(refused.value)
+    assert "send" in str(refused.value)
 
 
 @pytest.mark.parametrize("what", STRANGERS)

@@ -122,6 +122,7 @@ def test_a_refusal_says_what_arrived(what: str) -> None:
     ("frame", "what"),
     [
         (b"\xff\xc3\0\x0b\x08\0\x10\0\x10\x01\x01\x11\0", "a lossless JPEG"),
+        (b"\xff\xf7\0\x0b\x08\0\x10\0\x10\x01\x01\x11\0", "a lossless JPEG"),
         (b"\xff\xc1\0\x0b\x0c\0\x10\0\x10\x01\x01\x11\0", "a JPEG of 12 bits"),
         (b"\xff\xc5\0\x0b\x08\0\x10\0\x10\x01\x01\x11\0", "a hierarchical JPEG"),
         (b"\xff\xc0\0\x0e\x08\0\x10\0\x10\x02\x01\x11\0\x02\x11\0", "a JPEG of 2 components"),

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from convd.artifact.bundle import MANIFEST_FILE, write_manifest
+from convd.artifact.manifest import Manifest
 from convd.service.lifecycle.patience import PatientRunner
 from testbed.server import launched
 from tests.service.hostile_networks import (
@@ -43,6 +45,12 @@ def device(model: Path) -> None:
     (model / "1" / "manifest.json").symlink_to("/dev/zero")
 
 
+def unlisted_network(model: Path) -> None:
+    manifest = Manifest.model_validate_json((model / "1" / MANIFEST_FILE).read_bytes())
+    files = {file: checksum for file, checksum in manifest.files.items() if file != "model.onnx"}
+    write_manifest(model / "1", manifest.model_copy(update={"files": files}))
+
+
 def network(alter: Callable[[Path], None]) -> Callable[[Path], None]:
     return lambda model: alter(model / "1")
 
@@ -55,13 +63,14 @@ def network(alter: Callable[[Path], None]) -> Callable[[Path], None]:
         (fifo("config.yaml"), "absent"),
         (sparse_manifest, "refused absent"),
         (device, "refused absent"),
+        (unlisted_network, "model.onnx is not listed in manifest.json"),
         (network(loop_for_ever), "was not loaded and run once within 10 s"),
         (network(fill_constant), "takes more than 4 GiB of memory"),
         (network(fill_by_batch), "takes more than 4 GiB of memory"),
         (network(double_again_and_again), "takes more than 4 GiB of memory"),
     ],
     ids=[
-        *("manifest", "model", "config", "sparse", "device"),
+        *("manifest", "model", "config", "sparse", "device", "unlisted"),
         *("loop", "constant of 12 GB", "run of 12 GB", "doubling"),
     ],
 )

@@ -16,8 +16,14 @@ _MODULE = (
     "torch.save(network.state_dict(), 'weights.pth') and give that with file.py:build --weights "
     "weights.pth"
 )
+_PICKLE = (
+    "is a Python pickle, and reading it would run code: where it was written, load it, write "
+    "torch.save(network.state_dict(), 'weights.pth') and give that with file.py:build --weights "
+    "weights.pth"
+)
 _COLLECTIONS = ("collections ", "torch._utils ", "builtins ", "numpy")
 _BY_SUFFIX = {
+    **dict.fromkeys((".pkl", ".pickle", ".joblib"), _PICKLE),
     ".pb": "is a TensorFlow graph: python -m tf2onnx.convert --graphdef FILE --output model.onnx, "
     "and export model.onnx",
     ".mlmodel": "is a Core ML file: export the network that it was converted from",

@@ -59,6 +59,8 @@ STRANGERS = [
     ("model.pt", torchscript(), r"torch\.onnx\.export\(torch\.jit\.load"),
     ("model.pt", pickled_module(), r"is a pickled network.*state_dict"),
     ("model.pkl", pickle.dumps(nn.Linear(2, 3)), "is a pickled network"),
+    ("model.pkl", pickle.dumps({"conv.weight": [1.0]}), r"is a Python pickle.*state_dict"),
+    ("model.pickle", b"\x80\x04\x95\x10\0", r"is a Python pickle.*--weights weights\.pth"),
     ("model.engine", b"ftrt0000", "export the ONNX file"),
 ]
 

@@ -1,6 +1,7 @@
 """What an ONNX file's metadata and the files next to it say is taken, with its origin."""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -234,3 +235,18 @@ def test_metadata_that_make_no_sense_are_one_sentence(
     assert done.exit_code == 1
     assert isinstance(done.exception, SystemExit)
     assert "--mean and --std" in done.output
+
+
+def test_transformers_is_needed_only_where_flags_do_not_settle_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay_beside(tmp_path, {"model_type": "vit", "id2label": NAMES}, PROCESSOR)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    file = tmp_path / "model.onnx"
+    done = export(foreign_model(), file, {})
+    assert done.exit_code == 1
+    assert "transformers is not installed: pip install transformers" in done.output
+    done = export(
+        foreign_model(), file, {}, "--resize 16x16 --mean 0.5 --std 0.5 --labels a,b,c,d,e"
+    )
+    assert done.exit_code == 0, done.output

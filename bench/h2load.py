@@ -8,7 +8,6 @@ import functools
 import os
 import re
 import shutil
-import statistics
 import struct
 import subprocess
 import tempfile
@@ -80,18 +79,16 @@ def load_count(
     return count
 
 
-def latency(
-    address: str, method: str, request: Path, seconds: float, cores: set[int] | None = None
-) -> float:
-    """Median seconds of a request, one after another on one connection."""
+def latencies(
+    address: str, method: str, request: Path, *, concurrency: int = 1, seconds: float
+) -> list[float]:
+    """Seconds of each request, in ascending order, of a load as `load` makes it."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "requests.log"
-        words = ["--clients", 1, "--max-concurrent-streams", 1, "--log-file", log]
+        words = ["--clients", concurrency, "--max-concurrent-streams", 1, "--log-file", log]
         words += ["--duration", f"{seconds * 1000:.0f}ms", "--warm-up-time", 1]
-        _parse(_run(address, method, request, words, cores))
-        return statistics.median(
-            int(line.split()[2]) / 1e6 for line in log.read_text().splitlines()
-        )
+        _parse(_run(address, method, request, words))
+        return sorted(int(line.split()[2]) / 1e6 for line in log.read_text().splitlines())
 
 
 def load_at_rate(

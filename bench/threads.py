@@ -1,20 +1,19 @@
 """Three models of different sizes at once: what each gets of the cores, and how busy they are."""
 
 import argparse
-import json
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bench.document import table, write_document
+from bench.h2load import INFER, check_installed, latencies
 from bench.machine import machine
 from bench.networks import publish_network
+from bench.performance import infer_request
 from convd.runtime.cores import CoreBudget, available_cores
 from convd.runtime.session import ENGINE_THREAD
 from convd.service.application import Application
@@ -58,6 +57,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--seconds", type=float, default=20.0)
     seconds = options.parse_args().seconds
+    check_installed()
     before = machine()
     repository = RUN / "repository"
     for model in MODELS:
@@ -169,7 +169,7 @@ def _run(
         samples: Counter[int] = Counter()
         sampler = threading.Thread(target=_sample, args=(application.cores, samples, stop))
         sampler.start()
-        reports = _load_all(f"127.0.0.1:{application.grpc_port}", seconds, models)
+        loads = _load_all(f"127.0.0.1:{application.grpc_port}", seconds, models)
         stop.set()
         sampler.join()
         longest = _longest_batches(application)
@@ -177,8 +177,8 @@ def _run(
         application.drain()
     return Outcome(
         samples,
-        {model: report["images_per_second"] for model, report in reports.items()},
-        {model: report["latency_seconds"]["99.0"] for model, report in reports.items()},
+        {model: rate for model, (rate, _) in loads.items()},
+        {model: p99 for model, (_, p99) in loads.items()},
         longest,
     )
 
@@ -199,20 +199,18 @@ def _longest_batches(application: Application) -> dict[str, float]:
     return longest
 
 
-def _load_all(server: str, seconds: float, models: Mapping[str, int]) -> dict[str, Any]:
-    """Load every model at the same time, from processes of their own."""
-    command = [sys.executable, "-m", "convd", "bench", "--json", "--server", server]
-    command += ["--duration-seconds", str(seconds)]
-    clients = {
-        model: subprocess.Popen(
-            [*command, "--model", model, "--concurrency", str(callers)], stdout=subprocess.PIPE
-        )
-        for model, callers in models.items()
-    }
-    return {
-        model: json.loads(client.communicate(timeout=seconds + 120)[0])
-        for model, client in clients.items()
-    }
+def _load_all(
+    server: str, seconds: float, models: Mapping[str, int]
+) -> dict[str, tuple[float, float]]:
+    """Images per second and p99 in seconds of each model, all loaded at the same time."""
+    requests = {model: infer_request(model) for model in models}
+
+    def load(model: str) -> tuple[float, float]:
+        seen = latencies(server, INFER, requests[model], concurrency=models[model], seconds=seconds)
+        return len(seen) / seconds, seen[int(0.99 * len(seen))]
+
+    with ThreadPoolExecutor(len(models)) as pool:
+        return dict(zip(models, pool.map(load, models), strict=True))
 
 
 def _sample(cores: CoreBudget, samples: Counter[int], stop: threading.Event) -> None:

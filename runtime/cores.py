@@ -166,6 +166,11 @@ class CoreBudget:
         return self.cores - self._line.free
 
     @property
+    def free(self) -> int:
+        """Cores that nobody holds now."""
+        return self._line.free
+
+    @property
     def running(self) -> int:
         """Requests that hold cores now."""
         return self._line.running
@@ -227,3 +232,8 @@ class CoreShare:
 
     budget: CoreBudget
     threads: int
+
+    @property
+    def is_free(self) -> bool:
+        """Whether a batch would have its cores at once."""
+        return self.budget.free >= min(self.threads, self.budget.cores)

@@ -14,6 +14,10 @@ logger = logging.getLogger(__name__)
 CALLS_CUT = 3
 """Exit code of a server whose drain ended before all accepted calls did."""
 
+SIGNAL_LOOK_SECONDS = 0.2
+"""Python runs signal handlers in the main thread, and a signal that the system gives to another
+thread, or just before the main thread begins to wait, does not end its wait: it has to look."""
+
 _LATE_SECONDS = 1.0
 _VERY_LATE_SECONDS = 1.8
 
@@ -59,7 +63,8 @@ class Termination:
 
     def wait(self) -> None:
         """Wait until the process should end; from then on its time runs."""
-        self._asked.wait()
+        while not self._asked.wait(SIGNAL_LOOK_SECONDS):
+            pass
         self.limit()
 
     def limit(self) -> None:

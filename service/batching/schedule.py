@@ -44,8 +44,8 @@ Step = Sleep | GiveWay | CoreRequest | Batch
 StepOutcome = bool | Outputs | BaseException | None
 """What came of it: of a `Sleep` whether it was woken, of a `Batch` its outputs or its failure."""
 
-SMALL_BATCH_INTERVAL_SECONDS = 0.015
-"""While other models compute, small batches of a model begin at least so far apart. Requests of a
+SMALL_BATCH_INTERVAL_SECONDS = 0.012
+"""While others have all cores, small batches of a model begin at least so far apart. Requests of a
 small network otherwise interrupt the large ones as often as their callers like: not by what they
 compute, but by all that a server does for a request."""
 
@@ -209,7 +209,7 @@ class Schedule:
                 if engine.cores is not None:
                     if self.queue.waiting_rows > engine.small_rows:
                         yield from self._ask_for_cores(runner)
-                    elif runner.cores is None and engine.cores.budget.busy:
+                    elif runner.cores is None and not engine.cores.is_free:
                         yield from self._pause(runner)
                 if self.company:
                     # Threads that are about to bring rows often wait for the core, or for the

@@ -19,7 +19,7 @@ from convd.service.calls.log_format import configure_logging
 from convd.service.errors import UnavailableError
 from convd.service.settings import ServerSettings, SettingsError, drain_limit_seconds
 from convd.service.statistics import StatisticsByVersion
-from convd.service.termination import CALLS_CUT, Termination, end_process
+from convd.service.termination import CALLS_CUT, SIGNAL_LOOK_SECONDS, Termination, end_process
 from convd.service.workers.line import Line, LineClosedError, Responder
 
 CANNOT_START = 78
@@ -108,7 +108,8 @@ def run_worker(
     line = Line(connection, responders, on_close=stop.set)
     line.start()
     application.start()
-    stop.wait()
+    while not stop.wait(SIGNAL_LOOK_SECONDS):
+        pass
     Termination(drain_limit_seconds(settings), manager.look_now).limit()
     cut = application.drain()
     # The final counts belong to the server's totals.

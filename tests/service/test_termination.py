@@ -1,6 +1,7 @@
 """How `convd serve` ends: in time, whatever is in progress, and saying what was cut."""
 
 import contextlib
+import ctypes
 import signal
 import socket
 import threading
@@ -139,3 +140,16 @@ def test_a_lame_duck_answers_and_is_not_ready(repository: Path, tmp_path: Path) 
             request = pb.ListModelsRequest()
             assert ClassificationServiceStub(channel).ListModels(request, timeout=10).models
         assert server.process.wait(END_SECONDS + 3) == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_signal_that_the_system_gives_to_another_thread_ends_it_too(
+    workers: int, repository: Path, tmp_path: Path
+) -> None:
+    flags = ("--drain-seconds", DRAIN_SECONDS, "--workers", workers)
+    with server_process(repository, tmp_path / "log", *flags) as server:
+        threads = [int(task.name) for task in Path(f"/proc/{server.pid}/task").iterdir()]
+        other = max(set(threads) - {server.pid})
+        system_calls = ctypes.CDLL(None, use_errno=True)
+        assert system_calls.tgkill(server.pid, other, signal.SIGTERM) == 0
+        assert server.process.wait(END_SECONDS) == 0

@@ -11,15 +11,21 @@ import ctypes
 
 _TRIM_THRESHOLD = -1
 _MMAP_THRESHOLD = -3
+_ARENA_MAX = -8
 _LARGE_BYTES = 4 * 1024 * 1024
+_KEPT_BYTES = 3 * 1024 * 1024
+_HEAPS = 4
+"""Threads share so many heaps; by default there may be eight for each core. Python's threads take
+turns, and what allocates outside of its lock is a few pictures at a time."""
 
 
 def return_large_blocks() -> None:
     """Set thresholds that stay; without effect where the C library is another one.
 
-    Less than a large block is kept at the end of each thread's heap.
+    A few mebibytes are kept at the end of each heap.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, _LARGE_BYTES)
-        mallopt(_TRIM_THRESHOLD, _LARGE_BYTES)
+        mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
+        mallopt(_ARENA_MAX, _HEAPS)

@@ -16,7 +16,7 @@ from convd.service.lifecycle.policy import (
     VersionPolicy,
 )
 from convd.service.settings import BatchSize, ConcurrentExecutions, QueueDelaySeconds, QueueSize
-from convd.service.strict_yaml import StrictYamlError, YamlMapping, read_yaml, read_yaml_file
+from convd.service.strict_yaml import StrictYamlError, read_yaml_file
 
 logger = logging.getLogger(__name__)
 
@@ -71,22 +71,17 @@ class ModelConfiguration(FrozenModel):
         return self.model_dump(exclude={"version_policy", "labels"}, exclude_none=True)
 
 
-def read_configuration(text: str) -> ModelConfiguration:
-    """Read the text of a `config.yaml`.
+def read_configuration(path: Path) -> ModelConfiguration:
+    """Read a `config.yaml`.
 
     Raises:
         ConfigurationError: It is not YAML, or has an unknown key or an invalid value.
+        OSError: It cannot be read.
     """
     try:
-        values = read_yaml(text)
+        return ModelConfiguration.model_validate(dict(read_yaml_file(path)))
     except StrictYamlError as error:
         raise ConfigurationError(str(error)) from error
-    return _check(values)
-
-
-def _check(values: YamlMapping) -> ModelConfiguration:
-    try:
-        return ModelConfiguration.model_validate(dict(values))
     except ValidationError as error:
         problems = error.errors(include_url=False)
         raise ConfigurationError("; ".join(_explain(problem) for problem in problems)) from error
@@ -135,8 +130,8 @@ class ConfigurationFile:
                 return
             configuration = ModelConfiguration()
             if stamp is not None:
-                configuration = _check(read_yaml_file(self._path))
-        except (ConfigurationError, StrictYamlError, OSError) as error:
+                configuration = read_configuration(self._path)
+        except (ConfigurationError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             self._refuse(f"{self._path.name} is refused: {reason}")
             return

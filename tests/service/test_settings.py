@@ -142,11 +142,12 @@ def test_precedence_is_flag_variable_file(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("name", ["max_batch_size", "max_queue_size", "max_queue_delay_seconds"])
-def test_a_model_has_the_servers_bounds(name: str) -> None:
-    with pytest.raises(ConfigurationError, match=name):
-        read_configuration(f"{name}: 1e12")
-    with pytest.raises(ConfigurationError, match=name):
-        read_configuration(f"{name}: .inf")
+def test_a_model_has_the_servers_bounds(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    for value in ("1e12", ".inf"):
+        path.write_text(f"{name}: {value}")
+        with pytest.raises(ConfigurationError, match=name):
+            read_configuration(path)
 
 
 @given(text=st.text())

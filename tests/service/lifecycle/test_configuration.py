@@ -13,6 +13,11 @@ from convd.service.lifecycle.configuration import (
 from convd.service.lifecycle.policy import AllVersions, LatestVersions, SpecificVersions
 
 
+def configuration_of(text: str, folder: Path) -> ModelConfiguration:
+    (folder / "config.yaml").write_text(text)
+    return read_configuration(folder / "config.yaml")
+
+
 def write(path: Path, text: str) -> None:
     path.write_text(text)
     # However coarse the clock of the volume is, this write is seen.
@@ -47,12 +52,14 @@ def look_twice(file: ConfigurationFile) -> None:
         ),
     ],
 )
-def test_what_a_configuration_may_say(text: str, expected: ModelConfiguration) -> None:
-    assert read_configuration(text) == expected
+def test_what_a_configuration_may_say(
+    text: str, expected: ModelConfiguration, tmp_path: Path
+) -> None:
+    assert configuration_of(text, tmp_path) == expected
 
 
-def test_only_what_concerns_the_engine_goes_to_the_engine() -> None:
-    configuration = read_configuration("labels: {stable: 1}\nmax_queue_size: 9")
+def test_only_what_concerns_the_engine_goes_to_the_engine(tmp_path: Path) -> None:
+    configuration = configuration_of("labels: {stable: 1}\nmax_queue_size: 9", tmp_path)
     assert configuration.engine_settings() == {"max_queue_size": 9}
 
 
@@ -74,9 +81,11 @@ def test_only_what_concerns_the_engine_goes_to_the_engine() -> None:
         ("labels: {stable: 1", "not valid YAML"),
     ],
 )
-def test_a_configuration_that_cannot_be_used_says_what_to_change(text: str, message: str) -> None:
+def test_a_configuration_that_cannot_be_used_says_what_to_change(
+    text: str, message: str, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        read_configuration(text)
+        configuration_of(text, tmp_path)
     assert message in str(caught.value)
 
 
@@ -120,7 +129,9 @@ def test_a_file_that_is_just_being_written_is_not_taken_over(tmp_path: Path) -> 
     assert file.configuration == before, "an editor had emptied the file to write it anew"
     write(path, "version_policy: {specific: [4]}")
     look_twice(file)
-    assert file.configuration == read_configuration("version_policy: {specific: [4]}")
+    assert file.configuration == ModelConfiguration(
+        version_policy=SpecificVersions(specific=frozenset({4}))
+    )
 
 
 def test_a_file_that_is_removed_gives_the_defaults_again(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def latencies(
         words = ["--clients", concurrency, "--max-concurrent-streams", 1, "--log-file", log]
         words += ["--duration", f"{seconds * 1000:.0f}ms", "--warm-up-time", 1]
         _parse(_run(address, method, request, words))
-        return sorted(int(line.split()[2]) / 1e6 for line in log.read_text().splitlines())
+        return _logged_seconds(log)
 
 
 def load_at_rate(
@@ -120,7 +120,7 @@ def load_at_rate(
         words += ["--rps", requests_per_second, "--log-file", log]
         words += ["--header", f"grpc-timeout: {deadline_seconds * 1000:.0f}m"]
         _parse(_run(address, method, request, words))
-        return sorted(int(line.split()[2]) / 1e6 for line in log.read_text().splitlines())
+        return _logged_seconds(log)
 
 
 def mean_batch_rows(server: ServerProcess) -> float:
@@ -152,6 +152,11 @@ def _run(
         preexec_fn=pin,
     )
     return completed.stdout
+
+
+def _logged_seconds(log: Path) -> list[float]:
+    """Seconds of each request in a log of h2load, in ascending order."""
+    return sorted(int(line.split()[2]) / 1e6 for line in log.read_text().splitlines())
 
 
 def _parse(text: str) -> LoadResult:

@@ -4,7 +4,7 @@ import argparse
 import random
 from pathlib import Path
 
-from bench.document import table, write_document
+from bench.document import memory_table, statuses, write_document
 from bench.machine import machine
 from bench.networks import repository_of_one
 from convd.commands.load_generator import OK, Workload, random_requests, run_workload
@@ -38,11 +38,8 @@ def main() -> None:
         f"`make drills-load`: LeNet-5, requests of 1 to {MAXIMUM_ROWS} images at random, 16 "
         f"callers. Resident memory of the server after the second half is {growth:.3f} times that "
         f"after the first; at most {MAXIMUM_GROWTH} is allowed: {'kept' if flat else '**missed**'}."
-        f" Statuses: {', '.join(f'{count} {code}' for code, count in codes.items())}.",
-        table(
-            ["Requests", "Resident MiB"],
-            [(count, f"{size / _MEBIBYTE:.1f}") for count, size in memory],
-        ),
+        f" Statuses: {statuses(codes)}.",
+        memory_table("Requests", memory),
     )
     if not flat:
         raise SystemExit(1)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.document import table, write_document
+from bench.document import memory_table, statuses, write_document
 from bench.h2load import CLASSIFY, check_installed, load_count, write_request
 from bench.machine import machine
 from bench.networks import repository_of_one
@@ -55,13 +55,10 @@ def main() -> None:
         before,
         f"`make drills-load`: pictures of {sizes} megapixels that end half-way ({formats}), "
         f"{_AT_ONCE} at a time, with the garbage collector off. Statuses: "
-        f"{', '.join(f'{count} {code}' for code, count in codes.items())}. Resident memory grows "
+        f"{statuses(codes)}. Resident memory grows "
         f"by {growth_mebibytes:.1f} MiB; at most {MAX_GROWTH_MEBIBYTES} are allowed: "
         f"{'kept' if flat else '**missed**'}.",
-        table(
-            ["Refused pictures", "Resident MiB"],
-            [(count, f"{size / _MEBIBYTE:.1f}") for count, size in memory],
-        ),
+        memory_table("Refused pictures", memory),
     )
     if not flat:
         raise SystemExit(1)

@@ -8,11 +8,9 @@ import onnx
 import torch
 from torch import nn
 
-from convd.artifact.manifest import Normalization
 from convd.models import create_model
-from convd.models.checkpoint import CheckpointDescription, save_checkpoint
-from convd.models.data import load_dataset
 from convd.models.installed_library import import_library
+from tests.export.checkpoints import save_untrained_lenet
 from tests.export.networks import CLASSES
 from tests.export.public_forms import (
     LABELS,
@@ -29,19 +27,7 @@ from tests.export.test_onnx_source import foreign_model
 
 
 def checkpoint() -> Answer:
-    splits = load_dataset("digits")
-    description = CheckpointDescription(
-        architecture="lenet5",
-        num_classes=10,
-        in_channels=1,
-        labels=splits.labels,
-        preprocessing=splits.preprocessing(32),
-        normalization=Normalization(mean=(0.3,), std=(0.35,)),
-        data="digits",
-    )
-    network = create_model("lenet5", num_classes=10, in_channels=1)
-    save_checkpoint(Path("runs/lenet"), network, description)
-    return answers(network, scaled)
+    return answers(save_untrained_lenet(Path("runs/lenet")), scaled)
 
 
 def module() -> Answer:

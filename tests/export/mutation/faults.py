@@ -267,13 +267,13 @@ MUTATIONS = [
     Mutation(
         "the channels' means are reversed",
         WRAP,
-        constant("/mean", lambda v: v[::-1]),
+        constant("/mean", lambda v: v[..., ::-1]),
         exports.photo,
     ),
     Mutation(
         "the channels' stds are reversed",
         WRAP,
-        constant("/std", lambda v: v[::-1]),
+        constant("/std", lambda v: v[..., ::-1]),
         exports.photo,
     ),
     Mutation("pixels are divided by 256", WRAP, constant("/scale", lambda v: v + 1), exports.photo),

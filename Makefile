@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONVD := $(BIN)/convd
 REPOSITORY ?= runs/demo/repository
 # What runs where no training framework is installed.
-QUICK := tests/artifact tests/protos tests/runtime tests/service tests/deploy tests/test_serving_without_training.py
+QUICK := tests/artifact tests/client tests/protos tests/runtime tests/service tests/deploy tests/test_serving_without_training.py
 
 .PHONY: $(shell grep -oE '^[a-z-]+:' $(firstword $(MAKEFILE_LIST)) | tr -d :)
 

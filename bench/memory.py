@@ -7,6 +7,7 @@ from pathlib import Path
 from bench.document import memory_table, statuses, write_document
 from bench.machine import machine
 from bench.networks import repository_of_one
+from convd.client.connection import Connection
 from convd.commands.load_generator import OK, Workload, random_requests, run_workload
 from testbed.server import ServerProcess, server_process
 
@@ -57,7 +58,9 @@ def _mixed_batches(
     codes: dict[str, int] = {}
     for step in range(1, STEPS + 1):
         while sent < requests * step / STEPS:
-            samples = run_workload(Workload(server.address, messages, seconds=2.0, concurrency=16))
+            samples = run_workload(
+                Workload(Connection(server.address), messages, seconds=2.0, concurrency=16)
+            )
             sent += len(samples)
             for sample in samples:
                 codes[sample.code] = codes.get(sample.code, 0) + 1

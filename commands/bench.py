@@ -8,7 +8,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from convd.commands.connection import connect, server_option
+from convd.client.connection import Connection
+from convd.commands.connection import connect, connection_options
 from convd.commands.load_generator import Workload, random_requests, run_workload
 from convd.commands.load_report import LoadReport, plot, summarize
 from convd.protos.convd.v1 import classification_pb2 as pb
@@ -69,7 +70,7 @@ from convd.protos.convd.v1 import classification_pb2 as pb
     help="Plot latency by percentile and over time into this file.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@server_option
+@connection_options
 def command(
     images: tuple[Path, ...],
     model: str,
@@ -82,7 +83,7 @@ def command(
     connections: int,
     picture: Path | None,
     as_json: bool,
-    server: str,
+    connection: Connection,
 ) -> None:
     """Put load on a server, and report rates, latency percentiles and statuses.
 
@@ -100,16 +101,16 @@ def command(
         requests = [
             _encoded_request(model, files, start, images_per_request) for start in range(len(files))
         ]
-        with connect(server) as stub:
-            stub.Classify(requests[0])
+        with connect(connection) as client:
+            client.classify(list(images[:images_per_request]), model)
     else:
-        with connect(server) as stub:
-            shape = stub.GetModel(pb.GetModelRequest(model=pb.ModelSpec(name=model))).input_shape
+        with connect(connection) as client:
+            shape = client.model(model).input_shape
         if not shape:
             raise click.ClickException(f"model {model!r} is not available yet: try again later")
         requests = random_requests(model, shape, rows=[images_per_request] * 16)
     workload = Workload(
-        server=server,
+        connection=connection,
         requests=requests,
         seconds=warm_up_seconds + duration_seconds,
         concurrency=concurrency,
@@ -121,7 +122,7 @@ def command(
     report = summarize(samples, warm_up_seconds=warm_up_seconds)
     if picture is not None:
         loop = f"{rate:g} requests per second" if rate else f"{concurrency} callers"
-        plot(samples, picture, f"{model} at {server}: {loop}")
+        plot(samples, picture, f"{model} at {connection.server}: {loop}")
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(report), indent=2))
         return

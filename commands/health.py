@@ -1,18 +1,25 @@
 """`convd health`: check whether a server or a model is serving."""
 
+import json
+
 import click
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from convd.commands.connection import server_option
+from convd.client.connection import Connection
+from convd.client.errors import NotFoundError, error_of_call
+from convd.commands import exit_codes
+from convd.commands.connection import connection_options
 
 _STATUSES = health_pb2.HealthCheckResponse.ServingStatus
+_SERVING = "SERVING"
 
 
 @click.command()
-@server_option
+@connection_options
 @click.option("--model", default="", help="Check this model instead of the whole server.")
-def command(server: str, model: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(connection: Connection, model: str, as_json: bool) -> None:
     """Check over grpc.health.v1 whether a server is serving; exit with 1 if it is not.
 
     The containers use it as their health check.
@@ -21,20 +28,30 @@ def command(server: str, model: str) -> None:
     Example:
       convd health --server 127.0.0.1:8001 --model digits
     """
-    what = f"model {model}" if model else f"server {server}"
-    with grpc.insecure_channel(server) as channel:
-        request = health_pb2.HealthCheckRequest(service=model)
+    what = f"model {model}" if model else f"server {connection.server}"
+    with connection.open() as channel:
+        reason = ""
         try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=4)
+            status = _ask(channel, model)
         except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.NOT_FOUND:
-                raise click.ClickException(
-                    f"{what}: not found; 'convd models' lists the models"
-                ) from error
-            raise click.ClickException(
-                f"{what}: {error.code().name}: {error.details()}; check that a server is running "
-                "there"
-            ) from error
-    click.echo(f"{what}: {_STATUSES.Name(answer.status)}")
-    if answer.status != _STATUSES.SERVING:
-        raise SystemExit(1)
+            failure = error_of_call(error, connection.server)
+            status, reason = failure.code, failure.message
+            if isinstance(failure, NotFoundError):
+                reason = "not found; 'convd models' lists the models"
+    serving = status == _SERVING
+    if as_json:
+        click.echo(
+            json.dumps({"model": model, "serving": serving, "status": status, "reason": reason})
+        )
+    elif reason:
+        click.echo(f"Error: {what}: {reason}", err=True)
+    else:
+        click.echo(f"{what}: {status}")
+    if not serving:
+        raise SystemExit(exit_codes.FAILED)
+
+
+def _ask(channel: grpc.Channel, model: str) -> str:
+    request = health_pb2.HealthCheckRequest(service=model)
+    answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=4)
+    return str(_STATUSES.Name(answer.status))

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import grpc
 import numpy as np
 
+from convd.client.connection import Connection
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 OK = "OK"
 
 
@@ -44,7 +44,7 @@ class Workload:
     """What to send, and how.
 
     Attributes:
-        server: Host and port.
+        connection: How to reach the server.
         requests: Requests to send in turn.
         seconds: For how long requests are begun.
         concurrency: Callers of the closed loop; ignored where a rate is given.
@@ -53,7 +53,7 @@ class Workload:
         connections: Connections to spread the requests over.
     """
 
-    server: str
+    connection: Connection
     requests: Sequence[pb.ClassifyRequest]
     seconds: float
     concurrency: int = 16
@@ -96,14 +96,12 @@ async def _run(workload: Workload) -> list[Sample]:
     samples: list[Sample] = []
     requests = itertools.cycle(workload.requests)
     options = [
-        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         # Otherwise channels to one address share one connection.
         ("grpc.use_local_subchannel_pool", 1),
+        # A refusal counts as one.
+        ("grpc.enable_retries", 0),
     ]
-    channels = [
-        grpc.aio.insecure_channel(workload.server, options) for _ in range(workload.connections)
-    ]
+    channels = [workload.connection.open_async(*options) for _ in range(workload.connections)]
     try:
         await asyncio.gather(*(channel.channel_ready() for channel in channels))
         stubs = itertools.cycle([ClassificationServiceStub(channel) for channel in channels])

@@ -4,6 +4,7 @@ Each sub-command lives in `commands/` and is imported only when it is called, so
 no training framework and `convd --help` answers at once.
 """
 
+import difflib
 import importlib
 
 import click
@@ -33,10 +34,15 @@ class LazyGroup(click.Group):
         """Names of the sub-commands, in the order of a model's life."""
         return list(SUMMARIES)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one sub-command."""
         if cmd_name not in SUMMARIES:
-            return None
+            nearest = difflib.get_close_matches(cmd_name, SUMMARIES, n=1)
+            if not nearest:
+                return None
+            raise click.UsageError(
+                f"there is no command {cmd_name!r}; did you mean {nearest[0]!r}?", ctx
+            )
         try:
             command = importlib.import_module(f"convd.commands.{cmd_name}").command
         except ModuleNotFoundError as error:

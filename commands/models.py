@@ -1,21 +1,27 @@
 """`convd models`: list the models of a server."""
 
+import dataclasses
+import json
+import shutil
+import textwrap
 from collections.abc import Sequence
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from convd.commands.connection import connect, server_option
-from convd.protos.convd.v1 import classification_pb2 as pb
+from convd.client.connection import Connection
+from convd.client.results import ModelVersion
+from convd.commands.connection import connect, connection_options
 
-_HEADINGS = ("model", "version", "labels", "state", "provider", "accuracy", "golden", "classes")
+_HEADINGS = ("MODEL", "VERSION", "STATE", "ACCURACY", "COMPUTED BY")
+_SHOWN_LABELS = 10
+_INDENT = "  "
 
 
 @click.command()
-@server_option
-def command(server: str) -> None:
-    """List every version of every model on a server, with state, provider, accuracy and classes.
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per version.")
+@connection_options
+def command(connection: Connection, as_json: bool) -> None:
+    """List every version of every model on a server: state, accuracy, provider, labels, classes.
 
     For independent labels, the accuracy is the mean average precision (mAP).
 
@@ -23,37 +29,68 @@ def command(server: str) -> None:
     Example:
       convd models --server 127.0.0.1:8001
     """
-    table = Table(box=None)
-    for heading in _HEADINGS:
-        table.add_column(heading)
-    with connect(server) as stub:
-        for one in stub.ListModels(pb.ListModelsRequest(), timeout=10).models:
-            labels = ""
-            if one.state == pb.ModelVersion.STATE_AVAILABLE:
-                spec = pb.ModelSpec(name=one.name, version=one.version)
-                described = stub.GetModel(pb.GetModelRequest(model=spec), timeout=10)
-                independent = one.task == pb.TASK_MULTILABEL
-                labels = ("independent: " if independent else "") + _shorten(described.labels)
-            state = pb.ModelVersion.State.Name(one.state).removeprefix("STATE_").lower()
-            table.add_row(
-                one.name,
-                str(one.version),
-                ", ".join(one.version_labels),
-                state,
-                one.provider,
-                _accuracy(one),
-                f"{one.golden_difference:.1e}" if one.HasField("golden_difference") else "",
-                one.reason or labels,
+    with connect(connection) as client:
+        models = client.models()
+        classes = {
+            (one.name, one.version): client.model(one.name, version=one.version).labels
+            for one in models
+            if one.state == "available"
+        }
+    if as_json:
+        for one in models:
+            names = classes.get((one.name, one.version), ())
+            click.echo(json.dumps(dataclasses.asdict(one) | {"class_names": names}))
+    elif not models:
+        click.echo("the server has no models")
+    else:
+        _show(models, classes)
+
+
+def _show(models: Sequence[ModelVersion], classes: dict[tuple[str, int], tuple[str, ...]]) -> None:
+    rows = [_row(one) for one in models]
+    widths = [max(map(len, column)) for column in zip(_HEADINGS, *rows, strict=True)]
+    width = shutil.get_terminal_size().columns
+    click.echo(_line(_HEADINGS, widths))
+    for one, row in zip(models, rows, strict=True):
+        click.echo(_line(row, widths))
+        for detail in _details(one, classes.get((one.name, one.version), ())):
+            lines = textwrap.wrap(
+                detail, width, initial_indent=_INDENT, subsequent_indent=2 * _INDENT
             )
-    Console(highlight=False, soft_wrap=True).print(table)
+            click.echo("\n".join(lines))
 
 
-def _accuracy(model: pb.ModelVersion) -> str:
-    if model.HasField("mean_average_precision"):
+def _row(model: ModelVersion) -> tuple[str, ...]:
+    provider = model.provider.removesuffix("ExecutionProvider")
+    return (
+        model.name,
+        str(model.version),
+        model.state,
+        _accuracy(model),
+        f"{provider} in {model.precision}" if provider else "",
+    )
+
+
+def _details(model: ModelVersion, classes: Sequence[str]) -> list[str]:
+    details = []
+    if model.version_labels:
+        details.append(f"labels: {', '.join(model.version_labels)}")
+    if model.reason:
+        details.append(model.reason)
+    if classes:
+        shown = ", ".join(classes[:_SHOWN_LABELS])
+        more = ", ..." if len(classes) > _SHOWN_LABELS else ""
+        kind = "independent labels" if model.task == "multilabel" else "classes"
+        details.append(f"{len(classes)} {kind}: {shown}{more}")
+    return details
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+    return "  ".join(padded).rstrip()
+
+
+def _accuracy(model: ModelVersion) -> str:
+    if model.mean_average_precision is not None:
         return f"{model.mean_average_precision:.4f} mAP"
-    return f"{model.accuracy:.2%}" if model.HasField("accuracy") else ""
-
-
-def _shorten(labels: Sequence[str]) -> str:
-    shown = ", ".join(labels[:10])
-    return shown if len(labels) <= 10 else f"{shown}, ... ({len(labels)} in total)"
+    return f"{model.accuracy:.2%}" if model.accuracy is not None else "not measured"

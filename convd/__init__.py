@@ -4,6 +4,7 @@ The rooms of this package are folders at the root of the repository; the links n
 bring them under one name (docs/decisions/0014-one-name.md).
 """
 
+import importlib
 import os
 
 # ONNX Runtime reads this when it is imported. Without it, it asks DNS servers for its maker's hosts
@@ -11,3 +12,30 @@ import os
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
+
+# Imported when first asked for: `import convd` stays instant, and needs no extra. __init__.pyi has
+# them for type checkers.
+_HOMES = {
+    "AsyncClient": "convd.client",
+    "Client": "convd.client",
+    "Connection": "convd.client",
+    "Tls": "convd.client",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'convd' has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        from convd.installation import install_command
+
+        raise ModuleNotFoundError(
+            f"convd.{name} needs the package {error.name!r}: {install_command('client')}",
+            name=error.name,
+        ) from error
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

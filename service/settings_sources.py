@@ -17,7 +17,8 @@ from convd.service.strict_yaml import StrictYamlError, YamlMapping, read_yaml_fi
 
 logger = logging.getLogger(__name__)
 
-_OTHER_VARIABLES = {"CONVD_CONFIG", "CONVD_SERVER"}
+# Of the command line and of clients, which are no settings of a server.
+_OTHER_VARIABLES = re.compile(r"CONVD_(CONFIG|SERVER|TOKEN|CLIENT_.*)")
 # Kubernetes sets such variables in every pod for a Service named "convd" or "convd-...".
 _KUBERNETES_VARIABLE = re.compile(r"CONVD_(.*_)?(SERVICE_HOST|SERVICE_PORT.*|PORT|PORT_\d+_\w+)")
 _KUBERNETES_VALUE = re.compile(r"(tcp|udp|sctp)://\S+")
@@ -79,7 +80,7 @@ def _own_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """
     given: dict[str, str] = {}
     for variable, value in environment.items():
-        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in _OTHER_VARIABLES:
+        if not variable.startswith(ENVIRONMENT_PREFIX) or _OTHER_VARIABLES.fullmatch(variable):
             continue
         key = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
         if _KUBERNETES_VALUE.fullmatch(value) and key.endswith("_port"):

@@ -87,9 +87,9 @@ def code_of(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
 
 @contextlib.contextmanager
 def running_server(
-    repository: Path, *, tracer: Tracer | None = None, **settings: Any
+    repository: Path, *, tracer: Tracer | None = None, wait: bool = True, **settings: Any
 ) -> Iterator[Client]:
-    """Run a server in this process until the block ends."""
+    """Run a server in this process until the block ends; it has loaded its models, if `wait`."""
     defaults: dict[str, Any] = {
         "grpc_port": 0,
         "http_port": 0,
@@ -104,7 +104,7 @@ def running_server(
     application = Application(merged, tracer=tracer)
     application.start()
     try:
-        wait_until(lambda: not application.unready_reason().startswith("loading"))
+        wait_until(lambda: not wait or not application.unready_reason().startswith("loading"))
         with grpc.insecure_channel(f"127.0.0.1:{application.grpc_port}") as channel:
             yield Client(channel, application.http_port, application.grpc_port)
     finally:

@@ -68,5 +68,5 @@ def test_a_server_and_its_clients_need_no_training_framework(
     assert refused.returncode == 1
     assert "'.[train]'" in refused.stderr
     unreachable = convd(*ask)
-    assert unreachable.returncode == 1
-    assert "start a server with 'convd serve'" in unreachable.stderr
+    assert unreachable.returncode == 4
+    assert "start one with 'convd serve'" in unreachable.stderr

@@ -6,6 +6,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from convd.client.connection import Connection
 from convd.commands.load_generator import Sample, Workload, random_requests, run_workload
 from convd.commands.load_report import plot, summarize
 from convd.commands.main import main
@@ -59,7 +60,7 @@ def test_the_warm_up_is_left_out() -> None:
 def test_a_closed_loop_waits_for_its_answers(client: Client) -> None:
     requests = random_requests("digits", IMAGE, rows=[1, 3])
     samples = run_workload(
-        Workload(address(client), requests, seconds=0.5, concurrency=2, connections=1)
+        Workload(Connection(address(client)), requests, seconds=0.5, concurrency=2, connections=1)
     )
     assert {sample.code for sample in samples} == {"OK"}
     assert {sample.rows for sample in samples} == {1, 3}
@@ -67,14 +68,14 @@ def test_a_closed_loop_waits_for_its_answers(client: Client) -> None:
 
 def test_an_open_loop_sends_what_its_rate_says(client: Client) -> None:
     requests = random_requests("digits", IMAGE)
-    samples = run_workload(Workload(address(client), requests, seconds=1.0, rate=40))
+    samples = run_workload(Workload(Connection(address(client)), requests, seconds=1.0, rate=40))
     assert len(samples) == 40
     assert sorted(sample.started_at for sample in samples) == [number / 40 for number in range(40)]
 
 
 def test_refusals_are_counted_by_status(client: Client) -> None:
     requests = random_requests("unknown", IMAGE)
-    samples = run_workload(Workload(address(client), requests, seconds=0.2, rate=20))
+    samples = run_workload(Workload(Connection(address(client)), requests, seconds=0.2, rate=20))
     assert summarize(samples).codes == {"NOT_FOUND": 4}
 
 

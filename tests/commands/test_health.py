@@ -22,4 +22,4 @@ def test_an_unknown_model_and_a_server_that_is_not_there(client: Client) -> None
     assert "not found" in answer.output
     answer = _ask("--server", "127.0.0.1:9")
     assert answer.exit_code == 1
-    assert "check that a server is running there" in answer.output
+    assert "no server listens there" in answer.output

@@ -76,7 +76,7 @@ def test_one_request_through_a_batch_of_eight_shows_all_stages_and_links(
     repository: Path, digits: Digits, spans: Spans
 ) -> None:
     # A batch is held back until eight rows have come, or for longer than a test may take.
-    limits = {"max_batch_size": 8, "max_queue_delay_seconds": 60.0}
+    limits: dict[str, Any] = {"max_batch_size": 8, "max_queue_delay_seconds": 60.0}
     with (
         running_server(repository, tracer=spans.tracer, **limits) as client,
         ThreadPoolExecutor(8) as threads,

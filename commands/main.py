@@ -20,11 +20,18 @@ SUMMARIES = {
     "classify": "Classify images on a server.",
     "models": "List the models of a server.",
     "health": "Check whether a server is serving.",
+    "token": "Create, list and revoke tokens: who may do what on a server.",
     "bench": "Put load on a server and report rates and latencies.",
 }
 
 # The extra that a sub-command needs, if it is not the one of the same name.
-EXTRAS = {"verify": "serve", "classify": "client", "models": "client", "health": "serve"}
+EXTRAS = {
+    "verify": "serve",
+    "classify": "client",
+    "models": "client",
+    "health": "serve",
+    "token": "serve",
+}
 
 
 class LazyGroup(click.Group):

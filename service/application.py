@@ -10,6 +10,7 @@ from convd.artifact.repository import ModelRepository
 from convd.runtime.cores import CoreBudget, available_cores
 from convd.service.address import join_address
 from convd.service.allocator import return_large_blocks
+from convd.service.calls.admission import open_access
 from convd.service.calls.recorder import CallRecorder
 from convd.service.calls.tracing import Tracer, open_tracer
 from convd.service.garbage import collect_and_freeze, collect_rarely
@@ -23,9 +24,10 @@ from convd.service.lifecycle.version_metrics import VersionCollector
 from convd.service.metrics import Metrics
 from convd.service.rpc.server import GrpcServer
 from convd.service.servables.response_cache import ResponseCache
-from convd.service.settings import ServerSettings, drain_limit_seconds
+from convd.service.settings import ServerSettings, drain_limit_seconds, exposure
 from convd.service.statistics import StatisticsByVersion
 from convd.service.termination import CALLS_CUT, Termination
+from convd.service.tls import TlsFiles
 from convd.service.web.console import Console
 from convd.service.web.opening import open_http
 
@@ -55,7 +57,8 @@ class Application:
         RepositoryError: The repository does not exist or cannot be read.
         SigningKeyError: The public key for signatures cannot be read.
         BindError: A port is in use or not allowed.
-        SettingsError: Traces are configured, but OpenTelemetry is not installed.
+        SettingsError: A file that the settings name cannot be used, or traces are configured, but
+            OpenTelemetry is not installed.
     """
 
     def __init__(
@@ -105,11 +108,15 @@ class Application:
         recorder = CallRecorder(
             self._metrics, self._tracer, access_log_sample_rate=settings.access_log_sample_rate
         )
+        self._tls = TlsFiles.of(settings, self._metrics.certificate_read)
+        self._access = open_access(settings, self._metrics)
         self._grpc = GrpcServer(
             inference,
             self._manager,
             recorder,
             settings,
+            access=self._access,
+            tls=self._tls,
             shares_port=is_worker,
             statistics=statistics,
         )
@@ -192,6 +199,8 @@ class Application:
         termination.install()
         self.own_process()
         self.start()
+        if exposed := exposure(self._settings):
+            logger.warning("insecure: on %s, %s", self._settings.host, exposed)
         logger.info(
             "serving gRPC on %s; metrics and health on http://%s",
             join_address(self._settings.host, self.grpc_port),
@@ -220,6 +229,9 @@ class Application:
         self._manager.unload_all(max(remaining_seconds, 0.1))
         if self._http:
             self._http.stop()
+        for followed in (self._tls, self._access):
+            if followed is not None:
+                followed.close()
         if self._tracer is not None:
             remaining_seconds = self._settings.drain_seconds - (time.monotonic() - started)
             self._tracer.close(max(remaining_seconds, 0.5))

@@ -10,6 +10,7 @@ ServiceError
 │   └── VersionNotFoundError    the model has no such version or label
 ├── UnavailableError            loading, draining or unloaded: try again later
 ├── QueueFullError              too much is waiting already: back off and try again
+├── LimitExceededError          the caller has used up its own limit: try again later
 ├── DeadlineExceededError       no answer before the caller's deadline
 ├── CallerGoneError             the caller cancelled or hung up
 ├── UnauthenticatedError        credentials are missing or invalid
@@ -45,6 +46,19 @@ class UnavailableError(ServiceError):
 
 class QueueFullError(ServiceError):
     """A queue or a limit of concurrent work is full."""
+
+
+class LimitExceededError(ServiceError):
+    """The caller has used up one of its own limits.
+
+    Args:
+        text: The text for the client.
+        retry_after_seconds: When to try again; None if the same request will never be let in.
+    """
+
+    def __init__(self, text: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(text)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class DeadlineExceededError(ServiceError):

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from convd.runtime.choice import PROVIDER_CHOICES, PrecisionPolicy, ProviderChoice
+from convd.service.address import is_loopback
 
 MEBIBYTE = 1024 * 1024
 GIBIBYTE = 1024 * MEBIBYTE
@@ -51,6 +52,27 @@ class ServerSettings(BaseSettings):
         le=65535,
         description="Port for metrics, health and the console; 0 picks a free one.",
     )
+    tls_certificate: Path | None = Field(
+        None,
+        description="Certificate chain (PEM) for gRPC and HTTPS; read again when it changes.",
+    )
+    tls_key: Path | None = Field(None, description="Private key (PEM) of tls_certificate.")
+    tls_client_ca: Path | None = Field(
+        None,
+        description="Authorities (PEM) of client certificates; callers without one are then "
+        "turned away.",
+    )
+    principals: Path | None = Field(
+        None,
+        description="File that says who may do what, written by convd token; read again when it "
+        "changes. Without it, everybody who can connect may do everything.",
+    )
+    insecure: bool = Field(
+        False,
+        description="Allow callers without encryption or without credentials on other addresses "
+        "than loopback, as behind a proxy or a mesh that asks for both.",
+    )
+    reflection: bool = Field(True, description="Describe the services to tools such as grpcurl.")
     console: bool = Field(True, description="Serve the browser console at / of the HTTP port.")
     log_format: LogFormat = Field(
         "text", description="text for plain lines, json for one JSON object per line."
@@ -265,6 +287,20 @@ class ServerSettings(BaseSettings):
         False, description="Allow clients to load and unload models and to set the log level."
     )
 
+    @model_validator(mode="after")
+    def _encrypted_and_authenticated(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key belong together: give both")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("tls_client_ca needs tls_certificate and tls_key")
+        exposed = exposure(self)
+        if exposed and not self.insecure:
+            raise ValueError(
+                f"host {self.host}: {exposed}; give tls_certificate, tls_key and principals (or "
+                "tls_client_ca), or insecure if a proxy or a mesh asks for them"
+            )
+        return self
+
     @field_validator("host")
     @classmethod
     def _without_the_brackets_of_a_url(cls, host: str) -> str:
@@ -286,6 +322,18 @@ class ServerSettings(BaseSettings):
                 "the queue: raise max_queue_size or lower max_images_per_request"
             )
         return self
+
+
+def exposure(settings: ServerSettings) -> str:
+    """What callers from other machines can do that they should not; empty for nothing."""
+    if is_loopback(settings.host):
+        return ""
+    problems = []
+    if settings.tls_certificate is None:
+        problems.append("calls and answers are not encrypted")
+    if settings.principals is None and settings.tls_client_ca is None:
+        problems.append("everybody who can connect may do everything")
+    return ", and ".join(problems)
 
 
 def drain_limit_seconds(settings: ServerSettings) -> float:

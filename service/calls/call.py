@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from convd.service.access.principal import Principal
 from convd.service.batching.entry import EntryTrace
 from convd.service.cancellation import Cancellation
 from convd.service.errors import CallerGoneError, DeadlineExceededError
@@ -42,6 +43,7 @@ class Call:
         protocol: `grpc` or `http`.
         trace_id: The sampled trace that it belongs to, 32 hexadecimal digits; empty for none.
         trace: Records its stages; None if the call is not traced.
+        principal: Whose call it is; None where everybody may do everything.
     """
 
     request_id: str = ""
@@ -55,6 +57,7 @@ class Call:
     protocol: str = "grpc"
     trace_id: str = ""
     trace: CallTrace | None = None
+    principal: Principal | None = None
 
     def follow(self, traceparent: str) -> None:
         """Adopt the caller's trace id, if the caller samples that trace."""

@@ -16,7 +16,7 @@ _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {
 
 
 class TextFormatter(logging.Formatter):
-    """Formats a record as one line, which ends with the request id and trace id of its call."""
+    """Formats a record as one line, which ends with the ids of its call."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s%(worker)s %(name)s: %(message)s")
@@ -33,8 +33,8 @@ class JsonFormatter(logging.Formatter):
     """Formats a record as one JSON object on one line.
 
     Its keys are `time` (RFC 3339, UTC), `level`, `logger`, `message` and `process`; `request_id`,
-    `trace_id`, `method`, `model` and `version` if the record belongs to a call; `exception` with
-    the traceback; and everything that was passed as `extra`.
+    `trace_id`, `principal`, `method`, `model` and `version` if the record belongs to a call;
+    `exception` with the traceback; and everything that was passed as `extra`.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -73,4 +73,6 @@ def _identity() -> dict[str, str]:
     identity = {"request_id": call.identify()}
     if call.trace_id:
         identity["trace_id"] = call.trace_id
+    if call.principal is not None:
+        identity["principal"] = call.principal.name
     return identity

@@ -68,6 +68,8 @@ class CallRecorder:
         self.metrics.request_answered(
             (call.model, call.version, call.method, call.code), seconds, call.trace_id
         )
+        if call.principal is not None:
+            self.metrics.principal_answered(call.principal.name, call.code)
         # Not for secrets: a sample.
         if self._access_log_sample_rate and random.random() < self._access_log_sample_rate:  # noqa: S311
             access_logger.info(

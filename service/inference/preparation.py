@@ -110,12 +110,16 @@ def _decode(
     started_at = time.perf_counter_ns()
     if isinstance(source, bytes):
         header = read_header(source, max_pixels=max_image_pixels)
+        pixels = header.width * header.height
         footprint_bytes = footprint_of_file(header, recipe)
     else:
         check_pixels(
             source.data, height=source.height, width=source.width, channels=source.channels
         )
+        pixels = source.height * source.width
         footprint_bytes = footprint_of_pixels(source.height, source.width, source.channels, recipe)
+    if call.principal is not None:
+        call.principal.spend_pixels(pixels)
     with budget.reserve(footprint_bytes, call):
         if isinstance(source, bytes):
             picture = decode_image(source, header=header, check=call.check_wanted)

@@ -10,6 +10,7 @@ from convd.artifact.manifest import Manifest
 from convd.runtime.errors import SessionError
 from convd.runtime.selftest import SelfTestError
 from convd.service.metrics.gpu import register_gpu_metrics
+from convd.service.metrics.principals import PrincipalMetrics
 from convd.service.metrics.process import register_process_metrics
 from convd.service.metrics.requests import RequestMetrics
 from convd.service.metrics.servables import ServableMetrics
@@ -49,12 +50,20 @@ class Metrics:
             "1 if the last look at the repository or at one of its models failed, else 0.",
             registry=self.registry,
         )
+        self._certificate_expires = Gauge(
+            "convd_tls_certificate_expires_seconds",
+            "When the certificate in force ends to be valid, in seconds since 1970; 0 without TLS.",
+            registry=self.registry,
+        )
         self._cache_bytes = Gauge(
             "convd_response_cache_bytes",
             "Memory used by the response cache.",
             registry=self.registry,
         )
         self.request_answered = self._requests.answered
+        self._principals = PrincipalMetrics(self.registry)
+        self.principal_answered = self._principals.answered
+        self.principals_read = self._principals.file_read
 
     def for_version(self, model: str, version: int, manifest: Manifest) -> VersionMetrics:
         """The metrics of one version, with their labels already resolved."""
@@ -65,6 +74,10 @@ class Metrics:
         self._repository_unreadable.set(problem)
         for model, refused in refused_configurations.items():
             self._configuration_refused.labels(model).set(refused)
+
+    def certificate_read(self, expires_at: float) -> None:
+        """Export when the certificate in force ends to be valid, in seconds since 1970."""
+        self._certificate_expires.set(expires_at)
 
     def watch_cache(self, size_bytes: Callable[[], int]) -> None:
         """Export the size of the response cache."""

@@ -50,6 +50,16 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
             context.abort(grpc.StatusCode.NOT_FOUND, "there is no service or model with this name")
         return _Response(status=status)
 
+    def List(  # noqa: N802
+        self,
+        request: health_pb2.HealthListRequest,  # noqa: ARG002
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> health_pb2.HealthListResponse:
+        """Status of the server and of every service and model."""
+        with self._lock:
+            statuses = {name: _Response(status=self._status(name)) for name in self._serving}
+        return health_pb2.HealthListResponse(statuses=statuses)
+
     def Watch(  # noqa: N802
         self,
         request: health_pb2.HealthCheckRequest,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
+from convd.service.access.principal import arrived_principal
 from convd.service.calls.call import Call
 from convd.service.calls.recorder import CallRecorder
 from convd.service.calls.status import error_status
@@ -16,6 +17,7 @@ from convd.service.errors import (
 from convd.service.quoting import quote
 from convd.service.rpc.call_gate import DRAINING, CallGate
 from convd.service.rpc.message_wait import MessageWait
+from convd.service.rpc.refusal import retry_hint
 from convd.service.rpc.streams import StreamBounds
 from convd.service.rpc.unreadable import (
     CANNOT_BE_PARSED,
@@ -227,7 +229,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         return answer
 
     def _begin(self, context: grpc.ServicerContext, method: str, *, accepted: bool) -> Call:
-        call = Call(method=method)
+        call = Call(method=method, principal=arrived_principal.get())
         if accepted:
             self._gate.in_progress.add(call)
         remaining_seconds = context.time_remaining()
@@ -265,5 +267,5 @@ def _refuse(error: Exception, call: Call, context: grpc.ServicerContext) -> NoRe
         raise error
     status = error_status(error, call)
     call.code = status.code.name
-    context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
+    context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id), *retry_hint(error)))
     context.abort(status.code, status.message)

@@ -13,19 +13,24 @@ from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1 import classification_pb2_grpc as pb_grpc
 from convd.protos.inference import grpc_service_pb2 as open_inference_pb
 from convd.protos.inference import grpc_service_pb2_grpc as open_inference_pb_grpc
+from convd.service.access.control import AccessControl
 from convd.service.address import BindError, join_address
 from convd.service.calls.recorder import CallRecorder
 from convd.service.inference.service import InferenceService
 from convd.service.lifecycle.manager import ServableManager
+from convd.service.rpc.arrival import ArrivalInterceptor
 from convd.service.rpc.call_gate import CallGate
 from convd.service.rpc.call_threads import MAX_SILENT, CallThreads
 from convd.service.rpc.classification import ClassificationServicer
+from convd.service.rpc.credentials import server_credentials
 from convd.service.rpc.health import HealthServicer
 from convd.service.rpc.interceptor import CallInterceptor
 from convd.service.rpc.open_inference.servicer import OpenInferenceServicer
+from convd.service.rpc.registration import Registry
 from convd.service.rpc.transport_log import thin_out_transport_log
 from convd.service.settings import ServerSettings
 from convd.service.statistics import StatisticsByVersion
+from convd.service.tls import TlsFiles
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -55,6 +60,8 @@ class GrpcServer:
         manager: Loads and unloads models, and knows whether the server is ready.
         recorder: Records every call.
         settings: Address and limits.
+        access: Decides who may do what; None where everybody may do everything.
+        tls: Its certificate; None for a plain port.
         shares_port: Whether other workers listen on the same port.
         statistics: Returns the statistics of all workers; None for a single process.
 
@@ -69,6 +76,8 @@ class GrpcServer:
         recorder: CallRecorder,
         settings: ServerSettings,
         *,
+        access: AccessControl | None = None,
+        tls: TlsFiles | None = None,
         shares_port: bool = False,
         statistics: Callable[[], StatisticsByVersion] | None = None,
     ) -> None:
@@ -80,14 +89,7 @@ class GrpcServer:
         self._server = grpc.server(
             # gRPC only calls the pool's `submit`.
             cast("ThreadPoolExecutor", self._threads),
-            interceptors=[
-                CallInterceptor(
-                    recorder,
-                    self._gate,
-                    settings,
-                    silent_calls=self._threads.silent,
-                )
-            ],
+            interceptors=self._interceptors(access, recorder, settings),
             maximum_concurrent_rpcs=settings.unary_threads
             + settings.max_waiting_calls
             + MAX_SILENT
@@ -108,16 +110,20 @@ class GrpcServer:
             max_watches=settings.max_health_watches, watch_seconds=settings.health_watch_seconds
         )
         self.set_serving("", serving=False)
-        for name in SERVICE_NAMES:
+        names = SERVICE_NAMES if settings.reflection else SERVICE_NAMES[:-1]
+        for name in names:
             self.set_serving(name, serving=True)
+        registry = cast("grpc.Server", Registry(self._server, access))
         pb_grpc.add_ClassificationServiceServicer_to_server(
-            ClassificationServicer(inference), self._server
+            ClassificationServicer(inference), registry
         )
         open_inference_pb_grpc.add_GRPCInferenceServiceServicer_to_server(
-            OpenInferenceServicer(inference, manager, settings, statistics), self._server
+            OpenInferenceServicer(inference, manager, settings, statistics), registry
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection(SERVICE_NAMES, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, registry)
+        if settings.reflection:
+            reflection.enable_server_reflection(names, registry)
+        self._credentials = server_credentials(tls) if tls is not None else None
         self._address = join_address(settings.host, settings.grpc_port)
         # A bound worker receives connections, so it binds only once it is started.
         self.port = 0 if shares_port else self._bind()
@@ -135,8 +141,22 @@ class GrpcServer:
         self.port = self.port or self._bind()
         self._server.start()
 
+    def _interceptors(
+        self, access: AccessControl | None, recorder: CallRecorder, settings: ServerSettings
+    ) -> list[grpc.ServerInterceptor]:  # type: ignore[type-arg]
+        records = CallInterceptor(recorder, self._gate, settings, silent_calls=self._threads.silent)
+        if access is None:
+            return [records]
+        message_seconds = settings.message_timeout_seconds
+        return [
+            ArrivalInterceptor(access, self._threads, message_seconds=message_seconds),
+            records,
+        ]
+
     def _bind(self) -> int:
         try:
+            if self._credentials is not None:
+                return self._server.add_secure_port(self._address, self._credentials)
             return self._server.add_insecure_port(self._address)
         except RuntimeError as error:
             raise BindError(

@@ -8,6 +8,7 @@ import numpy as np
 from convd.service.batching.batcher import Batcher
 from convd.service.batching.engine import Rows
 from convd.service.batching.entry import BatchedResult, EntryTrace, Priority
+from convd.service.calls.call import call_in_progress
 from convd.service.cancellation import Cancellation
 from convd.service.servables.response_cache import ResponseCache, content_key
 
@@ -49,7 +50,10 @@ class CachingBatcher(Batcher):
         admitted: bool = False,  # noqa: ARG002
     ) -> BatchedResult:
         """As `Batcher.submit`; if every row was cached, the batch size is 0."""
-        keys = [content_key(row) for row in rows]
+        # What another principal has sent must not show in how soon an answer comes.
+        call = call_in_progress()
+        owner = call.principal.name.encode() if call is not None and call.principal else b""
+        keys = [content_key(row) + owner for row in rows]
         answers = self._cache.look_up(self, keys)
         missing = [index for index, answer in enumerate(answers) if answer is None]
         self._on_look_up(len(rows) - len(missing), len(missing))

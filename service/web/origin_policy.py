@@ -1,9 +1,9 @@
 """Decides by host name and origin which requests the HTTP port accepts from a browser."""
 
-import ipaddress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from convd.service.address import is_loopback
 from convd.service.errors import PermissionDeniedError
 from convd.service.quoting import quote
 
@@ -21,7 +21,7 @@ class OriginPolicy:
     """
 
     def __init__(self, host: str) -> None:
-        self._only_loopback = _is_loopback(host)
+        self._only_loopback = is_loopback(host)
 
     def check(self, environ: "WSGIEnvironment") -> None:
         """Accept or refuse a request.
@@ -38,7 +38,7 @@ class OriginPolicy:
 def _refuse_rebound_names(environ: "WSGIEnvironment") -> None:
     """Refuse host names that an attacker may have bound to this machine (DNS rebinding)."""
     host = environ.get("HTTP_HOST", "")
-    if not _is_loopback(_host_name(host)):
+    if not is_loopback(_host_name(host)):
         raise PermissionDeniedError(
             f"this server listens on loopback and accepts the host name localhost, not "
             f"{quote(host)}: make the proxy in front of it send 'Host: localhost', or listen on "
@@ -63,12 +63,3 @@ def _host_name(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -14,7 +14,7 @@ from convd.artifact.repository import ModelRepository
 from convd.runtime.cores import available_cores
 from convd.service.address import BindError, join_address
 from convd.service.errors import UnavailableError
-from convd.service.settings import ServerSettings, drain_limit_seconds
+from convd.service.settings import ServerSettings, drain_limit_seconds, exposure
 from convd.service.statistics import StatisticsByVersion, add_up_statistics
 from convd.service.termination import CALLS_CUT, Termination
 from convd.service.web.opening import open_http
@@ -95,6 +95,8 @@ class Supervisor:
         self._http.start()
         for worker in self._workers:
             worker.start()
+        if exposed := exposure(self._settings):
+            logger.warning("insecure: on %s, %s", self._settings.host, exposed)
         logger.info(
             "serving gRPC on %s; %d workers; metrics and health on http://%s",
             join_address(self._settings.host, self.grpc_port),

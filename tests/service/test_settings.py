@@ -165,3 +165,32 @@ def test_every_number_has_both_bounds() -> None:
         schema = ServerSettings.model_json_schema()["properties"][name]
         schema = schema.get("anyOf", [schema])[0]
         assert {"minimum", "maximum"} <= set(schema), name
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])  # noqa: S104
+def test_other_addresses_than_loopback_need_encryption_and_credentials(
+    host: str, tmp_path: Path
+) -> None:
+    flags: dict[str, object] = {"repository": tmp_path, "host": host}
+    with pytest.raises(SettingsError, match="not encrypted, and everybody who can connect may do"):
+        load_settings(flags)
+    files = {"tls_certificate": "server.crt", "tls_key": "server.key"}
+    with pytest.raises(SettingsError, match=r"\d: everybody|[:g]: everybody"):
+        load_settings(flags | files)
+    with pytest.raises(SettingsError, match="calls and answers are not encrypted;"):
+        load_settings(flags | {"principals": "principals.json"})
+    assert load_settings(flags | files | {"principals": "principals.json"}).host == host
+    assert load_settings(flags | files | {"tls_client_ca": "ca.pem"}).host == host
+    assert load_settings(flags | {"insecure": True}).host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost"])
+def test_loopback_needs_nothing(host: str, tmp_path: Path) -> None:
+    assert not load_settings({"repository": tmp_path, "host": host}).insecure
+
+
+def test_a_certificate_needs_its_key(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="tls_key belong together"):
+        load_settings({"repository": tmp_path, "tls_certificate": "server.crt"})
+    with pytest.raises(SettingsError, match="tls_client_ca needs"):
+        load_settings({"repository": tmp_path, "tls_client_ca": "ca.pem"})

@@ -1,0 +1,123 @@
+"""Registers the services: every method with its row of the table, checked on each message."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from convd.service.access.control import AccessControl
+from convd.service.access.principal import Principal
+from convd.service.access.table import Row, row_of_method
+from convd.service.calls.call import current_call
+
+if TYPE_CHECKING:
+    # Generic in its stubs only.
+    _MethodHandler = grpc.RpcMethodHandler[Any, Any]
+
+
+class Registry:
+    """Takes the place of the server while services are added to it, and adds their methods.
+
+    Args:
+        server: The server.
+        access: Checks the messages of every method; None where everybody may do everything.
+    """
+
+    def __init__(self, server: grpc.Server, access: AccessControl | None) -> None:
+        self._server = server
+        self._access = access
+
+    def add_registered_method_handlers(
+        self, service: str, handlers: "Mapping[str, _MethodHandler]"
+    ) -> None:
+        """Add the methods of a service.
+
+        Raises:
+            UnlistedError: One of them has no row.
+        """
+        rows = {method: row_of_method(f"/{service}/{method}") for method in handlers}
+        if self._access is not None:
+            handlers = {
+                method: _guarded(handler, f"/{service}/{method}", rows[method], self._access)
+                for method, handler in handlers.items()
+            }
+        self._server.add_registered_method_handlers(service, dict(handlers))  # type: ignore[attr-defined]
+
+    def add_generic_rpc_handlers(self, handlers: Iterable[object]) -> None:
+        """Nothing: generated code adds the same methods by name too, and only those have rows."""
+
+
+def _guarded(
+    handler: "_MethodHandler", method: str, row: Row, access: AccessControl
+) -> "_MethodHandler":
+    """The handler of a method that first checks each message."""
+
+    def check(principal: Principal, message: Any) -> None:  # noqa: ANN401
+        # To know its size, protobuf writes the whole message again.
+        if principal.limits.request_bytes is not None:
+            principal.check_size(message.ByteSize())
+        access.check(method, row, principal, message)
+
+    if handler.unary_unary is not None:
+        return grpc.unary_unary_rpc_method_handler(
+            _unary(handler.unary_unary, check),
+            handler.request_deserializer,
+            handler.response_serializer,
+        )
+    if handler.stream_stream is not None:
+        return grpc.stream_stream_rpc_method_handler(
+            _stream(handler.stream_stream, check),
+            handler.request_deserializer,
+            handler.response_serializer,
+        )
+    # A health watch holds no thread, and its scope is that of the method.
+    assert row.model is None  # noqa: S101
+    assert row.free is None  # noqa: S101
+    return handler
+
+
+def _unary(
+    work: Callable[[Any, grpc.ServicerContext], Any], check: Callable[[Principal, Any], None]
+) -> Callable[[Any, grpc.ServicerContext], Any]:
+    def answer(request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401
+        principal = _principal()
+        check(principal, request)
+        principal.enter()
+        try:
+            return work(request, context)
+        finally:
+            principal.leave()
+
+    return answer
+
+
+def _stream(
+    work: Callable[[Iterator[Any], grpc.ServicerContext], Iterator[Any]],
+    check: Callable[[Principal, Any], None],
+) -> Callable[[Iterator[Any], grpc.ServicerContext], Iterator[Any]]:
+    def answer(messages: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        principal = _principal()
+
+        def checked() -> Iterator[Any]:
+            # The first message was counted when the call arrived.
+            counted = True
+            for message in messages:
+                if not counted:
+                    principal.spend_request()
+                counted = False
+                check(principal, message)
+                yield message
+
+        principal.enter()
+        try:
+            yield from work(checked(), context)
+        finally:
+            principal.leave()
+
+    return answer
+
+
+def _principal() -> Principal:
+    principal = current_call().principal
+    assert principal is not None, "the interceptor admits every call"  # noqa: S101
+    return principal

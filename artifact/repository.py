@@ -5,19 +5,22 @@ and then renamed.
 """
 
 import contextlib
-import fcntl
 import os
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from convd.artifact.errors import RepositoryError
+from convd.artifact.bundle import Artifact
+from convd.artifact.contained import ContainedFolder
+from convd.artifact.errors import OutsideError, RepositoryError
+from convd.artifact.staging import staging_folder, sync, sync_tree
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
-_STAGING_PREFIX = ".staging-"
+
+CONFIGURATION_FILE = "config.yaml"
+MAX_CONFIGURATION_BYTES = 64 * 1024
+"""Largest `config.yaml`: PyYAML takes ten seconds for a mebibyte, minutes for a number."""
 
 
 def check_model_name(name: str) -> None:
@@ -40,12 +43,13 @@ class ModelRepository:
         root: The tree's folder. It need not exist until something is published.
 
     Attributes:
-        misnamed: Folders that were seen where models and versions are, and cannot be any.
+        refused: Folders that are neither models nor versions although they lie where those do, each
+            with the reason.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.misnamed: set[Path] = set()
+        self.refused: dict[Path, str] = {}
 
     def check_readable(self) -> None:
         """Refuse a root that cannot hold models.
@@ -73,7 +77,7 @@ class ModelRepository:
                 f"{self.root.absolute().parent.parent}"
             )
         folders = _folders(self.root)
-        if any(_VERSION.fullmatch(path.name) and _is_version(path) for path in folders):
+        if any(_VERSION.fullmatch(path.name) and _is_version(path) for path, _ in folders):
             raise RepositoryError(
                 f"{self.root} is the folder of one model: give the repository that it lies in, "
                 f"{self.root.absolute().parent}"
@@ -81,16 +85,44 @@ class ModelRepository:
 
     def models(self) -> list[str]:
         """Names of the models that have a folder, sorted."""
-        return sorted(path.name for path in self._named(self.root, _NAME))
+        reason = "a model's name has letters, digits, '_', '.' and '-' only"
+        return sorted(path.name for path in self._named(self.root, _NAME, reason))
 
     def versions(self, name: str) -> list[int]:
         """Published versions of a model, oldest first; empty if there are none.
 
         Raises:
-            RepositoryError: The name is not a valid model name.
+            RepositoryError: The name is not a valid model name, or the model's folder cannot be
+                read or leads out of the repository.
         """
         check_model_name(name)
-        return sorted(int(path.name) for path in self._named(self.root / name, _VERSION))
+        model = self.root / name
+        if model.is_symlink():
+            try:
+                self._top.folder(name)
+            except OutsideError as error:
+                raise RepositoryError(error.public) from error
+        reason = "a version's name is a whole number, such as 7, without zeros before it"
+        return sorted(int(path.name) for path in self._named(model, _VERSION, reason))
+
+    def model_folder(self, name: str) -> ContainedFolder:
+        """Folder of a model, in which files may be links to others in the repository.
+
+        Raises:
+            RepositoryError: The name is not a valid model name.
+            OutsideError: The folder is missing or leads out of the repository.
+        """
+        check_model_name(name)
+        return self._top.folder(name)
+
+    def version_folder(self, name: str, version: int) -> ContainedFolder:
+        """Folder of one version, whose files may not lead out of it.
+
+        Raises:
+            RepositoryError: The name is not a valid model name.
+            OutsideError: The folder is missing or leads out of the repository.
+        """
+        return self.model_folder(name).folder(str(version), bounded=True)
 
     def version_path(self, name: str, version: int) -> Path:
         """Folder of one version, whether it exists or not.
@@ -101,15 +133,29 @@ class ModelRepository:
         check_model_name(name)
         return self.root / name / str(version)
 
-    def _named(self, parent: Path, name: re.Pattern[str]) -> list[Path]:
-        """Folders with a proper name; the others are noted, but for hidden ones."""
+    @property
+    def _top(self) -> ContainedFolder:
+        return ContainedFolder.of(self.root)
+
+    def _named(self, parent: Path, name: re.Pattern[str], otherwise: str) -> list[Path]:
+        """Folders with a proper name inside the repository; the others are noted if not hidden."""
         proper = []
-        for path in _folders(parent):
-            if name.fullmatch(path.name):
-                proper.append(path)
-            elif not path.name.startswith(".") and path.name != "lost+found":
-                self.misnamed.add(path)
+        for path, is_link in _folders(parent):
+            if not name.fullmatch(path.name):
+                if not path.name.startswith(".") and path.name != "lost+found":
+                    self.refused[path] = otherwise
+                continue
+            if is_link and not self._contains(path):
+                self.refused[path] = "it leads out of the repository"
+                continue
+            proper.append(path)
         return proper
+
+    def _contains(self, path: Path) -> bool:
+        try:
+            return path.resolve(strict=True).is_relative_to(self.root.resolve(strict=True))
+        except (OSError, RuntimeError):
+            return False
 
     @contextlib.contextmanager
     def staging(self, name: str) -> Iterator[Path]:
@@ -122,90 +168,71 @@ class ModelRepository:
         model = self.root / name
         with contextlib.ExitStack() as held:
             try:
-                model.mkdir(parents=True, exist_ok=True)
-                # Another publisher could otherwise remove the new, still unlocked folder.
-                with _locked(model):
-                    _remove_orphans(model)
-                    staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=model))
-                    held.callback(shutil.rmtree, staging, ignore_errors=True)
-                    held.enter_context(_locked(staging))
-                # mkdtemp creates 0700, but a server under another account must read the version.
-                staging.chmod(0o755)
+                staging = held.enter_context(staging_folder(model))
             except OSError as error:
                 raise RepositoryError(f"cannot write to {model}: {error.strerror}") from error
             yield staging
 
-    def publish(self, name: str, staging: Path) -> int:
+    def publish(
+        self, name: str, staging: Path, finish: Callable[[int], None] = lambda _version: None
+    ) -> int:
         """Make a prepared folder visible as the next version, atomically.
 
         Args:
             name: The model.
             staging: A complete artifact in a folder from `staging`.
+            finish: Completes the folder once its version is known; called again if another
+                publisher takes that one.
 
         Returns:
             Its version.
         """
-        _sync_tree(staging)
         while True:
             version = max(self.versions(name), default=0) + 1
             target = self.version_path(name, version)
+            finish(version)
+            sync_tree(staging)
             try:
                 staging.rename(target)
             except OSError:
                 if not target.exists():
                     raise
                 continue  # another publisher took this version; try the next
-            _sync(target.parent)
+            sync(target.parent)
             return version
+
+    def open_version(self, name: str, version: int) -> Artifact:
+        """Open one version.
+
+        Raises:
+            InvalidArtifactError: It is incomplete, altered or of an unknown schema.
+            OutsideError: Its folder or one of its files leads out of the repository.
+        """
+        return Artifact.open(self.version_folder(name, version))
+
+    def read_configuration(self, name: str) -> bytes | None:
+        """Read a model's `config.yaml`; None if there is none.
+
+        Raises:
+            OutsideError: It leads out of the repository, is not a regular file, or is too large.
+        """
+        try:
+            return self.model_folder(name).read(CONFIGURATION_FILE, MAX_CONFIGURATION_BYTES)
+        except FileNotFoundError:
+            return None
 
 
 def _is_version(folder: Path) -> bool:
     return (folder / "manifest.json").exists() and (folder / "model.onnx").exists()
 
 
-def _folders(path: Path) -> list[Path]:
+def _folders(path: Path) -> list[tuple[Path, bool]]:
+    """The folders in a folder, and whether each is a link."""
     try:
         # scandir knows the type of most entries without another request to the volume.
         with os.scandir(path) as entries:
-            return [path / entry.name for entry in entries if entry.is_dir()]
+            return [(path / one.name, one.is_symlink()) for one in entries if one.is_dir()]
     except FileNotFoundError:
         return []
     except OSError as error:
         raise RepositoryError(f"cannot read {path}: {error.strerror}") from error
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of a folder; the system releases it if the holder dies.
-
-    Raises:
-        BlockingIOError: Another process holds it, and `wait` is False.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _remove_orphans(model: Path) -> None:
-    """Remove what crashed publishers left behind; a live one holds the lock of its folder."""
-    for staging in model.glob(_STAGING_PREFIX + "*"):
-        with contextlib.suppress(BlockingIOError, FileNotFoundError), _locked(staging, wait=False):
-            shutil.rmtree(staging, ignore_errors=True)
-
-
-def _sync_tree(root: Path) -> None:
-    for folder, _, files in os.walk(root, topdown=False):
-        for file in files:
-            _sync(Path(folder, file))
-        _sync(Path(folder))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

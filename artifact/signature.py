@@ -1,88 +1,128 @@
-"""Signatures over manifests: who published an artifact.
+"""`VERSION/model.sig`: the signature of a published version."""
 
-The manifest holds the checksum of every other file, so signing it signs the whole artifact. The
-scheme is Ed25519 (RFC 8032).
-"""
-
-import base64
-import binascii
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+from convd.artifact.contained import ContainedFolder
+from convd.artifact.errors import InvalidArtifactError
+from convd.artifact.signing_keys import SigningKey, VerificationKey
+from convd.artifact.statement import SignedVersion, Statement, seal, unseal
 
-from convd.artifact.errors import InvalidArtifactError, SigningKeyError
-
-SIGNATURE_FILE = PurePosixPath("manifest.json.sig")
-
-_MAKE_KEY = "make one with: openssl genpkey -algorithm ed25519 -out key.pem"
-_MAKE_PUBLIC_KEY = "make it with: openssl pkey -in key.pem -pubout -out key.pub.pem"
+SIGNATURE_FILE = PurePosixPath("model.sig")
+MAX_SIGNATURE_BYTES = 4 * 1024 * 1024
+VALID_DAYS = 365
+_CLOCK_SKEW = timedelta(minutes=5)
 
 
-def read_private_key(path: Path) -> Ed25519PrivateKey:
-    """Read the key to sign with.
+@dataclass(frozen=True)
+class Signer:
+    """Signs versions.
 
-    Args:
-        path: An unencrypted PEM file.
-
-    Raises:
-        SigningKeyError: It is missing, encrypted, or not an Ed25519 private key.
+    Attributes:
+        key: The private key.
+        valid_days: How long each signature counts.
     """
-    try:
-        key = load_pem_private_key(_read(path), password=None)
-    # TypeError: the key is encrypted.
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise SigningKeyError(
-            f"{path} is not a private key in PEM format: {error}; {_MAKE_KEY}"
-        ) from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise SigningKeyError(f"{path} is not an Ed25519 key; {_MAKE_KEY}")
-    return key
+
+    key: SigningKey
+    valid_days: int = VALID_DAYS
+
+    def sign(
+        self,
+        folder: Path,
+        model: str,
+        version: int,
+        files: dict[str, str],
+        configuration: bytes | None,
+    ) -> None:
+        """Write a version's signature, in the place of an earlier one.
+
+        Args:
+            folder: The version's folder.
+            model: Name of the model.
+            version: Number of the version.
+            files: SHA-256 of every file in the folder, by relative path.
+            configuration: The model's `config.yaml`; None if there is none.
+        """
+        now = datetime.now(UTC)
+        about = SignedVersion(
+            model=model,
+            version=version,
+            configuration_sha256=configuration_digest(configuration),
+            signed_at=now,
+            expires_at=now + timedelta(days=self.valid_days),
+        )
+        statement = Statement(about=about, files=dict(sorted(files.items())))
+        data = seal(statement, self.key, signature_file=str(SIGNATURE_FILE))
+        # A server may read it at any moment.
+        descriptor, temporary = tempfile.mkstemp(prefix=".signature-", dir=folder)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(folder / SIGNATURE_FILE)
 
 
-def read_public_key(path: Path) -> Ed25519PublicKey:
-    """Read the key to verify with.
+@dataclass(frozen=True)
+class SignatureRule:
+    """Which signatures count.
 
-    Args:
-        path: A PEM file.
-
-    Raises:
-        SigningKeyError: It is missing, or not an Ed25519 public key.
+    Attributes:
+        key: The public key that must verify them.
+        signed_since: Signatures made before this count no longer; None sets no such limit.
     """
-    try:
-        key = load_pem_public_key(_read(path))
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise SigningKeyError(
-            f"{path} is not a public key in PEM format: {error}; {_MAKE_PUBLIC_KEY}"
-        ) from error
-    if not isinstance(key, Ed25519PublicKey):
-        raise SigningKeyError(f"{path} is not an Ed25519 key; {_MAKE_PUBLIC_KEY}")
-    return key
+
+    key: VerificationKey
+    signed_since: datetime | None = None
+
+    def read(self, folder: ContainedFolder, model: str, version: int) -> Statement:
+        """Read and check the signature of a version.
+
+        Args:
+            folder: The version's folder.
+            model: Name of the model under which it lies.
+            version: Number of the version under which it lies.
+
+        Raises:
+            InvalidArtifactError: There is no signature, or it was made with another key, for
+                another model or version, or at a time that does not count.
+            OutsideError: The signature cannot be read.
+        """
+        try:
+            data = folder.read(SIGNATURE_FILE, MAX_SIGNATURE_BYTES)
+        except FileNotFoundError:
+            raise InvalidArtifactError(
+                "the artifact is not signed, and a signature is required: sign it with 'convd sign'"
+            ) from None
+        statement = unseal(data, self.key, signature_file=str(SIGNATURE_FILE))
+        about, now = statement.about, datetime.now(UTC)
+        if (about.model, about.version) != (model, version):
+            raise InvalidArtifactError(
+                f"{SIGNATURE_FILE} is for another model or version than {model} version {version}: "
+                "a copy under another name or number has to be signed again"
+            )
+        if about.expires_at <= now:
+            raise InvalidArtifactError(
+                f"the signature expired on {about.expires_at:%Y-%m-%d}: sign the version again "
+                "with 'convd sign'"
+            )
+        if about.signed_at > now + _CLOCK_SKEW:
+            raise InvalidArtifactError(
+                f"{SIGNATURE_FILE} was made in the future: set the clocks of this machine and of "
+                "the one that signs"
+            )
+        if self.signed_since is not None and about.signed_at < self.signed_since:
+            raise InvalidArtifactError(
+                f"{SIGNATURE_FILE} was made on {about.signed_at:%Y-%m-%d}, before --signed-since: "
+                "sign the version again with 'convd sign' if it is still to be served"
+            )
+        return statement
 
 
-def sign(manifest_bytes: bytes, key: Ed25519PrivateKey) -> bytes:
-    """Sign a manifest; the signature is one line of base64."""
-    return base64.b64encode(key.sign(manifest_bytes)) + b"\n"
-
-
-def check_signature(manifest_bytes: bytes, signature: bytes, key: Ed25519PublicKey) -> None:
-    """Refuse a manifest that was not signed with the matching private key.
-
-    Raises:
-        InvalidArtifactError: The signature is malformed, or belongs to another key or manifest.
-    """
-    try:
-        key.verify(base64.b64decode(signature.strip(), validate=True), manifest_bytes)
-    except (InvalidSignature, binascii.Error) as error:
-        raise InvalidArtifactError(
-            f"{SIGNATURE_FILE} is not a signature of this manifest with the required key: "
-            "the artifact was altered, or signed with another key"
-        ) from error
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SigningKeyError(f"the key {path} cannot be read: {error.strerror}") from error
+def configuration_digest(configuration: bytes | None) -> str | None:
+    """SHA-256 of a `config.yaml`; None if there is none."""
+    return None if configuration is None else hashlib.sha256(configuration).hexdigest()

@@ -9,9 +9,11 @@ from rich.console import Console
 from convd.artifact.errors import ArtifactError
 from convd.artifact.manifest import Fact, Manifest
 from convd.artifact.repository import ModelRepository, check_model_name
-from convd.artifact.signature import read_private_key
+from convd.artifact.signature import Signer
+from convd.artifact.signing_keys import read_signing_key
 from convd.commands.option_types import Labels, NetworkOption, OptionValue
 from convd.commands.picture_options import given_description, picture_options
+from convd.commands.sign import valid_days_option
 from convd.export.errors import ExportError
 from convd.export.graph.network_output import describe_output
 from convd.export.options import ExportOptions, ExportPrecision
@@ -114,8 +116,9 @@ def _renamed(ctx: click.Context, param: click.Parameter, value: str | None) -> N
     "--sign",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="KEY",
-    help="Sign with this Ed25519 private key (PEM).",
+    help="Sign with this private key (PEM, P-256 or Ed25519).",
 )
+@valid_days_option
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 def command(
     source: str | None,
@@ -134,6 +137,7 @@ def command(
     max_accuracy_drop: float,
     calibrate: str | None,
     sign: Path | None,
+    valid_days: int,
     dry_run: bool,
     **description: object,
 ) -> None:
@@ -184,7 +188,7 @@ def command(
                     calibration_data=load_held_out(calibrate, trained.labels)
                     if calibrate
                     else None,
-                    signing_key=read_private_key(sign) if sign else None,
+                    signer=Signer(read_signing_key(sign), valid_days) if sign else None,
                 )
             if dry_run:
                 rows = plan(trained, models, name, wanted, progress)

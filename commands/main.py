@@ -15,6 +15,7 @@ from convd.installation import install_command
 SUMMARIES = {
     "train": "Train an architecture and save a checkpoint.",
     "export": "Verify a network and publish it as the next version of a model.",
+    "sign": "Sign published versions, for servers that require it.",
     "verify": "Check an artifact's files and golden cases on this machine.",
     "serve": "Serve the models of a repository over gRPC.",
     "classify": "Classify images on a server.",

@@ -9,7 +9,10 @@ from rich.table import Table
 
 from convd.artifact.bundle import MODEL_FILE, Artifact
 from convd.artifact.errors import ArtifactError
-from convd.artifact.signature import read_public_key
+from convd.artifact.signature import SignatureRule
+from convd.artifact.signed_repository import SignedRepository
+from convd.artifact.signing_keys import read_verification_key
+from convd.commands.published import published_version
 from convd.runtime.provider import ExecutionProvider
 from convd.runtime.providers import KNOWN_PROVIDERS
 from convd.runtime.selftest import run_self_test
@@ -24,7 +27,7 @@ _WIDTH = 200
     "--verify-with",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="PUBLIC_KEY",
-    help="Require a signature that this Ed25519 public key (PEM) verifies.",
+    help="Require signatures of version and config.yaml that this public key (PEM) verifies.",
 )
 @click.pass_context
 def command(context: click.Context, artifact_dir: Path, verify_with: Path | None) -> None:
@@ -41,11 +44,12 @@ def command(context: click.Context, artifact_dir: Path, verify_with: Path | None
         table.add_column(heading, overflow="fold")
     sound = True
     try:
-        public_key = read_public_key(verify_with) if verify_with else None
-        artifact = Artifact.open(artifact_dir, signed_by=public_key)
+        artifact = _open_signed(artifact_dir, verify_with) if verify_with else None
+        if artifact is not None:
+            table.add_row("signature", "ok", f"by {verify_with}, for this model and version")
+            table.add_row("config.yaml", "ok", "as it was signed")
+        artifact = artifact or Artifact.open(artifact_dir)
         artifact.check_all_files()
-        if public_key is not None:
-            table.add_row("signature", "ok", f"by {verify_with}")
         table.add_row("schema, checksums", "ok", f"{len(artifact.manifest.files)} files")
         for provider in KNOWN_PROVIDERS:
             result, detail = _run_golden_cases(artifact, provider)
@@ -58,6 +62,15 @@ def command(context: click.Context, artifact_dir: Path, verify_with: Path | None
     width = None if sys.stdout.isatty() else _WIDTH
     Console(highlight=False, markup=False, width=width).print(table)
     context.exit(0 if sound else 1)
+
+
+def _open_signed(path: Path, key: Path) -> Artifact:
+    """Open a version as a server does that requires signatures."""
+    place = published_version(path)
+    rule = SignatureRule(read_verification_key(key))
+    repository = SignedRepository(place.repository, rule)
+    repository.read_configuration(place.model)
+    return repository.open_version(place.model, place.version)
 
 
 def _run_golden_cases(artifact: Artifact, provider: ExecutionProvider) -> tuple[str, str]:

@@ -110,7 +110,7 @@ def build_artifact(
     card = model_card(name, manifest, plots)
     (folder / MODEL_CARD_FILE).write_text(card, encoding="utf-8")
     manifest = manifest.model_copy(update={"files": checksums(folder)})
-    write_manifest(folder, manifest, signing_key=options.signing_key)
+    write_manifest(folder, manifest)
     with progress.stage("running the golden cases"):
         _prove(folder, parity)
     return manifest

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from convd.artifact.manifest import Task
+from convd.artifact.signature import Signer
 from convd.export.errors import SourceError
 from convd.export.proof.sample_pictures import SamplePictures
 from convd.export.source import TrainedNetwork
@@ -23,14 +22,14 @@ class ExportOptions:
         quantization_data: Pictures on which the ranges of activations are measured, for int8.
         max_accuracy_drop: Largest drop of top-1 accuracy that a smaller precision may cost, 0 to 1.
         calibration_data: Pictures that a temperature is fitted on; None leaves it at 1.
-        signing_key: What signs the manifest; None leaves it unsigned.
+        signer: Signs the version; None leaves it unsigned.
     """
 
     precision: ExportPrecision = "float32"
     quantization_data: LabelledPictures | None = None
     max_accuracy_drop: float = 0.01
     calibration_data: LabelledPictures | None = None
-    signing_key: Ed25519PrivateKey | None = None
+    signer: Signer | None = None
 
     def check(self, source: TrainedNetwork) -> None:
         """Refuse what does not go together.

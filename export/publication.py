@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from convd.artifact.bundle import Artifact
 from convd.artifact.manifest import Manifest
 from convd.artifact.repository import ModelRepository, check_model_name
 from convd.export.building import build_artifact
@@ -50,11 +51,17 @@ def publish(
         ExportError: The network cannot be converted, or gives other answers once it is.
         RepositoryError: The name or the repository cannot be used.
     """
+    options = options or ExportOptions()
     with repository.staging(name) as staging:
-        manifest = build_artifact(
-            source, staging, name, options or ExportOptions(), progress or SilentProgress()
-        )
-        version = repository.publish(name, staging)
+        manifest = build_artifact(source, staging, name, options, progress or SilentProgress())
+
+        def sign(version: int) -> None:
+            if options.signer is not None:
+                files = Artifact.open(staging).files()
+                configuration = repository.read_configuration(name)
+                options.signer.sign(staging, name, version, files, configuration)
+
+        version = repository.publish(name, staging, sign)
         return Published(repository.version_path(name, version), version, manifest)
 
 
@@ -97,6 +104,6 @@ def plan(
             else "not measured; give --data SPEC"
         ),
         "verified on": ", ".join(str(provider) for provider in installed_providers()),
-        "signed": "yes" if options.signing_key else "no",
+        "signed": "yes" if options.signer else "no",
         "published as": str(repository.version_path(name, version)),
     }

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator
 
 from convd.artifact.bundle import MODEL_FILE, Artifact
-from convd.artifact.errors import ArtifactError
+from convd.artifact.errors import ArtifactError, public_reason
 from convd.runtime.errors import SessionError
 from convd.runtime.provider import ExecutionProvider
 from convd.runtime.providers import KNOWN_PROVIDERS
@@ -42,14 +42,26 @@ class Refusal:
 
     Attributes:
         provider: The provider.
-        reason: Why it was rejected.
+        reason: Why it was rejected, for everybody.
+        detail: The same with what only the log may hold.
     """
 
     provider: ExecutionProvider
     reason: str
+    detail: str
+
+    @classmethod
+    def of(cls, provider: ExecutionProvider, error: Exception) -> "Refusal":
+        """A refusal that gives an error as its reason."""
+        public, detail = public_reason(error), str(error) or type(error).__name__
+        return cls(provider, *(text.removeprefix(f"{provider} ") for text in (public, detail)))
 
     def __str__(self) -> str:
         return f"{self.provider}: {self.reason}"
+
+    def in_full(self) -> str:
+        """The refusal for the log."""
+        return f"{self.provider}: {self.detail}"
 
 
 @dataclass(frozen=True)
@@ -107,19 +119,18 @@ def prove_session(
             difference = run_self_test(artifact, session)
         except SelfTestError as error:
             wrong_answers = error
-            refusals.append(Refusal(provider, _cause(error, provider)))
+            refusals.append(Refusal.of(provider, error))
         except SessionError as error:
-            refusals.append(Refusal(provider, _cause(error, provider)))
+            refusals.append(Refusal.of(provider, error))
         except ArtifactError:
             raise
         # ONNX Runtime raises one class per status code, and plugins raise their own.
         except Exception as error:
-            refusals.append(Refusal(provider, f"cannot run the network: {error}"))
+            failure = SessionError("cannot run the network", detail=str(error))
+            refusals.append(Refusal.of(provider, failure))
         else:
             return ProvenSession(session, difference, tuple(refusals))
     # The last resort, usually the CPU, is the reason to read first.
-    raise SessionError("; ".join(map(str, reversed(refusals)))) from wrong_answers
-
-
-def _cause(error: Exception, provider: ExecutionProvider) -> str:
-    return str(error).removeprefix(f"{provider} ")
+    refusals.reverse()
+    detail = "; ".join(one.in_full() for one in refusals if one.detail != one.reason)
+    raise SessionError("; ".join(map(str, refusals)), detail=detail) from wrong_answers

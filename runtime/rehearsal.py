@@ -10,24 +10,36 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from convd.artifact.bundle import MODEL_FILE
+from convd.artifact.contained import ContainedFolder
 from convd.runtime.errors import SessionError
 
 _GIBIBYTE = 1024**3
+
+ALTERED, MEMORY = "altered", "memory"
+"""What the process answers if it did not run the network as it should."""
+
+_LATE = "late"
 
 
 class Order(NamedTuple):
     """What a process has to do.
 
     Attributes:
-        path: The ONNX file.
+        path: The artifact's folder.
+        bound: What nothing in it may lead out of.
+        top: The repository.
+        checksum: SHA-256 of its ONNX file.
         image_shape: Height, width and channels of its input.
         memory_bytes: What the process may take besides what it has already.
     """
 
     path: str
+    bound: str
+    top: str
+    checksum: str
     image_shape: Sequence[int]
     memory_bytes: int
 
@@ -46,13 +58,14 @@ class Rehearsals:
         self._seconds = seconds
         self._idle: deque[subprocess.Popen[bytes]] = deque()
 
-    def rehearse(self, path: Path, image_shape: Sequence[int]) -> None:
+    def rehearse(self, folder: ContainedFolder, checksum: str, image_shape: Sequence[int]) -> None:
         """Load a network and run it once on the CPU, with one picture.
 
         Whether it runs on this machine at all, and what it answers, is for the self-test to say.
 
         Args:
-            path: The ONNX file.
+            folder: The artifact's folder.
+            checksum: SHA-256 of its ONNX file.
             image_shape: Height, width and channels of its input.
 
         Raises:
@@ -62,8 +75,9 @@ class Rehearsals:
             process = self._idle.pop()
         except IndexError:
             process = _start()
-        memory_bytes = self._memory_bytes + 3 * path.stat().st_size
-        answer = self._ask(process, Order(str(path), image_shape, memory_bytes))
+        memory_bytes = self._memory_bytes + 3 * (folder.path / MODEL_FILE).stat().st_size
+        where = (str(folder.path), str(folder.bound), str(folder.top))
+        answer = self._ask(process, Order(*where, checksum, image_shape, memory_bytes))
         if answer is not None and not answer:
             self._idle.append(process)
             return
@@ -71,6 +85,8 @@ class Rehearsals:
         _end(process)
         if answer is None and process.returncode == 0:
             raise SessionError("the process in which networks are tried ended unexpectedly")
+        if answer == ALTERED:
+            raise SessionError(f"{MODEL_FILE} was altered while it was loaded")
         raise SessionError(
             f"the network was not loaded and run once within {self._seconds:g} s"
             if answer == _LATE
@@ -99,9 +115,6 @@ class Rehearsals:
             return _LATE
         line = answers.readline()
         return str(json.loads(line)) if line else None
-
-
-_LATE = "late"
 
 
 def _start() -> "subprocess.Popen[bytes]":

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from convd.artifact.bundle import MAX_MODEL_BYTES, MODEL_FILE, sha256
+from convd.artifact.contained import ContainedFolder
 from convd.artifact.graph_contract import IMAGE
 from convd.runtime.cpu import CPU
-from convd.runtime.rehearsal import Order
+from convd.runtime.rehearsal import ALTERED, MEMORY, Order
 from convd.runtime.session import open_session
 
 _OUT_OF_MEMORY = re.compile("alloc|memory", re.IGNORECASE)
@@ -56,13 +58,17 @@ def _rehearse(order: Order) -> str:
         limit = _data_bytes() + order.memory_bytes
         soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
-        session = open_session(Path(order.path).read_bytes(), CPU, intra_op_threads=1)
+        folder = ContainedFolder(Path(order.path), Path(order.bound), Path(order.top))
+        model = folder.read(MODEL_FILE, MAX_MODEL_BYTES)
+        if sha256(model) != order.checksum:
+            return ALTERED
+        session = open_session(model, CPU, intra_op_threads=1)
         session.run(None, {IMAGE.name: np.zeros((1, *order.image_shape), np.uint8)})
     # ONNX Runtime raises one class per status code; whatever is not about memory will be met again
     # by the server, which says it better.
     except Exception as error:
         if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
-            return "memory"
+            return MEMORY
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
     return ""

@@ -3,10 +3,11 @@
 from pathlib import PurePosixPath
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convd.artifact.bundle import Artifact
 from convd.artifact.decoding import decode_image
-from convd.artifact.errors import ArtifactError
+from convd.artifact.errors import ArtifactError, InvalidArtifactError, InvalidImageError
 from convd.artifact.golden import count_answers, golden_difference
 from convd.artifact.preprocessing import prepare_image
 from convd.runtime.session import Session
@@ -32,12 +33,10 @@ def run_self_test(artifact: Artifact, session: Session) -> float:
         ArtifactError: A golden file is missing or altered.
     """
     golden = artifact.golden_cases()
-    recipe = artifact.manifest.preprocessing
-    files = [artifact.read(PurePosixPath(case.image)) for case in golden.cases]
-    images = np.stack([prepare_image(decode_image(file), recipe) for file in files])
+    images = np.stack([_prepare(artifact, PurePosixPath(case.image)) for case in golden.cases])
     with session.turn():
         probabilities = session.run(images).probabilities
-    expected_shape = (len(files), len(artifact.manifest.labels))
+    expected_shape = (len(images), len(artifact.manifest.labels))
     if probabilities.shape != expected_shape:
         raise SelfTestError(
             f"the network answers {list(probabilities.shape)}, not {list(expected_shape)}: this "
@@ -64,3 +63,14 @@ def run_self_test(artifact: Artifact, session: Session) -> float:
             "look at its pictures here"
         )
     return difference
+
+
+def _prepare(artifact: Artifact, file: PurePosixPath) -> NDArray[np.uint8]:
+    data = artifact.read(file)
+    try:
+        return prepare_image(decode_image(data), artifact.manifest.preprocessing)
+    except InvalidImageError as error:
+        raise InvalidArtifactError(
+            f"{file} is not a picture that can be decoded: export the model again",
+            detail=str(error),
+        ) from error

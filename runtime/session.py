@@ -20,6 +20,7 @@ from convd.runtime.buckets import batch_buckets
 from convd.runtime.cores import CoreBudget, CoreShare, available_cores
 from convd.runtime.errors import SessionError
 from convd.runtime.lanes import Lanes
+from convd.runtime.outside_data import refuse_outside_data
 from convd.runtime.provider import ExecutionProvider
 from convd.runtime.threads import thread_name
 from convd.runtime.trial import Trial
@@ -188,11 +189,13 @@ def open_session(
         gpu_memory_limit_bytes: Maximum memory of the session on a GPU; 0 for no limit.
 
     Raises:
+        OutsideDataError: The network would read data from other files.
         SessionError: The provider is missing, or cannot run this network.
     """
     reason = provider.why_missing()
     if reason is not None:
         raise SessionError(f"{provider} cannot be used: {reason}")
+    refuse_outside_data(model)
     options = ort.SessionOptions()
     # ONNX Runtime counts the machine's cores; a container's share may be smaller.
     options.intra_op_num_threads = intra_op_threads or available_cores()
@@ -200,13 +203,17 @@ def open_session(
     options.log_severity_level = _LOG_ERRORS_ONLY
     # A thread that spins between two operators takes a core away from decoding and answering.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # ONNX Runtime's own format could name files too, and nothing here reads it.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
         providers = provider.configure(options, precision, gpu_memory_limit_bytes)
         with thread_name(ENGINE_THREAD):
             session = ort.InferenceSession(model, options, providers=providers)
     # ONNX Runtime raises one class per status code, and plugins raise their own.
     except Exception as error:
-        raise SessionError(f"{provider} cannot load the network: {_first_line(error)}") from error
+        raise SessionError(
+            f"{provider} cannot load the network", detail=_first_line(error)
+        ) from error
     # ONNX Runtime replaces a provider that fails to start by the CPU, with only a warning.
     if provider.name not in session.get_providers():
         raise SessionError(
@@ -221,7 +228,10 @@ def _outputs(session: ort.InferenceSession) -> dict[GraphTensor, RowShape]:
     try:
         return outputs_of(shapes)
     except ValueError as error:
-        raise SessionError(str(error)) from error
+        raise SessionError(
+            "the network's outputs are not those of an artifact: export the model again",
+            detail=str(error),
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

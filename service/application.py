@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry
 
-from convd.artifact.repository import ModelRepository
 from convd.runtime.cores import CoreBudget, available_cores
 from convd.service.address import join_address
 from convd.service.allocator import return_large_blocks
@@ -16,7 +15,7 @@ from convd.service.calls.tracing import Tracer, open_tracer
 from convd.service.garbage import collect_and_freeze, collect_rarely
 from convd.service.inference.service import InferenceService
 from convd.service.lifecycle.catalog import Catalog, VersionStatus
-from convd.service.lifecycle.loading import ServableLoader
+from convd.service.lifecycle.loading import ServableLoader, open_repository
 from convd.service.lifecycle.manager import Everywhere, ServableManager
 from convd.service.lifecycle.policy import State
 from convd.service.lifecycle.triton_metrics import TritonCollector
@@ -84,8 +83,7 @@ class Application:
         if settings.response_cache_bytes:
             cache = ResponseCache(settings.response_cache_bytes)
             self._metrics.watch_cache(lambda: cache.size_bytes)
-        repository = ModelRepository(settings.repository)
-        repository.check_whole()
+        repository = open_repository(settings)
         self._loader = ServableLoader(repository, settings, self._metrics, self.cores, cache)
         self._manager = ServableManager(
             repository,

@@ -1,9 +1,10 @@
 """The settings of `convd serve`, each with its bounds."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from convd.runtime.choice import PROVIDER_CHOICES, PrecisionPolicy, ProviderChoice
@@ -24,6 +25,13 @@ QueueDelaySeconds = Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)]
 ConcurrentExecutions = Annotated[int, Field(ge=0, le=256)]
 
 
+def _in_utc(instant: datetime) -> datetime:
+    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
+Instant = Annotated[datetime, AfterValidator(_in_utc)]
+
+
 class SettingsError(Exception):
     """A setting is unknown or has an unusable value."""
 
@@ -39,7 +47,13 @@ class ServerSettings(BaseSettings):
     repository: Path = Field(description="Folder with the models to serve.")
     require_signature: Path | None = Field(
         None,
-        description="Ed25519 public key (PEM); only models signed with its private key are served.",
+        description="Public key (PEM, P-256 or Ed25519); only versions that 'convd sign' or "
+        "'convd export --sign' signed with its private key are served.",
+    )
+    signed_since: Instant | None = Field(
+        None,
+        description="With --require-signature: a date such as 2026-11-30 (UTC), or a date and time "
+        "with its zone. Signatures made before it no longer count.",
     )
     host: str = Field(
         "127.0.0.1",
@@ -73,6 +87,13 @@ class ServerSettings(BaseSettings):
         "than loopback, as behind a proxy or a mesh that asks for both.",
     )
     reflection: bool = Field(True, description="Describe the services to tools such as grpcurl.")
+    allowed_host: str = Field(
+        "",
+        pattern=r"^ *(\.?[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])? *(, *|$))*$",
+        description="Host names, separated by commas, by which browsers and Prometheus may reach "
+        "the HTTP port, besides IP addresses, localhost and the name in --host; .example.com "
+        "stands for all names below it.",
+    )
     console: bool = Field(True, description="Serve the browser console at / of the HTTP port.")
     log_format: LogFormat = Field(
         "text", description="text for plain lines, json for one JSON object per line."
@@ -300,6 +321,11 @@ class ServerSettings(BaseSettings):
                 "tls_client_ca), or insecure if a proxy or a mesh asks for them"
             )
         return self
+
+    @property
+    def allowed_hosts(self) -> tuple[str, ...]:
+        """The names in `allowed_host`."""
+        return tuple(name.strip() for name in self.allowed_host.split(",") if name.strip())
 
     @field_validator("host")
     @classmethod

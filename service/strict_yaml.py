@@ -3,18 +3,18 @@
 YAML's own loaders keep the last of two equal keys, and build objects for tags.
 """
 
-import stat
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-MAX_FILE_BYTES = 64 * 1024
-"""Largest file that is read: PyYAML takes ten seconds for a mebibyte, minutes for a number."""
+from convd.artifact.contained import ContainedFolder
+from convd.artifact.errors import ExplainedError, OutsideError
+from convd.artifact.repository import MAX_CONFIGURATION_BYTES
 
 
-class StrictYamlError(Exception):
+class StrictYamlError(ExplainedError):
     """A file is not a mapping that can be used; the text says what to change, and on which line."""
 
 
@@ -37,13 +37,22 @@ def read_yaml_file(path: Path) -> YamlMapping:
         StrictYamlError: It is not a regular file, too large, or for the reasons of `read_yaml`.
         OSError: It cannot be read.
     """
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise StrictYamlError("it is not a regular file")
-    if status.st_size > MAX_FILE_BYTES:
-        raise StrictYamlError(f"it has {status.st_size} bytes, over the limit of {MAX_FILE_BYTES}")
+    # The user of the command line may read what the command can, wherever a link leads.
+    real = path.resolve(strict=True)
     try:
-        return read_yaml(path.read_text(encoding="utf-8"))
+        return decode_yaml(ContainedFolder.of(real.parent).read(real.name, MAX_CONFIGURATION_BYTES))
+    except OutsideError as error:
+        raise StrictYamlError(error.public) from error
+
+
+def decode_yaml(data: bytes) -> YamlMapping:
+    """Read the bytes of a configuration.
+
+    Raises:
+        StrictYamlError: It is not text in UTF-8, or for the reasons of `read_yaml`.
+    """
+    try:
+        return read_yaml(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise StrictYamlError("it is not text in UTF-8") from error
 
@@ -69,18 +78,35 @@ def read_yaml(text: str) -> YamlMapping:
                 mapping.lines[str(loader.construct_object(key_node))] = key_node.start_mark.line + 1
         finally:
             loader.dispose()
+    except _RefusedError as error:
+        raise StrictYamlError(f"line {error.line}: {error.public}", detail=error.detail) from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}: " if mark else ""
-        what = "" if isinstance(error, yaml.constructor.ConstructorError) else "not valid YAML: "
+        where = f", line {mark.line + 1}" if mark else ""
         problem = _first_line(error.problem or error.context)
-        raise StrictYamlError(f"{where}{what}{problem}") from error
+        raise StrictYamlError(f"not valid YAML{where}", detail=problem) from error
     # The reader's own, for characters that YAML does not allow; they have no line.
     except yaml.YAMLError as error:
-        raise StrictYamlError(f"not valid YAML: {_first_line(str(error))}") from error
+        raise StrictYamlError("not valid YAML", detail=_first_line(error)) from error
     except (RecursionError, ValueError, OverflowError) as error:
         raise StrictYamlError(f"not valid YAML: {type(error).__name__}") from error
     return mapping
+
+
+class _RefusedError(Exception):
+    """YAML that is valid and yet not read.
+
+    Args:
+        node: What is refused, or the event that begins it.
+        public: The reason.
+        detail: What it is about, for the log.
+    """
+
+    def __init__(self, node: yaml.Node | yaml.Event, public: str, detail: str = "") -> None:
+        super().__init__(public)
+        self.line = node.start_mark.line + 1 if node.start_mark else 1
+        self.public = public
+        self.detail = detail
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -97,7 +123,7 @@ class _StrictLoader(yaml.SafeLoader):
         elif getattr(event, "tag", None) is not None:
             refused = "tags such as !!str are not read: write the plain value"
         if refused:
-            raise yaml.constructor.ConstructorError(problem=refused, problem_mark=event.start_mark)
+            raise _RefusedError(event, refused)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -105,13 +131,9 @@ class _StrictLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
-                raise yaml.constructor.ConstructorError(
-                    problem="a key must be text", problem_mark=key_node.start_mark
-                )
+                raise _RefusedError(key_node, "a key must be text")
             if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"the key {key!r} is there twice", problem_mark=key_node.start_mark
-                )
+                raise _RefusedError(key_node, "a key is there twice", repr(key))
             seen.add(key)
         return super().construct_mapping(node, deep)
 

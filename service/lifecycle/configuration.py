@@ -2,11 +2,13 @@
 
 import difflib
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PositiveInt, ValidationError
 
+from convd.artifact.errors import ArtifactError, ExplainedError, public_reason
 from convd.artifact.frozen import FrozenModel
 from convd.runtime.choice import ProviderChoice
 from convd.service.lifecycle.policy import (
@@ -16,16 +18,14 @@ from convd.service.lifecycle.policy import (
     VersionPolicy,
 )
 from convd.service.settings import BatchSize, ConcurrentExecutions, QueueDelaySeconds, QueueSize
-from convd.service.strict_yaml import StrictYamlError, read_yaml_file
+from convd.service.strict_yaml import StrictYamlError, YamlMapping, decode_yaml
 
 logger = logging.getLogger(__name__)
-
-CONFIGURATION_FILE = "config.yaml"
 
 _NEVER = object()
 
 
-class ConfigurationError(Exception):
+class ConfigurationError(ExplainedError):
     """A model's configuration is not valid; the text says what to change."""
 
 
@@ -71,20 +71,24 @@ class ModelConfiguration(FrozenModel):
         return self.model_dump(exclude={"version_policy", "labels"}, exclude_none=True)
 
 
-def read_configuration(path: Path) -> ModelConfiguration:
-    """Read a `config.yaml`.
+def parse_configuration(data: bytes) -> ModelConfiguration:
+    """Parse the content of a `config.yaml`.
 
     Raises:
         ConfigurationError: It is not YAML, or has an unknown key or an invalid value.
-        OSError: It cannot be read.
     """
     try:
-        return ModelConfiguration.model_validate(dict(read_yaml_file(path)))
+        mapping = decode_yaml(data)
     except StrictYamlError as error:
-        raise ConfigurationError(str(error)) from error
+        raise ConfigurationError(error.public, detail=error.detail) from error
+    try:
+        return ModelConfiguration.model_validate(dict(mapping))
     except ValidationError as error:
         problems = error.errors(include_url=False)
-        raise ConfigurationError("; ".join(_explain(problem) for problem in problems)) from error
+        raise ConfigurationError(
+            "; ".join(dict.fromkeys(_locate(problem, mapping) for problem in problems)),
+            detail="; ".join(_explain(problem) for problem in problems),
+        ) from error
 
 
 class ConfigurationFile:
@@ -94,13 +98,16 @@ class ConfigurationFile:
 
     Args:
         path: The file; it need not exist.
+        read: Reads it; None if there is none. Raises an ArtifactError if it must not be used.
 
     Attributes:
-        problem: Why the file is refused; empty if it is not.
+        problem: Why the file is refused, for everybody; empty if it is not.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, read: Callable[[], bytes | None]) -> None:
         self._path = path
+        self._read = read
+        self._logged = ""
         self._seen: object = _NEVER
         self._applied: object = _NEVER
         self._good: ModelConfiguration | None = None
@@ -128,23 +135,22 @@ class ConfigurationFile:
             self._seen = stamp
             if stamp == self._applied or not settled:
                 return
-            configuration = ModelConfiguration()
-            if stamp is not None:
-                configuration = read_configuration(self._path)
-        except (ConfigurationError, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            self._refuse(f"{self._path.name} is refused: {reason}")
+            data = self._read()
+            configuration = ModelConfiguration() if data is None else parse_configuration(data)
+        except (ConfigurationError, ArtifactError, OSError) as error:
+            self._refuse(error)
             return
         if self._good is not None and configuration != self._good:
             logger.info("%s: new configuration in force: %s", self._path, configuration)
         self._applied, self._good, self.problem = stamp, configuration, ""
+        self._logged = ""
 
-    def _refuse(self, problem: str) -> None:
-        if self._good is not None:
-            problem += "; the last good configuration stays in force"
-        if problem != self.problem:
-            logger.error("%s: %s", self._path, problem)
-        self.problem = problem
+    def _refuse(self, error: Exception) -> None:
+        stays = "; the last good configuration stays in force" if self._good is not None else ""
+        self.problem = f"{self._path.name} is refused: {public_reason(error)}{stays}"
+        if str(error) != self._logged:
+            logger.error("%s is refused: %s%s", self._path, error, stays)
+        self._logged = str(error)
 
 
 def _stamp(path: Path) -> object:
@@ -153,6 +159,15 @@ def _stamp(path: Path) -> object:
     except FileNotFoundError:
         return None
     return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _locate(problem: Any, mapping: YamlMapping) -> str:  # noqa: ANN401
+    """Where something is wrong; only keys that convd knows are named."""
+    key = str(problem["loc"][0])
+    line = f"line {mapping.lines[key]}: " if key in mapping.lines else ""
+    if key in ModelConfiguration.model_fields:
+        return f"{line}{key} has a value that cannot be used; the server's log says why"
+    return f"{line}unknown key; the server's log names it"
 
 
 def _explain(problem: Any) -> str:  # noqa: ANN401

@@ -6,7 +6,9 @@ from functools import partial
 from convd.artifact.bundle import MODEL_FILE, Artifact
 from convd.artifact.precision import Precision
 from convd.artifact.repository import ModelRepository
-from convd.artifact.signature import read_public_key
+from convd.artifact.signature import SignatureRule
+from convd.artifact.signed_repository import SignedRepository
+from convd.artifact.signing_keys import read_verification_key
 from convd.runtime.choice import prove_session
 from convd.runtime.cores import CoreBudget
 from convd.runtime.provider import ExecutionProvider
@@ -26,6 +28,22 @@ _TRIAL_SHARE = 10
 """The first runs of a model may take this many times longer than others wait for it."""
 
 
+def open_repository(settings: ServerSettings) -> ModelRepository:
+    """Open the repository that is served.
+
+    Raises:
+        RepositoryError: It does not exist, is a part of one, or cannot be read.
+        SigningKeyError: The public key for signatures cannot be read.
+    """
+    repository = ModelRepository(settings.repository)
+    if settings.require_signature is not None:
+        key = read_verification_key(settings.require_signature)
+        rule = SignatureRule(key, settings.signed_since)
+        repository = SignedRepository(settings.repository, rule)
+    repository.check_whole()
+    return repository
+
+
 class ServableLoader:
     """Makes servables of published versions.
 
@@ -35,9 +53,6 @@ class ServableLoader:
         metrics: The metrics of all servables.
         cores: The budget of cores that all servables share.
         cache: The response cache that all servables share; None for no cache.
-
-    Raises:
-        SigningKeyError: The public key for signatures cannot be read.
     """
 
     def __init__(
@@ -59,8 +74,6 @@ class ServableLoader:
                 settings.load_memory_bytes, _TRIAL_SHARE * settings.load_patience_seconds
             )
         self._rehearsed: set[str] = set()
-        required = settings.require_signature
-        self._signed_by = read_public_key(required) if required else None
 
     def __call__(self, name: str, version: int, configuration: ModelConfiguration) -> Servable:
         """Read, check, self-test and warm up one version.
@@ -78,8 +91,7 @@ class ServableLoader:
 
     def _prove(self, name: str, version: int, configuration: ModelConfiguration) -> Servable:
         settings = self._settings.model_copy(update=configuration.engine_settings())
-        path = self._repository.version_path(name, version)
-        artifact = Artifact.open(path, signed_by=self._signed_by)
+        artifact = self._repository.open_version(name, version)
         artifact.check_all_files()
         self._rehearse(artifact)
         proven = prove_session(
@@ -128,7 +140,7 @@ class ServableLoader:
         if self._rehearsals is None or checksum is None or checksum in self._rehearsed:
             return
         self._rehearsals.rehearse(
-            artifact.path / MODEL_FILE, artifact.manifest.preprocessing.output_shape
+            artifact.folder, checksum, artifact.manifest.preprocessing.output_shape
         )
         self._rehearsed.add(checksum)
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from convd.artifact.errors import RepositoryError
+from convd.artifact.errors import ArtifactError, RepositoryError, public_reason
 from convd.artifact.repository import ModelRepository
 
 logger = logging.getLogger(__name__)
@@ -64,27 +64,23 @@ class RepositoryLook:
             step()
         # The manager must survive any error of a look at the repository.
         except Exception as error:
-            expected = isinstance(error, RepositoryError | OSError)
-            problem = f"{name}: {error}" if name else str(error)
+            expected = isinstance(error, ArtifactError | OSError)
+            problem = ": ".join(filter(None, [name, public_reason(error)]))
             if self._problems.get(name) != problem:
                 logger.error(
                     "repository read failed; loaded versions stay loaded: %s",
-                    problem,
+                    ": ".join(filter(None, [name, str(error)])),
                     exc_info=None if expected else error,
                 )
             self._problems[name] = problem
             return False
-        self._say_misnamed()
+        self._say_refused()
         if self._problems.pop(name, None) is not None:
             logger.info("readable again: %s", name or self._repository.root)
         return True
 
-    def _say_misnamed(self) -> None:
-        new = self._repository.misnamed - self._said
-        for folder in sorted(new):
-            if folder.parent == self._repository.root:
-                reason = "a model's name has letters, digits, '_', '.' and '-' only"
-            else:
-                reason = "a version's name is a whole number, such as 7, without zeros before it"
-            logger.warning("%s is not served: %s", folder, reason)
-        self._said |= new
+    def _say_refused(self) -> None:
+        for folder, reason in tuple(self._repository.refused.items()):
+            if folder not in self._said:
+                logger.warning("%s is not served: %s", folder, reason)
+                self._said.add(folder)

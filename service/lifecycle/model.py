@@ -2,14 +2,11 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
-from convd.artifact.repository import ModelRepository
+from convd.artifact.repository import CONFIGURATION_FILE, ModelRepository
 from convd.service.lifecycle.catalog import Catalog, VersionStatus
-from convd.service.lifecycle.configuration import (
-    CONFIGURATION_FILE,
-    ConfigurationFile,
-    ModelConfiguration,
-)
+from convd.service.lifecycle.configuration import ConfigurationFile, ModelConfiguration
 from convd.service.lifecycle.policy import Action, State, move_labels, plan
 from convd.service.lifecycle.problems import unmet_wishes
 from convd.service.lifecycle.retries import FailedLoads
@@ -47,7 +44,10 @@ class ModelLifecycle:
         self._repository = repository
         self._catalog = catalog
         self._transitions = transitions
-        self._file = ConfigurationFile(repository.root / name / CONFIGURATION_FILE)
+        self._file = ConfigurationFile(
+            repository.root / name / CONFIGURATION_FILE,
+            partial(repository.read_configuration, name),
+        )
         self._listed: set[int] = set()
         self._failures = failures
         self._refused = False

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from convd.artifact.bundle import MANIFEST_FILE
+from convd.artifact.errors import ExplainedError, public_reason
 from convd.artifact.repository import ModelRepository
 from convd.runtime.selftest import SelfTestError
 from convd.service.lifecycle.catalog import Catalog, VersionChoice, VersionStatus
@@ -104,9 +105,7 @@ class VersionTransitions:
             final = isinstance(error.__cause__, SelfTestError)
             known = self._failures.has(version)
             self._failures.record(version, Attempt(files, engine_settings), final=final)
-            # ONNX Runtime's messages have several lines.
-            reason = " ".join(str(error).split()) or type(error).__name__
-            self._refuse(before, reason, known=known)
+            self._refuse(before, error, known=known)
             return
         self._failures.forget(version)
         self._loaded[version] = Attempt(manifest, engine_settings)
@@ -116,7 +115,8 @@ class VersionTransitions:
         if before.servable is not None:
             self._drains.begin(before.servable, lambda: None)
 
-    def _refuse(self, before: VersionStatus, reason: str, *, known: bool) -> None:
+    def _refuse(self, before: VersionStatus, error: Exception, *, known: bool) -> None:
+        reason = public_reason(error)
         if before.state is State.AVAILABLE:
             reason = f"reload failed; the previously loaded version keeps serving: {reason}"
             status = dataclasses.replace(before, reason=reason)
@@ -124,7 +124,17 @@ class VersionTransitions:
             status = VersionStatus(self.name, before.version, State.FAILED, reason)
         self.enter(status)
         level = logging.DEBUG if known else logging.ERROR
-        logger.log(level, "refused %s version %d: %s", self.name, before.version, reason)
+        # ONNX Runtime's messages have several lines.
+        full = " ".join(str(error).split()) or type(error).__name__
+        expected = isinstance(error, ExplainedError | OSError | MemoryError)
+        logger.log(
+            level,
+            "refused %s version %d: %s",
+            self.name,
+            before.version,
+            full,
+            exc_info=None if expected else error,
+        )
 
     def _drained(self, version: int) -> None:
         self.enter(VersionStatus(self.name, version, State.UNLOADED))

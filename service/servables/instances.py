@@ -83,7 +83,7 @@ def faster_instances(
     # The session on all cores has passed its self-test, so a failure here must not keep the model
     # from being served. ONNX Runtime raises a class per status code.
     except Exception as error:
-        logger.warning("%s: batches will not run on single cores: %s", artifact.path, error)
+        logger.warning("%s: batches will not run on single cores: %s", artifact.folder.path, error)
         return None
     return Instances(
         instances, instance_costs, engine_of(instances, instance_costs, max_batch_size)

@@ -113,7 +113,7 @@ class Servable:
             f"{self.name} version {self.version} on {self.session.provider}{threads} "
             f"({len(manifest.labels)} {kind}, {proof}{quality})"
         ]
-        lines += [f"  not on {refusal}" for refusal in self.refusals]
+        lines += [f"  not on {refusal.in_full()}" for refusal in self.refusals]
         lines.append(f"  images per second by batch size: {_rates(self.costs)}")
         if self.instances is not None:
             executions = self.instances.session.max_concurrent_executions

@@ -74,7 +74,8 @@ class Console:
                 f"version {version} of this model is {status.state.value}, so it has no page"
             )
         # The self-test has proved the manifest in memory; files on disk must still match it.
-        return Artifact(self._repository.version_path(name, version), status.servable.manifest)
+        folder = self._repository.version_folder(name, version)
+        return Artifact(folder, status.servable.manifest)
 
 
 def _picture(artifact: Artifact, file: str) -> Response:

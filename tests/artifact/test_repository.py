@@ -111,5 +111,5 @@ def test_folders_that_cannot_be_models_or_versions_are_noted(tmp_path: Path) -> 
     repository = ModelRepository(tmp_path)
     assert repository.models() == ["digits"]
     assert repository.versions("digits") == [8]
-    noted = {str(path.relative_to(tmp_path)) for path in repository.misnamed}
+    noted = {str(path.relative_to(tmp_path)) for path in repository.refused}
     assert noted == {"my model", "digits/v1", "digits/007"}

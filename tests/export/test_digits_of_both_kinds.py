@@ -142,7 +142,7 @@ def test_the_manifest_and_the_card_say_what_it_is(repository: Path) -> None:
         assert manifest.agreement.differing_by_rounding == 0
         assert manifest.baseline is not None
         assert sum(manifest.baseline.predicted_shares) > 1.2
-        card = (artifact.path / "MODEL_CARD.md").read_text()
+        card = (artifact.folder.path / "MODEL_CARD.md").read_text()
         assert "independent labels, each with a probability of its own" in card
         assert "Mean average precision 0.9" in card
         assert "each prediction is the network's own" in card
@@ -153,7 +153,7 @@ def test_the_manifest_and_the_card_say_what_it_is(repository: Path) -> None:
     for name, output in (("one-module", "one logit"), ("one-onnx", "one probability")):
         artifact = Artifact.open(repository / name / "1")
         manifest = artifact.manifest
-        card = (artifact.path / "MODEL_CARD.md").read_text()
+        card = (artifact.folder.path / "MODEL_CARD.md").read_text()
         assert "| Task | classes that exclude each other |" in card
         assert f"| Outputs of the network | {output}" in card
         assert "0: odd, 1: even" in card

@@ -20,7 +20,7 @@ from convd.export.publication import Published, publish
 from convd.export.sources.labelled_pictures import load_held_out
 from convd.runtime.cpu import CPU
 from convd.runtime.providers import KNOWN_PROVIDERS
-from tests.artifact.test_signature import KEY, private_pem, public_pem
+from tests.artifact.signing import KEY, private_pem, public_pem
 from tests.export.digits import ClassMeans, trained_on_digits
 from tests.support import rewrite_manifest
 
@@ -154,7 +154,7 @@ def test_signing_and_verifying_from_the_command_line(checkpoint: Path, tmp_path:
     write_manifest(version, Artifact.open(version).manifest.model_copy(update={"temperature": 2.0}))
     result = run_verify(version, "--verify-with", public)
     assert result.exit_code == 1
-    assert "was altered" in " ".join(result.output.split())
+    assert "it was altered after publication" in " ".join(result.output.split())
     assert run_verify(version, "--verify-with", key).exit_code == 1
 
 

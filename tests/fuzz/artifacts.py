@@ -5,11 +5,9 @@ import random
 
 from convd.artifact.bundle import MANIFEST_CHECKSUM_FILE, MANIFEST_FILE, sha256
 from convd.artifact.errors import ArtifactError
+from convd.artifact.repository import CONFIGURATION_FILE, ModelRepository
 from convd.protos.convd.v1 import classification_pb2 as pb
-from convd.service.lifecycle.configuration import (
-    CONFIGURATION_FILE,
-    ConfigurationFile,
-)
+from convd.service.lifecycle.configuration import ConfigurationFile
 from convd.service.rpc.classification import ClassificationServicer
 from tests.fuzz.bounds import memory_within
 from tests.fuzz.mutation import mutate_json
@@ -50,10 +48,11 @@ def read_manifest(data: bytes) -> None:
 
 def read_configuration(data: bytes) -> None:
     """Look at a model's configuration; a file that is not valid is a problem that is told."""
-    path = tiny_repository() / MODEL / CONFIGURATION_FILE
+    repository = ModelRepository(tiny_repository())
+    path = repository.root / MODEL / CONFIGURATION_FILE
     path.write_bytes(data)
     with memory_within(MAX_CONFIGURATION_BYTES):
-        file = ConfigurationFile(path)
+        file = ConfigurationFile(path, lambda: repository.read_configuration(MODEL))
         file.refresh()
     assert bool(file.problem) == (file.configuration is None)
     assert len(file.problem) <= MAX_REFUSAL_LENGTH

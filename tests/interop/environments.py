@@ -32,8 +32,16 @@ class PerfAnalyzer:
 
 def triton_client_python() -> Path:
     """The interpreter of an environment with Triton's client."""
-    requirements = HERE / "requirements.txt"
-    environment = CACHE / "interop-venv"
+    return _environment("interop-venv", HERE / "requirements.txt")
+
+
+def model_signing_python() -> Path:
+    """The interpreter of an environment with OpenSSF's model-signing."""
+    return _environment("model-signing-venv", HERE / "model-signing.txt")
+
+
+def _environment(name: str, requirements: Path) -> Path:
+    environment = CACHE / name
     python = environment / "bin" / "python"
     stamp = environment / "requirements.txt"
     if not stamp.exists() or stamp.read_text() != requirements.read_text():

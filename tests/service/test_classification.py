@@ -259,7 +259,7 @@ def test_a_refused_configuration_is_seen_over_rpc_and_in_the_metrics(
         refused = 'convd_model_configuration_refused{model="digits"} 1.0'
         wait_until(lambda: refused in client.get("/metrics")[1])
         (listed,) = client.stub.ListModels(pb.ListModelsRequest(), timeout=10).models
-        assert "did you mean max_batch_size?; the last good configuration stays" in listed.reason
+        assert "line 1: unknown key; the server's log names it; the last good" in listed.reason
         assert listed.state == pb.ModelVersion.STATE_AVAILABLE
         assert client.get("/readyz")[0] == 200
         assert len(client.classify(digit(digits)).results) == 1

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convd.service.lifecycle.configuration import ConfigurationError, read_configuration
+from convd.service.lifecycle.configuration import ConfigurationError, parse_configuration
 from convd.service.settings import ServerSettings, SettingsError
 from convd.service.settings_sources import load_settings
 from convd.service.strict_yaml import StrictYamlError, read_yaml
@@ -68,7 +68,10 @@ def test_the_repository_may_be_looked_at_once_only() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"grpc_port: 1\nhttp_port: 2\ngrpc_port: 3\n", "line 3: the key 'grpc_port' is there"),
+        (
+            b"grpc_port: 1\nhttp_port: 2\ngrpc_port: 3\n",
+            "line 3: a key is there twice: 'grpc_port'",
+        ),
         (b"- grpc_port\n", "must be a mapping"),
         (b"grpc_port 8001\n", "must be a mapping"),
         (b"\x80\x02\xff", "not text in UTF-8"),
@@ -142,12 +145,10 @@ def test_precedence_is_flag_variable_file(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("name", ["max_batch_size", "max_queue_size", "max_queue_delay_seconds"])
-def test_a_model_has_the_servers_bounds(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "config.yaml"
+def test_a_model_has_the_servers_bounds(name: str) -> None:
     for value in ("1e12", ".inf"):
-        path.write_text(f"{name}: {value}")
         with pytest.raises(ConfigurationError, match=name):
-            read_configuration(path)
+            parse_configuration(f"{name}: {value}".encode())
 
 
 @given(text=st.text())

@@ -1,0 +1,70 @@
+"""Hidden folders in which versions are prepared, so that a half-written one is never visible."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+_PREFIX = ".staging-"
+
+
+@contextlib.contextmanager
+def staging_folder(model: Path) -> Iterator[Path]:
+    """A hidden folder in a model's folder; removed at the end unless it was renamed.
+
+    Raises:
+        OSError: It cannot be created.
+    """
+    with contextlib.ExitStack() as held:
+        model.mkdir(parents=True, exist_ok=True)
+        # Another publisher could otherwise remove the new, still unlocked folder.
+        with _locked(model):
+            _remove_orphans(model)
+            staging = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=model))
+            held.callback(shutil.rmtree, staging, ignore_errors=True)
+            held.enter_context(_locked(staging))
+        # mkdtemp creates 0700, but a server under another account must read the version.
+        staging.chmod(0o755)
+        yield staging
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of a folder; the system releases it if the holder dies.
+
+    Raises:
+        BlockingIOError: Another process holds it, and `wait` is False.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_orphans(model: Path) -> None:
+    """Remove what crashed publishers left behind; a live one holds the lock of its folder."""
+    for staging in model.glob(_PREFIX + "*"):
+        with contextlib.suppress(BlockingIOError, FileNotFoundError), _locked(staging, wait=False):
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def sync_tree(root: Path) -> None:
+    """Bring a folder and all that is in it to the disk."""
+    for folder, _, files in os.walk(root, topdown=False):
+        for file in files:
+            sync(Path(folder, file))
+        sync(Path(folder))
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or the entries of a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

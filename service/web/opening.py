@@ -33,7 +33,13 @@ def open_http(
         BindError: The port is in use or not allowed.
     """
     console = ask_console if settings.console else None
-    site = Site(OriginPolicy(settings.host), registry, unready_reason, stuck_reason, console)
+    site = Site(
+        OriginPolicy(settings.host, settings.allowed_hosts),
+        registry,
+        unready_reason,
+        stuck_reason,
+        console,
+    )
     max_body_bytes = MAX_IMAGE_BYTES if settings.console else 0
     try:
         return HttpServer(settings.host, settings.http_port, site, max_body_bytes=max_body_bytes)

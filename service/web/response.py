@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convd.service.calls.call import Call
 from convd.service.calls.status import error_status
@@ -69,6 +69,15 @@ class Response:
         ]
         start(f"{int(self.status)} {_REASON_PHRASES.get(self.status, 'Unknown')}", headers)
         return [self.body] if with_body else []
+
+
+def with_security_headers(start: "StartResponse") -> "StartResponse":
+    """Add the headers of every response to one that another application makes."""
+
+    def started(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:  # noqa: ANN401
+        return start(status, [*headers, *_SECURITY_HEADERS], *more)
+
+    return started
 
 
 def text(content: str, status: int = HTTPStatus.OK) -> Response:

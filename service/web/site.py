@@ -12,7 +12,7 @@ from convd.service.web.console import API, CLASSIFY_PATH
 from convd.service.web.origin_policy import OriginPolicy
 from convd.service.web.pages import read_pages
 from convd.service.web.request import Request
-from convd.service.web.response import Response, text
+from convd.service.web.response import Response, text, with_security_headers
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -51,9 +51,9 @@ class Site:
     def __call__(self, environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
         """Answer one request."""
         try:
-            self._origin_policy.check(environ)
+            self._origin_policy.check(environ["REQUEST_METHOD"], _browser_headers(environ))
             if environ["PATH_INFO"] == "/metrics" and environ["REQUEST_METHOD"] == "GET":
-                return self._metrics(environ, start)
+                return self._metrics(environ, with_security_headers(start))
             response = self._answer(environ)
         except PermissionDeniedError as error:
             response = text(str(error), HTTPStatus.FORBIDDEN)
@@ -88,6 +88,12 @@ class Site:
         return text(
             f"there is nothing at this path; try {there}, /livez or /readyz", HTTPStatus.NOT_FOUND
         )
+
+
+def _browser_headers(environ: "WSGIEnvironment") -> dict[str, str]:
+    names = ("host", "origin", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest")
+    keys = {name: f"HTTP_{name.upper().replace('-', '_')}" for name in names}
+    return {name: environ[key] for name, key in keys.items() if key in environ}
 
 
 def _state(state: str, why_not: str) -> Response:

@@ -55,14 +55,15 @@ def refuse_outside_data(model: bytes) -> None:
                     "model.onnx keeps weights in another file: export the model again, which puts "
                     "all of them into model.onnx"
                 )
-            is_bytes = isinstance(value, memoryview)
-            if field == _OPERATOR and is_bytes and value == _COMPILED:
+            if isinstance(value, int):
+                continue
+            if field == _OPERATOR and value == _COMPILED:
                 raise OutsideDataError(
                     "model.onnx holds a network that was compiled for one execution provider: "
                     "export the original network"
                 )
             inner = _INSIDE[kind].get(number)
-            if inner is not None and is_bytes:
+            if inner is not None:
                 if depth == _MAX_DEPTH:
                     raise SessionError("model.onnx is nested too deeply")
                 waiting.append((inner, value, depth + 1))

@@ -27,7 +27,7 @@ def main() -> None:
 
 def _expect(what: str, python: Path, version: Path, key: Path, *, verified: bool) -> None:
     program = ["-m", "model_signing", "verify", "key", version, "--public_key", key]
-    words = [python, *program, "--signature", version / "model.sig"]
+    words = [str(word) for word in (python, *program, "--signature", version / "model.sig")]
     completed = subprocess.run(words, check=False, capture_output=True, text=True, timeout=120)
     if (completed.returncode == 0) is not verified:
         raise SystemExit(f"{what}: {completed.stdout}{completed.stderr}")

@@ -104,6 +104,7 @@ def test_a_link_on_another_page_may_lead_here_but_not_post() -> None:
     assert not enters(CONTAINER, "POST", **from_elsewhere)
 
 
+POST = "/api/classify?model=digits"
 PATHS = ("/", "/metrics", "/livez", "/readyz", "/api/models", "/static/console.js", "/nowhere")
 
 
@@ -114,8 +115,7 @@ def test_the_origin_policy_stands_before_every_path(client: Client) -> None:
         assert "Content-Security-Policy" in headers
         status, _, _ = http_request(client.http_port, "GET", path, Sec_Fetch_Site="cross-site")
         assert status == 403
-    path = "/api/classify?model=digits"
-    status, _, _ = http_request(client.http_port, "POST", path, b"", Sec_Fetch_Site="cross-site")
+    status, _, _ = http_request(client.http_port, "POST", POST, b"", Sec_Fetch_Site="cross-site")
     assert status == 403
 
 
@@ -137,8 +137,8 @@ def test_a_page_that_rebinds_its_name_gets_nothing_from_a_container(repository: 
         rebound = {"Host": f"rebound.example:{port}", "Origin": f"http://rebound.example:{port}"}
         for page in (rebound, rebound | {"Sec_Fetch_Site": "same-origin"}):
             for path in PATHS:
-                assert http_request(port, "GET", path, **page)[0] == 403
-            assert http_request(port, "POST", "/api/classify?model=digits", b"x", **page)[0] == 403
+                assert http_request(port, "GET", path, None, **page)[0] == 403
+            assert http_request(port, "POST", POST, b"x", **page)[0] == 403
         for name in (f"server:{port}", f"server-gpu:{port}", f"10.244.1.7:{port}"):
             status, _, body = http_request(port, "GET", "/metrics", Host=name)
             assert (status, b"convd_" in body) == (200, True)

@@ -16,11 +16,8 @@ class Cancellation:
             the flag and then reads the listener, so at least one of the two sees the other's write.
     """
 
-    __slots__ = ("cancelled", "listener")
-
-    def __init__(self) -> None:
-        self.cancelled = False
-        self.listener: Callable[[], None] | None = None
+    cancelled = False
+    listener: Callable[[], None] | None = None
 
     def cancel(self) -> None:
         """Mark the caller as gone, and notify the listener."""

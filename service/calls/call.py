@@ -5,7 +5,6 @@ import secrets
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from convd.service.access.principal import Principal
@@ -27,37 +26,47 @@ class CallTrace(EntryTrace, Protocol):
         """Record the stages between the submission of rows and their answer: queue and batches."""
 
 
-@dataclass(slots=True, eq=False)
-class Call:
-    """One call of a client, over any protocol.
+class Call(Cancellation):
+    """One call of a client, over any protocol; it can be cancelled.
+
+    Args:
+        method: Full name of the method, such as `/convd.v1.ClassificationService/Classify`.
+        protocol: `grpc` or `http`.
+        deadline: When the caller stops waiting, in seconds of `time.monotonic`; None for never.
+        request_id: The caller's id for it, or one that the server made; empty until needed.
+        trace_id: The sampled trace that it belongs to, 32 hexadecimal digits; empty for none.
 
     Attributes:
-        request_id: The caller's id for it, or one that the server made; empty until needed.
-        method: Full name of the method, such as `/convd.v1.ClassificationService/Classify`.
-        deadline: When the caller stops waiting, in seconds of `time.monotonic`; None for never.
-        cancellation: Set when the caller goes.
         model: Name of the model, once it is resolved; empty before.
         version: Version of the model, once it is resolved; empty before.
         code: Name of the gRPC status code that it ended with.
         started_at: When it began, in seconds of `time.monotonic`.
-        protocol: `grpc` or `http`.
-        trace_id: The sampled trace that it belongs to, 32 hexadecimal digits; empty for none.
         trace: Records its stages; None if the call is not traced.
         principal: Whose call it is; None where everybody may do everything.
     """
 
-    request_id: str = ""
-    method: str = ""
-    deadline: float | None = None
-    cancellation: Cancellation = field(default_factory=Cancellation)
-    model: str = ""
-    version: str = ""
-    code: str = "OK"
-    started_at: float = field(default_factory=time.monotonic)
-    protocol: str = "grpc"
-    trace_id: str = ""
+    # On the class, since few calls have another value: each attribute that is set takes time.
+    model = ""
+    version = ""
+    code = "OK"
     trace: CallTrace | None = None
     principal: Principal | None = None
+
+    def __init__(
+        self,
+        *,
+        method: str = "",
+        protocol: str = "grpc",
+        deadline: float | None = None,
+        request_id: str = "",
+        trace_id: str = "",
+    ) -> None:
+        self.method = method
+        self.protocol = protocol
+        self.deadline = deadline
+        self.request_id = request_id
+        self.trace_id = trace_id
+        self.started_at = time.monotonic()
 
     def follow(self, traceparent: str) -> None:
         """Adopt the caller's trace id, if the caller samples that trace."""
@@ -82,7 +91,7 @@ class Call:
             CallerGoneError: The caller has gone.
             DeadlineExceededError: The deadline has passed.
         """
-        if self.cancellation.cancelled:
+        if self.cancelled:
             raise CallerGoneError("the caller has gone")
         if self.is_late():
             raise DeadlineExceededError("the deadline passed before the images were prepared")

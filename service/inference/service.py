@@ -161,7 +161,7 @@ class InferenceService:
                         images,
                         deadline=deadline,
                         priority=priority,
-                        cancellation=call.cancellation,
+                        cancellation=call,
                         trace=call.trace,
                         admitted=admitted,
                     )

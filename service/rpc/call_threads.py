@@ -9,7 +9,7 @@ import atexit
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from queue import SimpleQueue
 
 logger = logging.getLogger(__name__)
@@ -73,11 +73,11 @@ class CallThreads:
     Args:
         max_threads: Maximum number of threads that work.
         name: Prefix of their names.
-        begun: Number of tasks that have begun to work, while others still wait for a message; None
-            where all tasks work from the start.
+        begun: The tasks that have begun to work, while others still wait for a message; None where
+            all tasks work from the start.
     """
 
-    def __init__(self, max_threads: int, name: str, begun: Callable[[], int] | None = None) -> None:
+    def __init__(self, max_threads: int, name: str, begun: Sized | None = None) -> None:
         self._max_threads = max_threads
         self._begun = begun
         self._name = name
@@ -102,7 +102,7 @@ class CallThreads:
         """Number of threads that are taken and do not work: their messages have not arrived."""
         if self._begun is None:
             return 0
-        return len(self._threads) - len(self._idle) - self._begun()
+        return len(self._threads) - len(self._idle) - len(self._begun)
 
     def waiting(self) -> int:
         """Number of tasks waiting for a thread."""

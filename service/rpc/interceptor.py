@@ -185,7 +185,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
             try:
                 # A call that waited too long for a thread must not cost any work.
                 late = call.deadline is not None and call.deadline <= call.started_at
-                if late or not accepted or call.cancellation.cancelled:
+                if late or not accepted or call.cancelled:
                     self._refuse_unwanted(call, accepted=accepted)
                 if request is UNREADABLE:
                     check_readable(request)
@@ -235,8 +235,8 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         remaining_seconds = context.time_remaining()
         if remaining_seconds is not None and remaining_seconds < _FOREVER_SECONDS:
             call.deadline = call.started_at + remaining_seconds
-        if not context.add_callback(call.cancellation.cancel):
-            call.cancellation.cancel()
+        if not context.add_callback(call.cancel):
+            call.cancel()
         metadata = dict(context.invocation_metadata())
         request_id = str(metadata.get(REQUEST_ID_KEY, ""))
         # Trailers are ASCII: what could not be sent back is replaced by an id of ours.
@@ -254,7 +254,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
             raise UnavailableError(DRAINING)
         if call.deadline is not None and call.deadline <= call.started_at:
             raise DeadlineExceededError("the deadline passed while the call waited for a thread")
-        if call.cancellation.cancelled:
+        if call.cancelled:
             raise CallerGoneError("the caller has gone")
 
 

@@ -83,9 +83,7 @@ class GrpcServer:
     ) -> None:
         thin_out_transport_log()
         self._gate = CallGate()
-        self._threads = CallThreads(
-            settings.unary_threads, "unary", lambda: len(self._gate.in_progress)
-        )
+        self._threads = CallThreads(settings.unary_threads, "unary", self._gate.in_progress)
         self._server = grpc.server(
             # gRPC only calls the pool's `submit`.
             cast("ThreadPoolExecutor", self._threads),

@@ -12,6 +12,6 @@ def test_a_call_is_wanted_until_it_ends() -> None:
     with pytest.raises(DeadlineExceededError):
         Call(deadline=time.monotonic()).check_wanted()
     gone = Call()
-    gone.cancellation.cancel()
+    gone.cancel()
     with pytest.raises(CallerGoneError):
         gone.check_wanted()

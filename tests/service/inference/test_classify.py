@@ -177,7 +177,7 @@ def test_no_image_is_decoded_for_a_caller_who_has_gone(
     files = [png(Image.fromarray(picture(value))) for value in (1, 2)]
 
     def leave(picture: Image.Image, recipe: Preprocessing) -> ImageArray:
-        call.cancellation.cancel()
+        call.cancel()
         return prepare_image(picture, recipe)
 
     monkeypatch.setattr(preparation, "prepare_image", leave)

@@ -83,7 +83,7 @@ def test_room_that_comes_back_goes_to_those_who_wait() -> None:
 def test_who_waits_heeds_deadline_and_cancellation() -> None:
     budget = DecodeBudget(100)
     gone = Call()
-    threading.Timer(0.05, gone.cancellation.cancel).start()
+    threading.Timer(0.05, gone.cancel).start()
     with budget.reserve(90, Call()):
         with pytest.raises(CallerGoneError), budget.reserve(90, gone):
             pass

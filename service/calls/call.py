@@ -35,6 +35,7 @@ class Call(Cancellation):
         deadline: When the caller stops waiting, in seconds of `time.monotonic`; None for never.
         request_id: The caller's id for it, or one that the server made; empty until needed.
         trace_id: The sampled trace that it belongs to, 32 hexadecimal digits; empty for none.
+        principal: Whose call it is; None where everybody may do everything.
 
     Attributes:
         model: Name of the model, once it is resolved; empty before.
@@ -42,7 +43,6 @@ class Call(Cancellation):
         code: Name of the gRPC status code that it ended with.
         started_at: When it began, in seconds of `time.monotonic`.
         trace: Records its stages; None if the call is not traced.
-        principal: Whose call it is; None where everybody may do everything.
     """
 
     # On the class, since few calls have another value: each attribute that is set takes time.
@@ -50,7 +50,6 @@ class Call(Cancellation):
     version = ""
     code = "OK"
     trace: CallTrace | None = None
-    principal: Principal | None = None
 
     def __init__(
         self,
@@ -60,12 +59,14 @@ class Call(Cancellation):
         deadline: float | None = None,
         request_id: str = "",
         trace_id: str = "",
+        principal: Principal | None = None,
     ) -> None:
         self.method = method
         self.protocol = protocol
         self.deadline = deadline
         self.request_id = request_id
         self.trace_id = trace_id
+        self.principal = principal
         self.started_at = time.monotonic()
 
     def follow(self, traceparent: str) -> None:

@@ -52,6 +52,8 @@ class ParityReport(FrozenModel):
         probability_limit: Largest difference of a probability with which this provider may serve
             the network; None where accuracy decides.
         top1_agreement: Share of images with the same most probable class, 0 to 1.
+        max_feature_difference: Largest difference of a feature, relative to the largest feature;
+            None where the graph has none.
     """
 
     reference: str
@@ -63,12 +65,26 @@ class ParityReport(FrozenModel):
     max_probability_difference: NonNegativeFloat
     probability_limit: NonNegativeFloat | None
     top1_agreement: float = Field(ge=0, le=1)
+    max_feature_difference: NonNegativeFloat | None = None
 
     @property
     def within_limit(self) -> bool:
         """Whether the answers are close enough to serve."""
         limit = self.probability_limit
         return limit is None or self.max_probability_difference <= limit
+
+
+class FeatureOutputs(FrozenModel):
+    """The optional outputs of a graph.
+
+    Attributes:
+        length: Number of features.
+        map_shape: Maps, height and width of one picture's `activation_maps`; None where the last
+            layer does not take the means of feature maps.
+    """
+
+    length: PositiveInt
+    map_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
 
 
 class Agreement(FrozenModel):

@@ -11,6 +11,7 @@ from convd.artifact.evidence import (
     Agreement,
     Baseline,
     CalibrationReport,
+    FeatureOutputs,
     ParityReport,
     QuantizationReport,
 )
@@ -110,6 +111,7 @@ class Manifest(FrozenModel):
         parity: The proof of the conversion, for each provider of the exporting machine.
         calibration: The effect of the temperature; None if none was fitted.
         quantization: The cost of a smaller precision; None for float32.
+        features: What the graph gives on request; None where it gives nothing else.
         baseline: How it answers its evaluation data; None if there were none.
         golden_tolerances: Largest absolute difference of a golden probability, by the name of an
             execution provider and the precision in which it computes.
@@ -133,6 +135,7 @@ class Manifest(FrozenModel):
     parity: tuple[ParityReport, ...] = Field(min_length=1)
     calibration: CalibrationReport | None = None
     quantization: QuantizationReport | None = None
+    features: FeatureOutputs | None = None
     baseline: Baseline | None = None
     golden_tolerances: dict[str, dict[Precision, PositiveFloat]]
     files: dict[str, str]

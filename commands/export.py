@@ -111,6 +111,11 @@ def _renamed(ctx: click.Context, param: click.Parameter, value: str | None) -> N
     metavar="POINTS",
     help="Largest drop of accuracy that float16 or int8 may cost, in percentage points.",
 )
+@click.option(
+    "--features",
+    is_flag=True,
+    help="Serve what the last layer takes, too, and maps that explain answers.",
+)
 @click.option("--calibrate", metavar="SPEC", help="Fit a temperature on these held-out data.")
 @click.option(
     "--sign",
@@ -135,6 +140,7 @@ def command(
     precision: ExportPrecision,
     quantization_data: str | None,
     max_accuracy_drop: float,
+    features: bool,
     calibrate: str | None,
     sign: Path | None,
     valid_days: int,
@@ -188,6 +194,7 @@ def command(
                     calibration_data=load_held_out(calibrate, trained.labels)
                     if calibrate
                     else None,
+                    features=features,
                     signer=Signer(read_signing_key(sign), valid_days) if sign else None,
                 )
             if dry_run:

@@ -10,10 +10,11 @@ import torch
 
 import convd
 from convd.artifact.bundle import MODEL_FILE, Artifact, checksums, write_manifest
-from convd.artifact.evidence import Agreement, ParityReport, QuantizationReport
+from convd.artifact.class_activation import write_class_weights
+from convd.artifact.evidence import Agreement, FeatureOutputs, ParityReport, QuantizationReport
 from convd.artifact.manifest import Manifest
 from convd.artifact.precision import Precision
-from convd.export.examination import Examination, examine, serving_model
+from convd.export.examination import Examination, examine, examine_head, serving_model
 from convd.export.graph.serving_model import check_serving_model
 from convd.export.options import ExportOptions
 from convd.export.progress import ExportProgress
@@ -21,7 +22,7 @@ from convd.export.proof.agreement import check_agreement, reference_outputs, ser
 from convd.export.proof.divergence import Conversion
 from convd.export.proof.end_to_end import check_golden, check_recipe
 from convd.export.proof.given import check_flags, check_recorded_accuracy
-from convd.export.proof.parity import ExpectedAnswers, normalised, served_output
+from convd.export.proof.parity import ExpectedAnswers, extras_of, normalised, served_output
 from convd.export.proof.reference import probabilities_of
 from convd.export.proof.sample_pictures import SamplePictures
 from convd.export.proof.verification import verify
@@ -65,16 +66,19 @@ def build_artifact(
     options.check_task(source, found.reading.task)
     calibration = _calibrate(source, found, options, progress)
     temperature = calibration.temperature if calibration else 1.0
-    float32 = serving_model(source, found, temperature)
+    head, features = examine_head(source, found) if options.features else (None, None)
+    float32 = serving_model(source, found, temperature, head)
     model = reduce_precision(float32, source.preprocessing, options, progress)
     check_serving_model(model, source.preprocessing, len(source.labels))
     expected = ExpectedAnswers(
-        found.pool, found.outputs, found.reading.output, temperature, found.reference.name
+        found.pool, found.outputs, found.reading.output, temperature, found.reference.name, features
     )
     conversion = Conversion(float32, found.graph, source.normalization)
     parity = verify(expected, conversion, model, options.precision, progress)
 
     (folder / MODEL_FILE).write_bytes(model.SerializeToString())
+    if head is not None and head.maps is not None:
+        write_class_weights(folder, head.weights)
     session = Session((folder / MODEL_FILE).read_bytes(), CPU)
     evaluation = _evaluate(session, source, "measuring accuracy", progress)
     quantization, agreement = _compare_predictions(
@@ -101,6 +105,7 @@ def build_artifact(
         parity=parity,
         calibration=calibration.report if calibration else None,
         quantization=quantization,
+        features=FeatureOutputs(length=head.length, map_shape=head.map_shape) if head else None,
         baseline=evaluation.baseline() if evaluation else None,
         golden_tolerances=_promised_tolerances(options.precision, parity),
         files={},
@@ -188,7 +193,7 @@ def _write_golden_cases(
     indices = choose_golden(predicted, len(source.examples))
     golden = GoldenPictures(folder, source.examples, indices, source.preprocessing)
     check_recipe(source, golden.decoded, golden.images)
-    answers = session.run(golden.images)
+    answers = session.run(golden.images, extras_of(session))
     limit = CPU.tolerances[precision].parity
     if limit is not None:
         check_golden(
@@ -200,7 +205,7 @@ def _write_golden_cases(
             limit,
             found.reference.name,
         )
-    golden.write_cases(answers.probabilities)
+    golden.write_cases(answers.probabilities, answers.features)
 
 
 def _promised_tolerances(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from convd.artifact.preprocessing import ImageArray, prepare_image
 from convd.export.graph.conversion import convert
 from convd.export.graph.ending import read_end
+from convd.export.graph.head import Head, read_head
 from convd.export.graph.network_graph import NetworkGraph
 from convd.export.graph.network_output import (
     OWN_PROBABILITIES,
@@ -19,11 +20,12 @@ from convd.export.graph.network_output import (
 from convd.export.graph.serving_model import check_serving_model
 from convd.export.graph.wrapping import check_size, wrap
 from convd.export.progress import ExportProgress
+from convd.export.proof.features import check_head, reference_features
 from convd.export.proof.given import check_reading, check_weights
 from convd.export.proof.looking import Look, check_that_it_looks, look_at
 from convd.export.proof.network_checks import answer_alone, check_modules
 from convd.export.proof.pictures import PicturePool, make_pool
-from convd.export.proof.reference import OneTensor, Reference
+from convd.export.proof.reference import OneTensor, Reference, network_input
 from convd.export.source import TrainedNetwork
 from convd.export.sources.onnx_file import OnnxNetwork
 
@@ -84,7 +86,10 @@ def examine(source: TrainedNetwork, progress: ExportProgress) -> Examination:
 
 
 def serving_model(
-    source: TrainedNetwork, examination: Examination, temperature: float = 1.0
+    source: TrainedNetwork,
+    examination: Examination,
+    temperature: float = 1.0,
+    head: Head | None = None,
 ) -> onnx.ModelProto:
     """The graph that is served, in float32.
 
@@ -99,9 +104,28 @@ def serving_model(
         source.normalization,
         labels,
         temperature,
+        head,
     )
     check_serving_model(model, source.preprocessing, labels)
     return model
+
+
+def examine_head(source: TrainedNetwork, found: Examination) -> tuple[Head, NDArray[np.float32]]:
+    """Find a network's last layer, and what it takes for each picture of the pool.
+
+    Returns:
+        The layer, and float32 `[pictures, length]`.
+
+    Raises:
+        ExportError: There is none, or it cannot be proved that it is the last one.
+    """
+    inputs = network_input(found.pool.images[:1], source.normalization)
+    if found.graph.input.channels_last:
+        inputs = np.ascontiguousarray(inputs.transpose(0, 2, 3, 1))
+    head = read_head(found.graph, found.reading, inputs)
+    features = reference_features(source, found.graph, head, found.pool.images)
+    check_head(features, head, found.reading.output, found.outputs)
+    return head, features
 
 
 def _as_onnx(source: TrainedNetwork) -> NetworkGraph:

@@ -22,6 +22,7 @@ class ExportOptions:
         quantization_data: Pictures on which the ranges of activations are measured, for int8.
         max_accuracy_drop: Largest drop of top-1 accuracy that a smaller precision may cost, 0 to 1.
         calibration_data: Pictures that a temperature is fitted on; None leaves it at 1.
+        features: Whether the graph also gives what the last layer takes.
         signer: Signs the version; None leaves it unsigned.
     """
 
@@ -29,6 +30,7 @@ class ExportOptions:
     quantization_data: LabelledPictures | None = None
     max_accuracy_drop: float = 0.01
     calibration_data: LabelledPictures | None = None
+    features: bool = False
     signer: Signer | None = None
 
     def check(self, source: TrainedNetwork) -> None:

@@ -5,11 +5,12 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from convd.models.errors import ArchitectureOptionError, UnknownArchitectureError
+from convd.models.stages import StagedNetwork
 
-Builder = Callable[..., nn.Module]
+Builder = Callable[..., StagedNetwork]
 """Builds a network from the keywords `num_classes`, `in_channels` and its own options."""
 
 Weights = dict[str, Tensor]
@@ -143,11 +144,11 @@ def find_architecture(name: str) -> Architecture:
 
 def create_model(
     name: str, *, num_classes: int = 1000, in_channels: int = 3, **options: object
-) -> nn.Module:
+) -> StagedNetwork:
     """Build a network with random weights.
 
     In eval mode every network takes float32 `[batch, in_channels, height, width]` and returns
-    logits only, float32 `[batch, num_classes]`.
+    logits only, float32 `[batch, num_classes]`. Its `intermediates` returns every named stage.
 
     Args:
         name: A name of `list_models`, or an alias.

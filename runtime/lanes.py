@@ -14,7 +14,14 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import DTypeLike, NDArray
 
-from convd.artifact.graph_contract import IMAGE, GraphTensor, OutputArrays, Outputs, RowShape
+from convd.artifact.graph_contract import (
+    IMAGE,
+    GraphTensor,
+    OutputArrays,
+    Outputs,
+    RowShape,
+    join_parts,
+)
 from convd.runtime.buckets import batch_buckets, bucket_of
 
 HostMemory = Callable[[int], NDArray[np.uint8]]
@@ -73,7 +80,7 @@ class Lanes:
             self._free.put(lane)
         if len(parts) == 1:
             return parts[0]
-        return Outputs(*map(np.concatenate, zip(*parts, strict=True)))
+        return Outputs(*join_parts(parts))
 
 
 class _BoundBatch:

@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 
 from convd.artifact.graph_contract import (
     IMAGE,
+    NO_EXTRAS,
+    OPTIONAL,
+    REQUIRED,
+    Extras,
     GraphTensor,
     OutputArrays,
     Outputs,
@@ -19,6 +23,7 @@ from convd.artifact.precision import Precision
 from convd.runtime.buckets import batch_buckets
 from convd.runtime.cores import CoreBudget, CoreShare, available_cores
 from convd.runtime.errors import SessionError
+from convd.runtime.interruption import InterruptedRunError, Interruption
 from convd.runtime.lanes import Lanes
 from convd.runtime.outside_data import refuse_outside_data
 from convd.runtime.provider import ExecutionProvider
@@ -29,6 +34,7 @@ SMALL_INFERENCE_SECONDS = 1e-3
 """A network that takes less time than this for one picture gets slower with more threads."""
 
 _LOG_ERRORS_ONLY = 3
+_REQUIRED_NAMES = [output.name for output in REQUIRED]
 
 ENGINE_THREAD = "convd-engine"
 """Name of the compute threads, as `top -H` shows it."""
@@ -94,7 +100,7 @@ class Session:
             self.outputs = _outputs(self._session)
             self._lanes = Lanes(
                 self._session,
-                self.outputs,
+                {output: self.outputs[output] for output in REQUIRED},
                 max_batch_size=max_batch_size,
                 lanes=self.max_concurrent_executions,
                 host_memory=device.host_memory,
@@ -108,26 +114,37 @@ class Session:
         )
         self.cores = CoreShare(cores, self.threads) if cores else None
         self.outputs = _outputs(self._session)
-        self._output_names = [output.name for output in self.outputs]
         if not intra_op_threads and self.threads > 1 and self._is_small():
             self.threads = 1
             self._session = open_session(model, provider, precision=precision, intra_op_threads=1)
             self.cores = CoreShare(cores, 1) if cores else None
 
-    def run(self, images: NDArray[np.uint8]) -> OutputArrays:
+    def run(
+        self,
+        images: NDArray[np.uint8],
+        extras: Extras = NO_EXTRAS,
+        interruption: Interruption | None = None,
+    ) -> OutputArrays:
         """Run the network. A caller that shares cores must already hold them, or be inside `turn`.
 
         Args:
             images: uint8 `[batch, height, width, channels]`.
+            extras: The optional outputs to compute as well.
+            interruption: Ends the run early.
 
         Returns:
-            Float32 `[batch, ...]` each.
+            Float32 `[batch, ...]` each; None for an optional output that was not asked for.
+
+        Raises:
+            InterruptedRunError: It was interrupted.
         """
+        if extras or interruption is not None:
+            return self._run_specially(images, extras, interruption)
         if self._lanes is not None:
             return self._lanes.run(images)
         if self._trial is not None:
             return self._try(images, self._trial)
-        return Outputs(*self._session.run(self._output_names, {IMAGE.name: images}))
+        return Outputs(*self._session.run(_REQUIRED_NAMES, {IMAGE.name: images}))
 
     def end_trial(self) -> None:
         """Let runs take as long as they like from now on."""
@@ -135,10 +152,23 @@ class Session:
             self._trial.close()
             self._trial = None
 
+    def _run_specially(
+        self, images: NDArray[np.uint8], extras: Extras, interruption: Interruption | None
+    ) -> OutputArrays:
+        names = [*_REQUIRED_NAMES, *(one.name for one in OPTIONAL if one.name in extras)]
+        options = None if interruption is None else interruption.run_options
+        try:
+            arrays = self._session.run(names, {IMAGE.name: images}, options)
+        except Exception as error:
+            if interruption is None or not interruption.is_set:
+                raise
+            raise InterruptedRunError("the run was interrupted") from error
+        return Outputs(**dict(zip(names, arrays, strict=True)))
+
     def _try(self, images: NDArray[np.uint8], trial: Trial) -> OutputArrays:
         inputs = {IMAGE.name: images}
         try:
-            return Outputs(*self._session.run(self._output_names, inputs, trial.run_options))
+            return Outputs(*self._session.run(_REQUIRED_NAMES, inputs, trial.run_options))
         except Exception as error:
             if not trial.is_over:
                 raise

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from convd.artifact.graph_contract import IMAGE, OUTPUTS, Axis, GraphTensor
+from convd.artifact.graph_contract import IMAGE, OPTIONAL, REQUIRED, Axis, GraphTensor
 from convd.artifact.preprocessing import Preprocessing
 from convd.export.errors import ConversionError
 
@@ -43,8 +43,9 @@ def check_serving_model(model: onnx.ModelProto, preprocessing: Preprocessing, cl
         "channels": channels,
         "classes": classes,
     }
-    expected = [IMAGE, *OUTPUTS]
     values = [*model.graph.input, *model.graph.output]
+    there = {value.name for value in values}
+    expected = [IMAGE, *REQUIRED, *(output for output in OPTIONAL if output.name in there)]
     if [value.name for value in values] != [tensor.name for tensor in expected]:
         names = ", ".join(value.name for value in values)
         wanted = ", ".join(tensor.name for tensor in expected)

@@ -8,10 +8,19 @@ import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
-from convd.artifact.graph_contract import IMAGE, OUTPUTS
+from convd.artifact.graph_contract import (
+    ACTIVATION_MAPS,
+    FEATURES,
+    IMAGE,
+    OPTIONAL,
+    OUTPUTS,
+    REQUIRED,
+    RowShape,
+)
 from convd.artifact.manifest import Normalization
 from convd.artifact.preprocessing import Preprocessing
 from convd.export.errors import ConversionError
+from convd.export.graph.head import Head
 from convd.export.graph.network_graph import ImageInput, NetworkGraph
 from convd.export.graph.network_output import OWN_PROBABILITIES, OutputReading
 
@@ -27,6 +36,7 @@ def wrap(
     normalization: Normalization | None,
     classes: int,
     temperature: float = 1.0,
+    head: Head | None = None,
 ) -> onnx.ModelProto:
     """Put normalisation before a network; logits, temperature and activation behind it.
 
@@ -39,10 +49,12 @@ def wrap(
         classes: Number of labels.
         temperature: What the logits are divided by before the activation (Guo et al., "On
             Calibration of Modern Neural Networks", 2017).
+        head: The last layer, whose input is an output as well; None for none.
 
     Returns:
-        A graph with input `image` and outputs `probabilities` and `logits`. The network is in it
-        unchanged, without its own activation where that could be taken off.
+        A graph with input `image` and outputs `probabilities` and `logits`, and with a head
+        `features` and where there are any `activation_maps`. The network is in it unchanged,
+        without its own activation where that could be taken off.
 
     Raises:
         ConversionError: The pictures do not fit the network.
@@ -50,16 +62,21 @@ def wrap(
     check_size(network.input, preprocessing)
     model = onnx.ModelProto()
     model.CopyFrom(network.model)
-    taken = {IMAGE.name, *(output.name for output in OUTPUTS)}
-    _rename(model.graph, lambda name: _THEIRS + name if name in taken else name)
-    theirs = {name: _THEIRS + name if name in taken else name for name in _names(network, reading)}
+    taken = {IMAGE.name, *(output.name for output in (*REQUIRED, *OPTIONAL))}
 
+    def theirs(name: str) -> str:
+        return _THEIRS + name if name in taken else name
+
+    _rename(model.graph, theirs)
     added = _Added()
-    given = theirs[network.input.name]
+    given = theirs(network.input.name)
     _add_normalization(added, network.input, normalization, preprocessing.output_shape, given)
     before = added.take()
-    value = theirs[reading.logits or network.output]
+    value = theirs(reading.logits or network.output)
     _add_outputs(added, reading, value, temperature)
+    shapes: dict[str, RowShape] = dict.fromkeys((output.name for output in REQUIRED), (classes,))
+    if head is not None:
+        shapes |= _add_head(added, head, theirs)
     body = model.graph
     nodes = [*before, *body.node, *added.take()]
     del body.node[:], body.input[:], body.output[:], body.value_info[:]
@@ -71,16 +88,12 @@ def wrap(
         )
     )
     body.output.extend(
-        helper.make_tensor_value_info(output.name, TensorProto.FLOAT, ["batch", classes])
-        for output in OUTPUTS
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
+        for name, shape in shapes.items()
     )
     _drop_unused(body)
     model.ir_version = max(model.ir_version, _MIN_IR_VERSION)
     return model
-
-
-def _names(network: NetworkGraph, reading: OutputReading) -> set[str]:
-    return {network.input.name, network.output, reading.logits or network.output}
 
 
 def check_size(given: ImageInput, preprocessing: Preprocessing) -> None:
@@ -185,6 +198,17 @@ def _add_outputs(added: _Added, reading: OutputReading, value: str, temperature:
         added.node("Sigmoid", value, output=OUTPUTS.probabilities.name)
     else:
         added.node("Softmax", value, output=OUTPUTS.probabilities.name, axis=1)
+
+
+def _add_head(added: _Added, head: Head, theirs: Callable[[str], str]) -> dict[str, RowShape]:
+    """Make outputs of what the last layer takes; shapes of one row, by name."""
+    shapes: dict[str, RowShape] = {FEATURES.name: (head.length,)}
+    rows = added.node("Flatten", theirs(head.features), output=_OURS + "feature_rows", axis=1)
+    added.node("Cast", rows, output=FEATURES.name, to=TensorProto.FLOAT)
+    if head.maps is not None and head.map_shape is not None:
+        shapes[ACTIVATION_MAPS.name] = head.map_shape
+        added.node("Cast", theirs(head.maps), output=ACTIVATION_MAPS.name, to=TensorProto.FLOAT)
+    return shapes
 
 
 def _add_own_probabilities(added: _Added, reading: OutputReading, value: str) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 from convd.artifact.answers import predictions
 from convd.artifact.decoding import decode_image
 from convd.artifact.evidence import Agreement
-from convd.artifact.graph_contract import OutputArrays, Outputs
+from convd.artifact.graph_contract import OutputArrays, Outputs, join_parts
 from convd.artifact.manifest import Task
 from convd.artifact.preprocessing import Preprocessing, prepare_image
 from convd.export.encoding import encode
@@ -38,7 +38,7 @@ def served_answers(
         images = [prepare_image(_read_back(pictures.picture(index)), recipe) for index in chosen]
         answers.append(session.run(np.stack(images)))
         advance(len(chosen))
-    return Outputs(*map(np.concatenate, zip(*answers, strict=True)))
+    return Outputs(*join_parts(answers))
 
 
 def reference_outputs(

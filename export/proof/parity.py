@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convd.artifact.evidence import ParityReport
+from convd.artifact.graph_contract import REQUIRED, Extras, OutputArrays
 from convd.artifact.manifest import NetworkOutput, Task
 from convd.artifact.precision import Precision
 from convd.export.progress import Advance
@@ -31,6 +32,8 @@ class ExpectedAnswers:
         output: What they are.
         temperature: What the served logits are divided by.
         source: What answered, in words.
+        features: What its last layer takes, float32 `[pictures, length]`; None where that is not
+            served.
     """
 
     pool: PicturePool
@@ -38,6 +41,7 @@ class ExpectedAnswers:
     output: NetworkOutput
     temperature: float
     source: str
+    features: NDArray[np.float32] | None = None
 
     @property
     def task(self) -> Task:
@@ -75,9 +79,10 @@ def measure_parity(
     wanted = probabilities_of(expected.output, expected.outputs)
     exact = normalised(wanted, expected.task)
     logit_difference = probability_difference = 0.0
+    feature_difference = None if expected.features is None else 0.0
     agreed = images = 0
     for indices in expected.pool.batches():
-        answer = session.run(expected.pool.images[indices])
+        answer = session.run(expected.pool.images[indices], extras_of(session))
         plain = probabilities_of(served_logits, answer.logits)
         tempered = probabilities_of(served_logits, answer.logits, expected.temperature)
         probability_difference = max(
@@ -88,6 +93,10 @@ def measure_parity(
             ),
         )
         logit_difference = max(logit_difference, _log_difference(plain, exact[indices]))
+        if feature_difference is not None and expected.features is not None:
+            feature_difference = max(
+                feature_difference, _feature_difference(answer, expected.features[indices])
+            )
         agreed += _agreeing(plain, wanted[indices], multilabel=expected.task == "multilabel")
         images += len(indices)
         advance(1)
@@ -102,7 +111,24 @@ def measure_parity(
         max_probability_difference=probability_difference,
         probability_limit=session.provider.tolerances[precision].parity,
         top1_agreement=agreed / images,
+        max_feature_difference=feature_difference,
     )
+
+
+def extras_of(session: Session) -> Extras:
+    """The optional outputs that a session has."""
+    return frozenset(output.name for output in session.outputs if output not in REQUIRED)
+
+
+def _feature_difference(answer: OutputArrays, wanted: NDArray[np.float32]) -> float:
+    """Largest difference of a feature, and of a mean of activation maps, to the largest feature."""
+    if answer.features is None:
+        return float("inf")
+    found = [answer.features]
+    if answer.activation_maps is not None:
+        found.append(answer.activation_maps.mean(axis=(2, 3), dtype=np.float64))
+    scale = max(float(np.abs(wanted).max()), 1.0)
+    return max(_difference(each, wanted.astype(np.float64)) for each in found) / scale
 
 
 def normalised(probabilities: NDArray[np.float64], task: Task) -> NDArray[np.float64]:

@@ -54,12 +54,25 @@ def verify(
         with progress.stage(f"comparing {provider} with {expected.source}", total) as advance:
             report = measure_parity(expected, session, precision, advance)
         reduced = report.precision != precision
+        features = report.max_feature_difference
+        if features is not None and precision == "float32" and not reduced:
+            _check_features(report, provider, features)
         if not report.within_limit and not reduced:
             images = expected.pool.images[-2:]
             layer = first_divergence(conversion, model, images, provider, precision)
             raise ParityError(_explain(report, provider, layer))
         reports.append(report)
     return tuple(reports)
+
+
+def _check_features(report: ParityReport, provider: ExecutionProvider, difference: float) -> None:
+    limit = report.probability_limit
+    if limit is not None and not difference <= limit:
+        raise ParityError(
+            f"the features of {provider} differ from those of {report.reference} by "
+            f"{difference:.2g} of the largest one, more than {limit:.0e}: leave --features out; "
+            "nothing was published"
+        )
 
 
 def _explain(report: ParityReport, provider: ExecutionProvider, layer: str | None) -> str:

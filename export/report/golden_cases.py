@@ -83,12 +83,24 @@ class GoldenPictures:
         pixels = [reference_pixels(each, source.preprocessing) for each in self.decoded]
         return as_rows(reference.outputs(np.stack(pixels)))
 
-    def write_cases(self, probabilities: NDArray[np.float32]) -> None:
-        """Write what they must give, float32 `[pictures, labels]`."""
+    def write_cases(
+        self, probabilities: NDArray[np.float32], features: NDArray[np.float32] | None = None
+    ) -> None:
+        """Write what they must give.
+
+        Args:
+            probabilities: float32 `[pictures, labels]`.
+            features: float32 `[pictures, length]`, of which the first few are kept; None for none.
+        """
+        kept = [] if features is None else features[:MIN_CASES].tolist()
         cases = GoldenCases(
             cases=tuple(
-                GoldenCase(image=file, probabilities=tuple(row.tolist()))
-                for file, row in zip(self._files, probabilities, strict=True)
+                GoldenCase(
+                    image=file,
+                    probabilities=tuple(row.tolist()),
+                    features=tuple(kept[number]) if number < len(kept) else None,
+                )
+                for number, (file, row) in enumerate(zip(self._files, probabilities, strict=True))
             )
         )
         text = cases.model_dump_json(indent=2) + "\n"

@@ -11,10 +11,14 @@ GPUs, with 64, 192, 384, 256 and 256 kernels, and no local response normalisatio
 from torch import Tensor, nn
 
 from convd.models.registry import register_model
+from convd.models.stages import FEATURES, StagedNetwork, Stages, run_classifier, run_layers
+
+_CONVOLUTIONS = {2: "conv1", 5: "conv2", 7: "conv3", 9: "conv4", 12: FEATURES}
+"""The paper's convolutional layers, each with what follows it, by their last index."""
 
 
 @register_model("alexnet", input_size=224, minimum_input_size=63, learning_rate=0.01)
-class AlexNet(nn.Module):
+class AlexNet(StagedNetwork):
     """Five convolutions and three fully connected layers.
 
     Args:
@@ -62,10 +66,9 @@ class AlexNet(nn.Module):
                 assert module.bias is not None  # noqa: S101
                 nn.init.zeros_(module.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits `[batch, num_classes]` of pictures `[batch, in_channels, height, width]`."""
-        x = self.features(x)  # N x 256 x 6 x 6
+    def stages(self, x: Tensor) -> Stages:
+        """`conv1` to `conv4`; `features` is the fifth convolution with its pooling."""
+        for name, x in run_layers(self.features, x, _CONVOLUTIONS):  # noqa: B020
+            yield name, x
         x = self.avgpool(x)  # N x 256 x 6 x 6
-        x = x.flatten(1)  # N x 9216
-        logits: Tensor = self.classifier(x)  # N x num_classes
-        return logits
+        yield from run_classifier(self.classifier, x.flatten(1))  # N x 4096, N x num_classes

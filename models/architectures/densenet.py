@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from convd.models.registry import Weights, register_model
+from convd.models.stages import FEATURES, LOGITS, PRE_LOGITS, StagedNetwork, Stages
 
 BOTTLENECK_WIDTH = 4
 """Channels of a layer's 1 x 1 convolution, as a multiple of the growth rate."""
@@ -85,7 +86,7 @@ class Transition(nn.Sequential):
         self.pool = nn.AvgPool2d(kernel_size=2, stride=2)
 
 
-class DenseNet(nn.Module):
+class DenseNet(StagedNetwork):
     """A stem, four dense blocks with transitions between them, and one linear layer.
 
     Args:
@@ -136,13 +137,18 @@ class DenseNet(nn.Module):
             elif isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits `[batch, num_classes]` of pictures `[batch, in_channels, height, width]`."""
-        x = self.features(x)  # N x 1024 x 7 x 7
-        x = self.avgpool(self.relu(x))  # N x 1024 x 1 x 1
-        x = x.flatten(1)  # N x 1024
-        logits: Tensor = self.classifier(x)  # N x num_classes
-        return logits
+    def stages(self, x: Tensor) -> Stages:
+        """`stem`, `stage1` to `stage4` (the dense blocks); `features` after the last norm."""
+        names = {"pool0": "stem"} | {f"denseblock{n}": f"stage{n}" for n in range(1, 5)}
+        for layer_name, layer in self.features.named_children():
+            x = layer(x)
+            if layer_name in names:
+                yield names[layer_name], x
+        x = self.relu(x)
+        yield FEATURES, x  # N x 1024 x 7 x 7
+        x = self.avgpool(x).flatten(1)
+        yield PRE_LOGITS, x  # N x 1024
+        yield LOGITS, self.classifier(x)  # N x num_classes
 
 
 def _rename(weights: Weights) -> Weights:

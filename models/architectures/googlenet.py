@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from convd.models.registry import Options, Weights, register_model
+from convd.models.stages import FEATURES, LOGITS, PRE_LOGITS, StagedNetwork, Stages
 
 
 class BasicConv2d(nn.Module):
@@ -131,7 +132,7 @@ def _options(weights: Weights) -> Options:
     learning_rate=0.02,
     options_of_weights=_options,
 )
-class GoogLeNet(nn.Module):
+class GoogLeNet(StagedNetwork):
     """Nine inception modules between a stem and one linear layer.
 
     Args:
@@ -175,38 +176,43 @@ class GoogLeNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits `[batch, num_classes]` of pictures `[batch, in_channels, height, width]`."""
-        logits, _, _ = self._forward(x)
-        return logits
-
     def forward_with_auxiliaries(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Logits, and those of both auxiliary classifiers if the network has them."""
-        logits, early, late = self._forward(x)
+        found = self.intermediates(x)
         if self.aux1 is None or self.aux2 is None:
-            return logits, []
-        return logits, [self.aux1(early), self.aux2(late)]
+            return found[LOGITS], []
+        early, late = found["inception4a"], found["inception4d"]
+        return found[LOGITS], [self.aux1(early), self.aux2(late)]
 
-    def _forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits, and the inputs of the auxiliary classifiers."""
+    def stages(self, x: Tensor) -> Stages:
+        """`stem`, `inception3a` to `inception5a`; `features` is `inception5b`."""
         # Shapes are those of an input of 224 x 224.
         x = self.conv1(x)  # N x 64 x 112 x 112
         x = self.maxpool1(x)  # N x 64 x 56 x 56
         x = self.conv2(x)  # N x 64 x 56 x 56
         x = self.conv3(x)  # N x 192 x 56 x 56
-        x = self.maxpool2(x)  # N x 192 x 28 x 28
-        x = self.inception3a(x)  # N x 256 x 28 x 28
-        x = self.inception3b(x)  # N x 480 x 28 x 28
+        x = self.maxpool2(x)
+        yield "stem", x  # N x 192 x 28 x 28
+        x = self.inception3a(x)
+        yield "inception3a", x  # N x 256 x 28 x 28
+        x = self.inception3b(x)
+        yield "inception3b", x  # N x 480 x 28 x 28
         x = self.maxpool3(x)  # N x 480 x 14 x 14
-        early = x = self.inception4a(x)  # N x 512 x 14 x 14
-        x = self.inception4b(x)  # N x 512 x 14 x 14
-        x = self.inception4c(x)  # N x 512 x 14 x 14
-        late = x = self.inception4d(x)  # N x 528 x 14 x 14
-        x = self.inception4e(x)  # N x 832 x 14 x 14
+        x = self.inception4a(x)
+        yield "inception4a", x  # N x 512 x 14 x 14
+        x = self.inception4b(x)
+        yield "inception4b", x  # N x 512 x 14 x 14
+        x = self.inception4c(x)
+        yield "inception4c", x  # N x 512 x 14 x 14
+        x = self.inception4d(x)
+        yield "inception4d", x  # N x 528 x 14 x 14
+        x = self.inception4e(x)
+        yield "inception4e", x  # N x 832 x 14 x 14
         x = self.maxpool4(x)  # N x 832 x 7 x 7
-        x = self.inception5a(x)  # N x 832 x 7 x 7
-        x = self.inception5b(x)  # N x 1024 x 7 x 7
-        x = self.avgpool(x)  # N x 1024 x 1 x 1
-        x = x.flatten(1)  # N x 1024
-        logits: Tensor = self.fc(self.dropout(x))  # N x num_classes
-        return logits, early, late
+        x = self.inception5a(x)
+        yield "inception5a", x  # N x 832 x 7 x 7
+        x = self.inception5b(x)
+        yield FEATURES, x  # N x 1024 x 7 x 7
+        x = self.avgpool(x).flatten(1)
+        yield PRE_LOGITS, x  # N x 1024
+        yield LOGITS, self.fc(self.dropout(x))  # N x num_classes

@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from convd.models.errors import ArchitectureOptionError
 from convd.models.registry import register_model
+from convd.models.stages import FEATURES, LOGITS, PRE_LOGITS, StagedNetwork, Stages
 
 
 class ScaledTanh(nn.Module):
@@ -54,7 +55,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "tanh": Scal
     maximum_input_size=32,
     learning_rate=0.05,
 )
-class LeNet5(nn.Module):
+class LeNet5(StagedNetwork):
     """Three convolutions, two poolings between them, two fully connected layers.
 
     Layer names are the paper's. As in most implementations since, every map of C3 sees every map
@@ -97,14 +98,18 @@ class LeNet5(nn.Module):
         self.output = nn.Linear(84, num_classes)
         self.activation = ACTIVATIONS[activation]()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits `[batch, num_classes]` of pictures `[batch, in_channels, 32, 32]`."""
-        x = self.activation(self.c1(x))  # N x 6 x 28 x 28
-        x = self.s2(x)  # N x 6 x 14 x 14
-        x = self.activation(self.c3(x))  # N x 16 x 10 x 10
-        x = self.s4(x)  # N x 16 x 5 x 5
-        x = self.activation(self.c5(x))  # N x 120 x 1 x 1
-        x = x.flatten(1)  # N x 120
-        x = self.activation(self.f6(x))  # N x 84
-        logits: Tensor = self.output(x)  # N x num_classes
-        return logits
+    def stages(self, x: Tensor) -> Stages:
+        """`c1`, `s2`, `c3`, `s4`, as in the paper; `features` is its C5, `pre_logits` its F6."""
+        x = self.activation(self.c1(x))
+        yield "c1", x  # N x 6 x 28 x 28
+        x = self.s2(x)
+        yield "s2", x  # N x 6 x 14 x 14
+        x = self.activation(self.c3(x))
+        yield "c3", x  # N x 16 x 10 x 10
+        x = self.s4(x)
+        yield "s4", x  # N x 16 x 5 x 5
+        x = self.activation(self.c5(x))
+        yield FEATURES, x  # N x 120 x 1 x 1
+        x = self.activation(self.f6(x.flatten(1)))
+        yield PRE_LOGITS, x  # N x 84
+        yield LOGITS, self.output(x)  # N x num_classes

@@ -14,6 +14,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from convd.models.registry import Weights, register_model
+from convd.models.stages import FEATURES, LOGITS, PRE_LOGITS, StagedNetwork, Stages
 
 
 class BasicBlock(nn.Module):
@@ -77,7 +78,7 @@ class Bottleneck(nn.Module):
         return added
 
 
-class ResNet(nn.Module):
+class ResNet(StagedNetwork):
     """A stem, four stages of residual blocks, and one linear layer.
 
     Args:
@@ -113,19 +114,23 @@ class ResNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits `[batch, num_classes]` of pictures `[batch, in_channels, height, width]`."""
+    def stages(self, x: Tensor) -> Stages:
+        """`stem`, `stage1` to `stage3` (the paper's conv2_x to conv4_x); `features` is conv5_x."""
         # Shapes are those of an input of 224 x 224; E is 1 for basic blocks, 4 for bottlenecks.
         x = self.relu(self.bn1(self.conv1(x)))  # N x 64 x 112 x 112
-        x = self.maxpool(x)  # N x 64 x 56 x 56
-        x = self.layer1(x)  # N x 64E x 56 x 56
-        x = self.layer2(x)  # N x 128E x 28 x 28
-        x = self.layer3(x)  # N x 256E x 14 x 14
-        x = self.layer4(x)  # N x 512E x 7 x 7
-        x = self.avgpool(x)  # N x 512E x 1 x 1
-        x = x.flatten(1)  # N x 512E
-        logits: Tensor = self.fc(x)  # N x num_classes
-        return logits
+        x = self.maxpool(x)
+        yield "stem", x  # N x 64 x 56 x 56
+        x = self.layer1(x)
+        yield "stage1", x  # N x 64E x 56 x 56
+        x = self.layer2(x)
+        yield "stage2", x  # N x 128E x 28 x 28
+        x = self.layer3(x)
+        yield "stage3", x  # N x 256E x 14 x 14
+        x = self.layer4(x)
+        yield FEATURES, x  # N x 512E x 7 x 7
+        x = self.avgpool(x).flatten(1)
+        yield PRE_LOGITS, x  # N x 512E
+        yield LOGITS, self.fc(x)  # N x num_classes
 
 
 def _stage(

@@ -13,6 +13,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from convd.models.registry import Weights, register_model
+from convd.models.stages import FEATURES, StagedNetwork, Stages, run_classifier, run_layers
 
 CONVOLUTIONS_PER_STAGE = {
     "vgg11": (1, 1, 2, 2, 2),
@@ -23,7 +24,7 @@ CONVOLUTIONS_PER_STAGE = {
 STAGE_CHANNELS = (64, 128, 256, 512, 512)
 
 
-class VGG(nn.Module):
+class VGG(StagedNetwork):
     """Five stages of 3 x 3 convolutions with poolings, and three fully connected layers.
 
     Args:
@@ -68,15 +69,16 @@ class VGG(nn.Module):
                 nn.init.normal_(module.weight, std=0.01)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits `[batch, num_classes]` of pictures `[batch, in_channels, height, width]`."""
+    def stages(self, x: Tensor) -> Stages:
+        """`stage1` to `stage4`, each with its pooling; `features` is the fifth stage."""
         # From N x in_channels x 224 x 224, the five stages give 64 x 112, 128 x 56, 256 x 28,
         # 512 x 14 and 512 x 7.
-        x = self.features(x)  # N x 512 x 7 x 7
+        ends = [i for i, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d)]
+        names = {end: f"stage{number}" for number, end in enumerate(ends, start=1)}
+        for name, x in run_layers(self.features, x, names | {ends[-1]: FEATURES}):  # noqa: B020
+            yield name, x
         x = self.avgpool(x)  # N x 512 x 7 x 7
-        x = x.flatten(1)  # N x 25088
-        logits: Tensor = self.classifier(x)  # N x num_classes
-        return logits
+        yield from run_classifier(self.classifier, x.flatten(1))  # N x 4096, N x num_classes
 
 
 def _layers(

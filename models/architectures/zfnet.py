@@ -11,10 +11,14 @@ AlexNet's (2012).
 from torch import Tensor, nn
 
 from convd.models.registry import register_model
+from convd.models.stages import FEATURES, StagedNetwork, Stages, run_classifier, run_layers
+
+_LAYERS = {3: "layer1", 7: "layer2", 9: "layer3", 11: "layer4", 14: FEATURES}
+"""The layers of the paper's figure 3, by the index of the last module of each."""
 
 
 @register_model("zfnet", input_size=224, minimum_input_size=63, learning_rate=0.01)
-class ZFNet(nn.Module):
+class ZFNet(StagedNetwork):
     """Five convolutions and three fully connected layers.
 
     Args:
@@ -64,10 +68,9 @@ class ZFNet(nn.Module):
                 assert module.bias is not None  # noqa: S101
                 nn.init.zeros_(module.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits `[batch, num_classes]` of pictures `[batch, in_channels, height, width]`."""
-        x = self.features(x)  # N x 256 x 6 x 6
+    def stages(self, x: Tensor) -> Stages:
+        """`layer1` to `layer4`; `features` is the fifth layer."""
+        for name, x in run_layers(self.features, x, _LAYERS):  # noqa: B020
+            yield name, x
         x = self.avgpool(x)  # N x 256 x 6 x 6
-        x = x.flatten(1)  # N x 9216
-        logits: Tensor = self.classifier(x)  # N x num_classes
-        return logits
+        yield from run_classifier(self.classifier, x.flatten(1))  # N x 4096, N x num_classes

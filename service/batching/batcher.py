@@ -13,6 +13,7 @@ from functools import partial
 
 import numpy as np
 
+from convd.artifact.graph_contract import NO_EXTRAS, Extras
 from convd.service.batching.engine import Engine, Outputs, Rows
 from convd.service.batching.entry import (
     GONE,
@@ -155,6 +156,7 @@ class Batcher:
         cancellation: Cancellation | None = None,
         trace: EntryTrace | None = None,
         admitted: bool = False,
+        extras: Extras = NO_EXTRAS,
     ) -> BatchedResult:
         """Run rows, together with those of others, and wait for the answer.
 
@@ -166,6 +168,7 @@ class Batcher:
             cancellation: Tells when the caller has gone.
             trace: Follows the rows; None where they are not traced.
             admitted: Whether `check` has admitted the request; it is not asked twice.
+            extras: The optional outputs to compute as well.
 
         Returns:
             The outputs of the rows, in order, with timings.
@@ -191,7 +194,7 @@ class Batcher:
         if until <= now:
             self._observer.expired(size)
             raise DeadlineExceededError(LATE)
-        entry = Entry(rows, now, until, priority, trace)
+        entry = Entry(rows, now, until, priority, trace, extras)
         try:
             with self._lock:
                 self._schedule.arrive(entry, admitted=admitted)
@@ -308,13 +311,17 @@ def _execute(engine: Engine, batch: Batch) -> Outputs | BaseException:
     try:
         if batch.traces:
             with batch.traces[0].batch(batch.traces, batch.rows):
-                outputs = engine.run(rows)
+                outputs = _run(engine, rows, batch)
         else:
-            outputs = engine.run(rows)
+            outputs = engine.run(rows) if not batch.extras else _run(engine, rows, batch)
         for output in outputs:
-            if len(output) != batch.rows:
+            if output is not None and len(output) != batch.rows:
                 raise ValueError(f"the engine answered {len(output)} rows to {batch.rows}")
         return outputs
     # Whatever ended the engine, the entries of this batch must not wait for ever.
     except BaseException as error:
         return error
+
+
+def _run(engine: Engine, rows: Rows, batch: Batch) -> Outputs:
+    return engine.run(rows, batch.extras) if batch.extras else engine.run(rows)

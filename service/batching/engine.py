@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,8 @@ from numpy.typing import NDArray
 from convd.runtime.cores import CoreShare
 
 Rows = NDArray[np.uint8]
-Outputs = tuple[NDArray[np.float32], ...]
+Outputs = tuple[NDArray[np.float32] | Any, ...]
+"""One array for each output, float32 `[batch, ...]`; None for one that nobody asked for."""
 
 MEAN_WEIGHT = 1 / 16
 DEVIATION_WEIGHT = 1 / 4
@@ -73,8 +75,8 @@ class Engine:
     """One way to compute batches of a network.
 
     Attributes:
-        run: Takes uint8 `[batch, height, width, channels]`, returns a tuple of float32 arrays
-            `[batch, ...]`. It must not keep its argument.
+        run: Takes uint8 `[batch, height, width, channels]`, and the `extras` that a row of the
+            batch asks for where there are any; returns its outputs. It must not keep its argument.
         max_batch_size: Maximum rows of one batch.
         max_concurrent_executions: Batches that may run at the same time.
         costs: What is known of the cost by batch size, as from warm-up.
@@ -82,7 +84,7 @@ class Engine:
         small_rows: Rows of the largest batch that is so short that it runs without asking for them.
     """
 
-    run: Callable[[Rows], Outputs]
+    run: Callable[..., Outputs]
     max_batch_size: int
     max_concurrent_executions: int = 1
     costs: BatchCosts = field(default_factory=BatchCosts)

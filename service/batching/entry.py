@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
-import numpy as np
-
+from convd.artifact.graph_contract import NO_EXTRAS, Extras, join_parts
 from convd.service.batching.engine import Outputs, Rows
 from convd.service.errors import (
     CallerGoneError,
@@ -61,17 +60,19 @@ class Batch:
         arrays: Parts of entries in order, each uint8 `[rows, height, width, channels]`.
         owners: The entry of each array.
         traces: Of the entries that are traced.
+        extras: The optional outputs that any of its entries asks for.
         rows: Number of rows of all arrays.
         outputs: What the engine answered, each array `[rows, ...]`; None before the end.
         inference_seconds: How long the engine took.
     """
 
-    __slots__ = ("arrays", "inference_seconds", "outputs", "owners", "rows", "traces")
+    __slots__ = ("arrays", "extras", "inference_seconds", "outputs", "owners", "rows", "traces")
 
     def __init__(self) -> None:
         self.arrays: list[Rows] = []
         self.owners: list[Entry] = []
         self.traces: list[EntryTrace] = []
+        self.extras = NO_EXTRAS
         self.rows = 0
         self.outputs: Outputs | None = None
         self.inference_seconds = 0.0
@@ -82,7 +83,8 @@ class BatchedResult(NamedTuple):
 
     Attributes:
         outputs: The engine's outputs for the entry's rows, in the order of the rows. They may be
-            views into the outputs of a larger batch.
+            views into the outputs of a larger batch, and hold optional outputs that only others of
+            that batch asked for.
         queue_seconds: Time spent waiting between submission and the end of the last batch.
         inference_seconds: Time the engine spent on the batches that held the entry's rows.
         batch_sizes: Rows of each of these batches, in order.
@@ -105,6 +107,7 @@ class Entry:
         unanswered: Rows that no batch has answered yet.
         pieces: Batch, offset in the batch and number of rows of each collected part, in order.
         deadline: On the monotonic clock, in seconds; infinity for none.
+        extras: The optional outputs that it asks for.
         cause: The engine's exception, for a failed entry.
         settled: A lock that its caller waits for; whoever settles the entry has it released.
         trace: Follows the entry; None where it is not traced.
@@ -116,6 +119,7 @@ class Entry:
         "collected",
         "deadline",
         "ended_at",
+        "extras",
         "pieces",
         "priority",
         "rows",
@@ -133,6 +137,7 @@ class Entry:
         deadline: float = math.inf,
         priority: Priority = Priority.NORMAL,
         trace: EntryTrace | None = None,
+        extras: Extras = NO_EXTRAS,
     ) -> None:
         self.rows: Rows | None = rows
         self.size = self.unanswered = len(rows)
@@ -143,6 +148,7 @@ class Entry:
         self.deadline = deadline
         self.priority = priority
         self.trace = trace
+        self.extras = extras
         self.state = EntryState.WAITING
         self.cause: BaseException | None = None
         self.settled = threading.Lock()
@@ -170,7 +176,7 @@ class Entry:
             outputs = batch.outputs
             assert outputs is not None, "an answered entry's batches have all ended"  # noqa: S101
             if count != batch.rows:
-                outputs = tuple([output[offset : offset + count] for output in outputs])
+                outputs = _rows_of(outputs, offset, count)
             waited_seconds = self.ended_at - self.arrived_at - batch.inference_seconds
             return BatchedResult(
                 outputs, max(0.0, waited_seconds), batch.inference_seconds, (batch.rows,)
@@ -189,11 +195,18 @@ class Entry:
         inference_seconds = 0.0
         for batch, offset, count in self.pieces:
             assert batch.outputs is not None, "an answered entry's batches have all ended"  # noqa: S101
-            parts.append(tuple([output[offset : offset + count] for output in batch.outputs]))
+            parts.append(_rows_of(batch.outputs, offset, count))
             inference_seconds += batch.inference_seconds
         return BatchedResult(
-            tuple([np.concatenate(pieces) for pieces in zip(*parts, strict=True)]),
+            join_parts(parts),
             max(0.0, self.ended_at - self.arrived_at - inference_seconds),
             inference_seconds,
             tuple([batch.rows for batch, _, _ in self.pieces]),
         )
+
+
+def _rows_of(outputs: Outputs, offset: int, count: int) -> Outputs:
+    """Some rows of a batch."""
+    return tuple(
+        [None if output is None else output[offset : offset + count] for output in outputs]
+    )

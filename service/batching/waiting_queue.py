@@ -103,6 +103,8 @@ class WaitingQueue:
             batch.rows += count
             if entry.trace is not None:
                 batch.traces.append(entry.trace)
+            if entry.extras:
+                batch.extras |= entry.extras
             entry.collected += count
             self.waiting_rows -= count
             if level is self._high:

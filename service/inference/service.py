@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from convd.artifact.graph_contract import OutputArrays, Outputs
+from convd.artifact.graph_contract import NO_EXTRAS, Extras, OutputArrays, Outputs
 from convd.service.batching.entry import Priority
 from convd.service.calls.call import Call
 from convd.service.errors import InvalidRequestError
@@ -27,7 +27,7 @@ class Classified(NamedTuple):
         servable: The servable that answered.
         images: The network's input, uint8 `[rows, height, width, channels]`; a row for each usable
             image, in order.
-        outputs: float32 `[rows, ...]` each.
+        outputs: float32 `[rows, ...]` each. An optional output may be there for others' sake.
         batch_sizes: Rows of each batch that the rows ran in.
         refusals: For each image that cannot be used, its index among all images and the reason.
     """
@@ -91,6 +91,7 @@ class InferenceService:
         priority: Priority = Priority.NORMAL,
         timeout_seconds: float | None = None,
         answer_bytes: Callable[[Servable], int] | None = None,
+        extras: Extras = NO_EXTRAS,
     ) -> _Response:
         """Classify images on one servable, and make the response.
 
@@ -109,8 +110,9 @@ class InferenceService:
             priority: The priority of the rows in the queue.
             timeout_seconds: Maximum time for the answer, in addition to the call's deadline; None
                 for the deadline alone.
-
-            answer_bytes: Upper bound of what one image takes in the answer; None where it is small.
+            answer_bytes: Upper bound of what one image takes in the answer, besides the extras;
+                None where it is small.
+            extras: The optional outputs to compute as well.
 
         Raises:
             InvalidRequestError: The number of images, their shape or an image is not acceptable, or
@@ -132,6 +134,8 @@ class InferenceService:
         try:
             if answer_bytes is not None:
                 bytes_each = answer_bytes(servable)
+                if extras:
+                    bytes_each += servable.extra_bytes(extras)
                 if len(sources) * bytes_each > self._max_answer_bytes:
                     raise InvalidRequestError(self._too_large_answer(len(sources), bytes_each))
             if isinstance(sources, np.ndarray):
@@ -164,6 +168,7 @@ class InferenceService:
                         cancellation=call,
                         trace=call.trace,
                         admitted=admitted,
+                        extras=extras,
                     )
                 )
             finally:

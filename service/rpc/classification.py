@@ -6,6 +6,13 @@ from functools import partial
 import grpc
 import numpy as np
 
+from convd.artifact.graph_contract import (
+    ACTIVATION_MAPS,
+    FEATURES,
+    NO_EXTRAS,
+    Extras,
+    OutputArrays,
+)
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1 import classification_pb2_grpc as pb_grpc
 from convd.service.calls.call import Call, current_call
@@ -94,6 +101,9 @@ class ClassificationServicer(pb_grpc.ClassificationServiceServicer):
             raise InvalidRequestError(
                 f"top_k is {request.top_k}: send the number of classes you want, or 0 for all"
             )
+        extras = NO_EXTRAS
+        if request.return_features or request.return_activation_maps:
+            extras = _extras(request)
         sources: list[ImageSource] = []
         for image in request.images:
             kind = image.WhichOneof("source")
@@ -112,8 +122,9 @@ class ClassificationServicer(pb_grpc.ClassificationServiceServicer):
             call,
             _choice(request.model),
             sources,
-            partial(_response, request.top_k),
+            partial(_response, request.top_k, extras),
             answer_bytes=lambda servable: servable.answer_bytes(request.top_k),
+            extras=extras,
         )
 
 
@@ -130,7 +141,15 @@ def _choice(spec: pb.ModelSpec) -> VersionChoice:
     return VersionChoice(spec.name, spec.version)
 
 
-def _response(top_k: int, answer: Classified) -> pb.ClassifyResponse:
+def _extras(request: pb.ClassifyRequest) -> Extras:
+    wanted = {
+        FEATURES.name: request.return_features,
+        ACTIVATION_MAPS.name: request.return_activation_maps,
+    }
+    return frozenset(name for name, is_wanted in wanted.items() if is_wanted)
+
+
+def _response(top_k: int, extras: Extras, answer: Classified) -> pb.ClassifyResponse:
     servable, refusals = answer.servable, answer.refusals
     manifest = servable.manifest
     labels = manifest.labels
@@ -149,7 +168,21 @@ def _response(top_k: int, answer: Classified) -> pb.ClassifyResponse:
     while index in refusals:
         _add_refusal(response, refusals[index])
         index += 1
+    if extras:
+        _add_extras(response, extras, answer.outputs)
     return response
+
+
+def _add_extras(response: pb.ClassifyResponse, extras: Extras, outputs: OutputArrays) -> None:
+    classified = [one.classification for one in response.results if one.HasField("classification")]
+    if FEATURES.name in extras and outputs.features is not None:
+        for message, features in zip(classified, outputs.features, strict=True):
+            message.features.extend(features.tolist())
+    if ACTIVATION_MAPS.name in extras and outputs.activation_maps is not None:
+        for message, maps in zip(classified, outputs.activation_maps, strict=True):
+            found = message.activation_maps
+            found.maps, found.height, found.width = maps.shape
+            found.values.extend(maps.ravel().tolist())
 
 
 def _add_refusal(response: pb.ClassifyResponse, reason: str) -> None:

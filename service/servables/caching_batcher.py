@@ -4,9 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from convd.artifact.graph_contract import NO_EXTRAS, REQUIRED, Extras
 from convd.service.batching.batcher import Batcher
-from convd.service.batching.engine import Rows
+from convd.service.batching.engine import Outputs, Rows
 from convd.service.batching.entry import BatchedResult, EntryTrace, Priority
 from convd.service.calls.call import call_in_progress
 from convd.service.cancellation import Cancellation
@@ -48,8 +50,21 @@ class CachingBatcher(Batcher):
         cancellation: Cancellation | None = None,
         trace: EntryTrace | None = None,
         admitted: bool = False,  # noqa: ARG002
+        extras: Extras = NO_EXTRAS,
     ) -> BatchedResult:
-        """As `Batcher.submit`; if every row was cached, the batch size is 0."""
+        """As `Batcher.submit`; if every row was cached, the batch size is 0.
+
+        Optional outputs are large and not cached.
+        """
+        if extras:
+            return super().submit(
+                rows,
+                deadline=deadline,
+                priority=priority,
+                cancellation=cancellation,
+                trace=trace,
+                extras=extras,
+            )
         # What another principal has sent must not show in how soon an answer comes.
         call = call_in_progress()
         owner = call.principal.name.encode() if call is not None and call.principal else b""
@@ -67,7 +82,7 @@ class CachingBatcher(Batcher):
                 rows[missing], missing_keys, deadline, priority, cancellation, trace
             )
             _, queue_seconds, inference_seconds, batch_sizes = result
-            for index, *answer in zip(missing, *result.outputs, strict=True):
+            for index, *answer in zip(missing, *_cached(result.outputs), strict=True):
                 answers[index] = tuple(answer)
         outputs = tuple(
             np.stack(column)
@@ -92,6 +107,11 @@ class CachingBatcher(Batcher):
         result = super().submit(
             rows, deadline=deadline, priority=priority, cancellation=cancellation, trace=trace
         )
-        for key, *answer in zip(keys, *result.outputs, strict=True):
+        for key, *answer in zip(keys, *_cached(result.outputs), strict=True):
             self._cache.store(self, key, tuple(answer))
         return result
+
+
+def _cached(outputs: Outputs) -> list[NDArray[np.float32]]:
+    """The outputs that every answer has."""
+    return [output for output in outputs[: len(REQUIRED)] if output is not None]

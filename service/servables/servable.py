@@ -3,9 +3,11 @@
 import math
 import threading
 
+from convd.artifact.graph_contract import FEATURES, REQUIRED, Extras
 from convd.artifact.manifest import Manifest
 from convd.runtime.choice import ProvenSession
 from convd.service.batching.batcher import Batcher
+from convd.service.errors import InvalidRequestError
 from convd.service.metrics import VersionMetrics
 from convd.service.servables.instances import Instances
 from convd.service.servables.warmup import BatchCost
@@ -49,7 +51,7 @@ class Servable:
         self.version_text = str(version)
         self.image_shape = manifest.preprocessing.output_shape
         self.image_bytes = math.prod(self.image_shape)
-        self.output_bytes = sum(4 * math.prod(shape) for shape in proven.session.outputs.values())
+        self.output_bytes = sum(4 * math.prod(proven.session.outputs[one]) for one in REQUIRED)
         lengths = [len(label.encode()) + _CLASS_BYTES for label in manifest.labels]
         self._all_classes_bytes, self._largest_class_bytes = sum(lengths), max(lengths)
         self.session = proven.session
@@ -77,6 +79,25 @@ class Servable:
         if 0 < top_k < len(self.manifest.labels):
             return min(self._all_classes_bytes, top_k * self._largest_class_bytes)
         return self._all_classes_bytes
+
+    def extra_bytes(self, extras: Extras) -> int:
+        """What optional outputs take in an answer, for one image.
+
+        Raises:
+            InvalidRequestError: The network has no such output.
+        """
+        shapes = {output.name: shape for output, shape in self.session.outputs.items()}
+        missing = sorted(extras - shapes.keys())
+        if missing:
+            why = (
+                "its last layer does not take the means of feature maps"
+                if FEATURES.name in shapes
+                else "export it with --features"
+            )
+            raise InvalidRequestError(
+                f"version {self.version} of {self.name} has no output '{missing[0]}': {why}"
+            )
+        return sum(4 * math.prod(shapes[name]) for name in extras)
 
     def retain(self) -> None:
         """Add a holder; the servable is not unloaded before every holder has released it."""

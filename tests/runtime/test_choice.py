@@ -1,5 +1,6 @@
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,8 +70,8 @@ def test_wrong_answers_are_refused_and_the_next_provider_is_taken(
     class Certain(Session):
         """Computes the network, and then gives the first class to every picture."""
 
-        def run(self, images: NDArray[np.uint8]) -> OutputArrays:
-            outputs = super().run(images)
+        def run(self, images: NDArray[np.uint8], *special: Any, **named: Any) -> OutputArrays:
+            outputs = super().run(images, *special, **named)
             outputs.probabilities[:] = np.eye(1, outputs.probabilities.shape[1])
             return outputs
 
@@ -91,7 +92,7 @@ def test_wrong_answers_are_refused_and_the_next_provider_is_taken(
 
 def test_a_provider_whose_runs_fail_is_refused(published: Path) -> None:
     class Failing(Session):
-        def run(self, images: NDArray[np.uint8]) -> OutputArrays:  # noqa: ARG002
+        def run(self, images: NDArray[np.uint8], *special: Any, **named: Any) -> OutputArrays:  # noqa: ARG002
             raise RuntimeError("out of memory")
 
     def load(model: bytes, provider: ExecutionProvider) -> Session:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from convd.artifact.graph_contract import OUTPUTS
+from convd.artifact.graph_contract import REQUIRED
 from convd.runtime.buckets import batch_buckets, bucket_of
 from convd.runtime.cpu import CPU
 from convd.runtime.lanes import Lanes
@@ -33,7 +33,7 @@ def ordinary_memory(size_bytes: int) -> NDArray[np.uint8]:
 @pytest.fixture(scope="module")
 def lanes() -> Lanes:
     session = open_session(tiny_model(), CPU, intra_op_threads=1)
-    outputs = dict.fromkeys(OUTPUTS, (3,))
+    outputs = dict.fromkeys(REQUIRED, (3,))
     return Lanes(session, outputs, max_batch_size=6, lanes=2, host_memory=ordinary_memory)
 
 

@@ -30,12 +30,12 @@ class SlowEngine:
         self.started_at: dict[int, float] = {}
         run = Session.run
 
-        def run_slowly(session: Session, images: NDArray[np.uint8]) -> OutputArrays:
+        def run_slowly(session: Session, images: NDArray[np.uint8], *special: Any) -> OutputArrays:
             if self.slow:
                 now = time.monotonic()
                 self.started_at.update((int(image.flat[0]), now) for image in images)
                 time.sleep(ENGINE_SECONDS)
-            return run(session, images)
+            return run(session, images, *special)
 
         monkeypatch.setattr(Session, "run", run_slowly)
 

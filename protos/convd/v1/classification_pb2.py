@@ -24,49 +24,51 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*convd/protos/convd/v1/classification.proto\x12\x08\x63onvd.v1\"W\n\tModelSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x03H\x00\x12\x17\n\rversion_label\x18\x03 \x01(\tH\x00\x42\x10\n\x0eversion_choice\"\\\n\x05Image\x12\x11\n\x07\x65ncoded\x18\x01 \x01(\x0cH\x00\x12\"\n\x06pixels\x18\x02 \x01(\x0b\x32\x10.convd.v1.PixelsH\x00\x12\x12\n\x08prepared\x18\x03 \x01(\x0cH\x00\x42\x08\n\x06source\"G\n\x06Pixels\x12\x0e\n\x06height\x18\x01 \x01(\x05\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x10\n\x08\x63hannels\x18\x03 \x01(\x05\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"e\n\x0f\x43lassifyRequest\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.convd.v1.ModelSpec\x12\x1f\n\x06images\x18\x02 \x03(\x0b\x32\x0f.convd.v1.Image\x12\r\n\x05top_k\x18\x03 \x01(\x05\"\x83\x01\n\x10\x43lassifyResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x03\x12&\n\x07results\x18\x03 \x03(\x0b\x32\x15.convd.v1.ImageResult\x12\x1c\n\x04task\x18\x04 \x01(\x0e\x32\x0e.convd.v1.Task\"n\n\x0bImageResult\x12\x32\n\x0e\x63lassification\x18\x01 \x01(\x0b\x32\x18.convd.v1.ClassificationH\x00\x12 \n\x05\x65rror\x18\x02 \x01(\x0b\x32\x0f.convd.v1.ErrorH\x00\x42\t\n\x07outcome\"=\n\x0e\x43lassification\x12+\n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x1a.convd.v1.ClassProbability\"E\n\x10\x43lassProbability\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05label\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x02\"&\n\x05\x45rror\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"O\n\x15\x43lassifyStreamRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12*\n\x07request\x18\x02 \x01(\x0b\x32\x19.convd.v1.ClassifyRequest\"\x81\x01\n\x16\x43lassifyStreamResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12.\n\x08response\x18\x02 \x01(\x0b\x32\x1a.convd.v1.ClassifyResponseH\x00\x12 \n\x05\x65rror\x18\x03 \x01(\x0b\x32\x0f.convd.v1.ErrorH\x00\x42\t\n\x07outcome\"\x13\n\x11ListModelsRequest\"<\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.convd.v1.ModelVersion\"5\n\x0fGetModelRequest\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.convd.v1.ModelSpec\"u\n\x10GetModelResponse\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.convd.v1.ModelVersion\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\x13\n\x0binput_shape\x18\x03 \x03(\x03\x12\x15\n\rmanifest_json\x18\x04 \x01(\t\"\x8e\x04\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.convd.v1.ModelVersion.State\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08provider\x18\x05 \x01(\t\x12\x0f\n\x07\x63lasses\x18\x06 \x01(\x05\x12\x15\n\x08\x61\x63\x63uracy\x18\x07 \x01(\x02H\x00\x88\x01\x01\x12\x1e\n\x11golden_difference\x18\x08 \x01(\x02H\x01\x88\x01\x01\x12\x16\n\x0eversion_labels\x18\t \x03(\t\x12\x11\n\tprecision\x18\n \x01(\t\x12\x19\n\x11provider_refusals\x18\x0b \x03(\t\x12\x1c\n\x04task\x18\x0c \x01(\x0e\x32\x0e.convd.v1.Task\x12#\n\x16mean_average_precision\x18\r \x01(\x02H\x02\x88\x01\x01\"\x80\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_LOADING\x10\x01\x12\x13\n\x0fSTATE_AVAILABLE\x10\x02\x12\x12\n\x0eSTATE_DRAINING\x10\x03\x12\x12\n\x0eSTATE_UNLOADED\x10\x04\x12\x10\n\x0cSTATE_FAILED\x10\x05\x42\x0b\n\t_accuracyB\x14\n\x12_golden_differenceB\x19\n\x17_mean_average_precision*F\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x13\n\x0fTASK_MULTICLASS\x10\x01\x12\x13\n\x0fTASK_MULTILABEL\x10\x02\x32\xbf\x02\n\x15\x43lassificationService\x12\x41\n\x08\x43lassify\x12\x19.convd.v1.ClassifyRequest\x1a\x1a.convd.v1.ClassifyResponse\x12W\n\x0e\x43lassifyStream\x12\x1f.convd.v1.ClassifyStreamRequest\x1a .convd.v1.ClassifyStreamResponse(\x01\x30\x01\x12G\n\nListModels\x12\x1b.convd.v1.ListModelsRequest\x1a\x1c.convd.v1.ListModelsResponse\x12\x41\n\x08GetModel\x12\x19.convd.v1.GetModelRequest\x1a\x1a.convd.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*convd/protos/convd/v1/classification.proto\x12\x08\x63onvd.v1\"W\n\tModelSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x03H\x00\x12\x17\n\rversion_label\x18\x03 \x01(\tH\x00\x42\x10\n\x0eversion_choice\"\\\n\x05Image\x12\x11\n\x07\x65ncoded\x18\x01 \x01(\x0cH\x00\x12\"\n\x06pixels\x18\x02 \x01(\x0b\x32\x10.convd.v1.PixelsH\x00\x12\x12\n\x08prepared\x18\x03 \x01(\x0cH\x00\x42\x08\n\x06source\"G\n\x06Pixels\x12\x0e\n\x06height\x18\x01 \x01(\x05\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x10\n\x08\x63hannels\x18\x03 \x01(\x05\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"\x9e\x01\n\x0f\x43lassifyRequest\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.convd.v1.ModelSpec\x12\x1f\n\x06images\x18\x02 \x03(\x0b\x32\x0f.convd.v1.Image\x12\r\n\x05top_k\x18\x03 \x01(\x05\x12\x17\n\x0freturn_features\x18\x04 \x01(\x08\x12\x1e\n\x16return_activation_maps\x18\x05 \x01(\x08\"\x83\x01\n\x10\x43lassifyResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x03\x12&\n\x07results\x18\x03 \x03(\x0b\x32\x15.convd.v1.ImageResult\x12\x1c\n\x04task\x18\x04 \x01(\x0e\x32\x0e.convd.v1.Task\"n\n\x0bImageResult\x12\x32\n\x0e\x63lassification\x18\x01 \x01(\x0b\x32\x18.convd.v1.ClassificationH\x00\x12 \n\x05\x65rror\x18\x02 \x01(\x0b\x32\x0f.convd.v1.ErrorH\x00\x42\t\n\x07outcome\"\x7f\n\x0e\x43lassification\x12+\n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x1a.convd.v1.ClassProbability\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x03(\x02\x12.\n\x0f\x61\x63tivation_maps\x18\x03 \x01(\x0b\x32\x15.convd.v1.FeatureMaps\"J\n\x0b\x46\x65\x61tureMaps\x12\x0c\n\x04maps\x18\x01 \x01(\x05\x12\x0e\n\x06height\x18\x02 \x01(\x05\x12\r\n\x05width\x18\x03 \x01(\x05\x12\x0e\n\x06values\x18\x04 \x03(\x02\"E\n\x10\x43lassProbability\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05label\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x02\"&\n\x05\x45rror\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"O\n\x15\x43lassifyStreamRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12*\n\x07request\x18\x02 \x01(\x0b\x32\x19.convd.v1.ClassifyRequest\"\x81\x01\n\x16\x43lassifyStreamResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12.\n\x08response\x18\x02 \x01(\x0b\x32\x1a.convd.v1.ClassifyResponseH\x00\x12 \n\x05\x65rror\x18\x03 \x01(\x0b\x32\x0f.convd.v1.ErrorH\x00\x42\t\n\x07outcome\"\x13\n\x11ListModelsRequest\"<\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.convd.v1.ModelVersion\"5\n\x0fGetModelRequest\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.convd.v1.ModelSpec\"u\n\x10GetModelResponse\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.convd.v1.ModelVersion\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\x13\n\x0binput_shape\x18\x03 \x03(\x03\x12\x15\n\rmanifest_json\x18\x04 \x01(\t\"\x8e\x04\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.convd.v1.ModelVersion.State\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08provider\x18\x05 \x01(\t\x12\x0f\n\x07\x63lasses\x18\x06 \x01(\x05\x12\x15\n\x08\x61\x63\x63uracy\x18\x07 \x01(\x02H\x00\x88\x01\x01\x12\x1e\n\x11golden_difference\x18\x08 \x01(\x02H\x01\x88\x01\x01\x12\x16\n\x0eversion_labels\x18\t \x03(\t\x12\x11\n\tprecision\x18\n \x01(\t\x12\x19\n\x11provider_refusals\x18\x0b \x03(\t\x12\x1c\n\x04task\x18\x0c \x01(\x0e\x32\x0e.convd.v1.Task\x12#\n\x16mean_average_precision\x18\r \x01(\x02H\x02\x88\x01\x01\"\x80\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_LOADING\x10\x01\x12\x13\n\x0fSTATE_AVAILABLE\x10\x02\x12\x12\n\x0eSTATE_DRAINING\x10\x03\x12\x12\n\x0eSTATE_UNLOADED\x10\x04\x12\x10\n\x0cSTATE_FAILED\x10\x05\x42\x0b\n\t_accuracyB\x14\n\x12_golden_differenceB\x19\n\x17_mean_average_precision*F\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x13\n\x0fTASK_MULTICLASS\x10\x01\x12\x13\n\x0fTASK_MULTILABEL\x10\x02\x32\xbf\x02\n\x15\x43lassificationService\x12\x41\n\x08\x43lassify\x12\x19.convd.v1.ClassifyRequest\x1a\x1a.convd.v1.ClassifyResponse\x12W\n\x0e\x43lassifyStream\x12\x1f.convd.v1.ClassifyStreamRequest\x1a .convd.v1.ClassifyStreamResponse(\x01\x30\x01\x12G\n\nListModels\x12\x1b.convd.v1.ListModelsRequest\x1a\x1c.convd.v1.ListModelsResponse\x12\x41\n\x08GetModel\x12\x19.convd.v1.GetModelRequest\x1a\x1a.convd.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'convd.protos.convd.v1.classification_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TASK']._serialized_start=1834
-  _globals['_TASK']._serialized_end=1904
+  _globals['_TASK']._serialized_start=2034
+  _globals['_TASK']._serialized_end=2104
   _globals['_MODELSPEC']._serialized_start=56
   _globals['_MODELSPEC']._serialized_end=143
   _globals['_IMAGE']._serialized_start=145
   _globals['_IMAGE']._serialized_end=237
   _globals['_PIXELS']._serialized_start=239
   _globals['_PIXELS']._serialized_end=310
-  _globals['_CLASSIFYREQUEST']._serialized_start=312
-  _globals['_CLASSIFYREQUEST']._serialized_end=413
-  _globals['_CLASSIFYRESPONSE']._serialized_start=416
-  _globals['_CLASSIFYRESPONSE']._serialized_end=547
-  _globals['_IMAGERESULT']._serialized_start=549
-  _globals['_IMAGERESULT']._serialized_end=659
-  _globals['_CLASSIFICATION']._serialized_start=661
-  _globals['_CLASSIFICATION']._serialized_end=722
-  _globals['_CLASSPROBABILITY']._serialized_start=724
-  _globals['_CLASSPROBABILITY']._serialized_end=793
-  _globals['_ERROR']._serialized_start=795
-  _globals['_ERROR']._serialized_end=833
-  _globals['_CLASSIFYSTREAMREQUEST']._serialized_start=835
-  _globals['_CLASSIFYSTREAMREQUEST']._serialized_end=914
-  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_start=917
-  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_end=1046
-  _globals['_LISTMODELSREQUEST']._serialized_start=1048
-  _globals['_LISTMODELSREQUEST']._serialized_end=1067
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1069
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1129
-  _globals['_GETMODELREQUEST']._serialized_start=1131
-  _globals['_GETMODELREQUEST']._serialized_end=1184
-  _globals['_GETMODELRESPONSE']._serialized_start=1186
-  _globals['_GETMODELRESPONSE']._serialized_end=1303
-  _globals['_MODELVERSION']._serialized_start=1306
-  _globals['_MODELVERSION']._serialized_end=1832
-  _globals['_MODELVERSION_STATE']._serialized_start=1642
-  _globals['_MODELVERSION_STATE']._serialized_end=1770
-  _globals['_CLASSIFICATIONSERVICE']._serialized_start=1907
-  _globals['_CLASSIFICATIONSERVICE']._serialized_end=2226
+  _globals['_CLASSIFYREQUEST']._serialized_start=313
+  _globals['_CLASSIFYREQUEST']._serialized_end=471
+  _globals['_CLASSIFYRESPONSE']._serialized_start=474
+  _globals['_CLASSIFYRESPONSE']._serialized_end=605
+  _globals['_IMAGERESULT']._serialized_start=607
+  _globals['_IMAGERESULT']._serialized_end=717
+  _globals['_CLASSIFICATION']._serialized_start=719
+  _globals['_CLASSIFICATION']._serialized_end=846
+  _globals['_FEATUREMAPS']._serialized_start=848
+  _globals['_FEATUREMAPS']._serialized_end=922
+  _globals['_CLASSPROBABILITY']._serialized_start=924
+  _globals['_CLASSPROBABILITY']._serialized_end=993
+  _globals['_ERROR']._serialized_start=995
+  _globals['_ERROR']._serialized_end=1033
+  _globals['_CLASSIFYSTREAMREQUEST']._serialized_start=1035
+  _globals['_CLASSIFYSTREAMREQUEST']._serialized_end=1114
+  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_start=1117
+  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_end=1246
+  _globals['_LISTMODELSREQUEST']._serialized_start=1248
+  _globals['_LISTMODELSREQUEST']._serialized_end=1267
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1269
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1329
+  _globals['_GETMODELREQUEST']._serialized_start=1331
+  _globals['_GETMODELREQUEST']._serialized_end=1384
+  _globals['_GETMODELRESPONSE']._serialized_start=1386
+  _globals['_GETMODELRESPONSE']._serialized_end=1503
+  _globals['_MODELVERSION']._serialized_start=1506
+  _globals['_MODELVERSION']._serialized_end=2032
+  _globals['_MODELVERSION_STATE']._serialized_start=1842
+  _globals['_MODELVERSION_STATE']._serialized_end=1970
+  _globals['_CLASSIFICATIONSERVICE']._serialized_start=2107
+  _globals['_CLASSIFICATIONSERVICE']._serialized_end=2426
 # @@protoc_insertion_point(module_scope)

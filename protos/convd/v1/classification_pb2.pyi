@@ -158,8 +158,16 @@ class ClassifyRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
     TOP_K_FIELD_NUMBER: _builtins.int
+    RETURN_FEATURES_FIELD_NUMBER: _builtins.int
+    RETURN_ACTIVATION_MAPS_FIELD_NUMBER: _builtins.int
     top_k: _builtins.int
     """How many classes to return for each image, most probable first. 0 returns every class."""
+    return_features: _builtins.bool
+    """Return the features of each image, too. The model has to be exported with --features."""
+    return_activation_maps: _builtins.bool
+    """Return the activation maps of each image, too. The model has to be exported with --features,
+    and its last layer has to take the means of feature maps.
+    """
     @_builtins.property
     def model(self) -> Global___ModelSpec:
         """The model to ask. Required."""
@@ -174,10 +182,12 @@ class ClassifyRequest(_message.Message):
         model: Global___ModelSpec | None = ...,
         images: _abc.Iterable[Global___Image] | None = ...,
         top_k: _builtins.int = ...,
+        return_features: _builtins.bool = ...,
+        return_activation_maps: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "model", b"model", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "model", b"model", "return_activation_maps", b"return_activation_maps", "return_features", b"return_features", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -258,22 +268,72 @@ class Classification(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CLASSES_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    ACTIVATION_MAPS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def classes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassProbability]:
         """Most probable first."""
+
+    @_builtins.property
+    def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """What the last layer takes: the features of similar images are near each other. Empty unless
+        return_features.
+        """
+
+    @_builtins.property
+    def activation_maps(self) -> Global___FeatureMaps:
+        """The last feature maps, whose means are the features. Unset unless return_activation_maps."""
 
     def __init__(
         self,
         *,
         classes: _abc.Iterable[Global___ClassProbability] | None = ...,
+        features: _abc.Iterable[_builtins.float] | None = ...,
+        activation_maps: Global___FeatureMaps | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activation_maps", b"activation_maps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation_maps", b"activation_maps", "classes", b"classes", "features", b"features"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Classification: _TypeAlias = Classification  # noqa: Y015
+
+@_typing.final
+class FeatureMaps(_message.Message):
+    """Feature maps of one image."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAPS_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    maps: _builtins.int
+    """Number of maps."""
+    height: _builtins.int
+    """Rows of each map."""
+    width: _builtins.int
+    """Columns of each map."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Row-major [maps, height, width]."""
+
+    def __init__(
+        self,
+        *,
+        maps: _builtins.int = ...,
+        height: _builtins.int = ...,
+        width: _builtins.int = ...,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "maps", b"maps", "values", b"values", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeatureMaps: _TypeAlias = FeatureMaps  # noqa: Y015
 
 @_typing.final
 class ClassProbability(_message.Message):

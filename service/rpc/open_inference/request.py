@@ -8,7 +8,7 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from convd.artifact.graph_contract import GraphTensor
+from convd.artifact.graph_contract import ALL_EXTRAS, GraphTensor
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.service.errors import InvalidRequestError
 from convd.service.lifecycle.catalog import VersionChoice
@@ -197,7 +197,7 @@ def _read_outputs(
     request: pb.ModelInferRequest, outputs: Mapping[str, GraphTensor]
 ) -> dict[str, int | None]:
     if not request.outputs:
-        return dict.fromkeys(outputs)
+        return dict.fromkeys(name for name in outputs if name not in ALL_EXTRAS)
     wanted: dict[str, int | None] = {}
     for output in request.outputs:
         name = output.name

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from convd.artifact.graph_contract import OUTPUTS, OutputArrays
+from convd.artifact.graph_contract import ALL_EXTRAS, OUTPUTS, OutputArrays
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.service.inference.ranking import top_classes
 from convd.service.rpc.open_inference.tensors import raw_bytes_tensor
@@ -48,7 +48,7 @@ def write_outputs(
 
 
 def answer_bytes(wanted: Mapping[str, int | None], servable: Servable) -> int:
-    """Upper bound of what the requested outputs take for one image.
+    """Upper bound of what the requested outputs take for one image, besides the optional ones.
 
     Args:
         wanted: The requested outputs, as for `write_outputs`.
@@ -56,6 +56,8 @@ def answer_bytes(wanted: Mapping[str, int | None], servable: Servable) -> int:
     """
     size = 0
     for name, classes in wanted.items():
+        if name in ALL_EXTRAS:
+            continue
         if classes is None:
             size += 4 * math.prod(servable.session.outputs[getattr(OUTPUTS, name)])
         else:

@@ -7,7 +7,7 @@ from operator import attrgetter
 import grpc
 
 from convd import __version__
-from convd.artifact.graph_contract import OUTPUTS
+from convd.artifact.graph_contract import ALL_EXTRAS, NO_EXTRAS, OUTPUTS
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.service.batching.entry import Priority
 from convd.service.calls.call import Call, current_call
@@ -207,6 +207,7 @@ class OpenInferenceServicer(AdministrationServicer):
             answer_bytes=(
                 partial(answer_bytes, wanted.outputs) if request.outputs else _output_bytes
             ),
+            extras=ALL_EXTRAS.intersection(wanted.outputs) if request.outputs else NO_EXTRAS,
         )
 
 

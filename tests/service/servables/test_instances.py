@@ -6,6 +6,7 @@ import weakref
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,9 +126,9 @@ def test_many_callers_get_the_answers_of_one(
     runs: Counter[int] = Counter()
     run = Session.run
 
-    def counted(session: Session, rows: NDArray[np.uint8]) -> OutputArrays:
+    def counted(session: Session, rows: NDArray[np.uint8], *special: Any) -> OutputArrays:
         runs[session.threads] += 1
-        return run(session, rows)
+        return run(session, rows, *special)
 
     monkeypatch.setattr(Session, "run", counted)
     servable.close()

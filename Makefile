@@ -66,6 +66,9 @@ gpu-check: setup  ## verify and measure on a machine with an NVIDIA GPU (needs h
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cuda]'
 	$(BIN)/python -m bench.gpu_check
 
+notebook: setup  ## run the notebook in docs/ and keep what its cells print
+	$(BIN)/python -m tests.docs.notebooks
+
 quick: setup  ## test what serves, without torch and without the slowest tests (about a minute)
 	$(BIN)/python -m pytest -p tests.without_training -m "not slow" $(QUICK)
 

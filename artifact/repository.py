@@ -71,13 +71,13 @@ class ModelRepository:
             RepositoryError: It is the folder of a model or of a version, or cannot be read.
         """
         self.check_readable()
-        if _is_version(self.root):
+        if is_version(self.root):
             raise RepositoryError(
                 f"{self.root} is one version of a model: give the repository that it lies in, "
                 f"{self.root.absolute().parent.parent}"
             )
         folders = _folders(self.root)
-        if any(_VERSION.fullmatch(path.name) and _is_version(path) for path, _ in folders):
+        if any(is_version_name(path.name) and is_version(path) for path, _ in folders):
             raise RepositoryError(
                 f"{self.root} is the folder of one model: give the repository that it lies in, "
                 f"{self.root.absolute().parent}"
@@ -222,7 +222,13 @@ class ModelRepository:
             return None
 
 
-def _is_version(folder: Path) -> bool:
+def is_version_name(name: str) -> bool:
+    """Whether a version's folder may be called so: a whole number without zeros before it."""
+    return _VERSION.fullmatch(name) is not None
+
+
+def is_version(folder: Path) -> bool:
+    """Whether a folder looks like the artifact of a version, whatever its name."""
     return (folder / "manifest.json").exists() and (folder / "model.onnx").exists()
 
 

@@ -16,23 +16,26 @@ __version__ = "0.1.0"
 # Imported when first asked for: `import convd` stays instant, and needs no extra. __init__.pyi has
 # them for type checkers.
 _HOMES = {
-    "AsyncClient": "convd.client",
-    "Client": "convd.client",
-    "Connection": "convd.client",
-    "Tls": "convd.client",
+    "AsyncClient": ("convd.client", "client"),
+    "Client": ("convd.client", "client"),
+    "Connection": ("convd.client", "client"),
+    "Tls": ("convd.client", "client"),
+    "load": ("convd.local_model", "serve"),
+    "publish": ("convd.publishing", "export"),
 }
 
 
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'convd' has no attribute {name!r}")
+    home, extra = _HOMES[name]
     try:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        return getattr(importlib.import_module(home), name)
     except ModuleNotFoundError as error:
         from convd.installation import install_command
 
         raise ModuleNotFoundError(
-            f"convd.{name} needs the package {error.name!r}: {install_command('client')}",
+            f"convd.{name} needs the package {error.name!r}: {install_command(extra)}",
             name=error.name,
         ) from error
 

@@ -24,18 +24,23 @@ _KUBERNETES_VARIABLE = re.compile(r"CONVD_(.*_)?(SERVICE_HOST|SERVICE_PORT.*|POR
 _KUBERNETES_VALUE = re.compile(r"(tcp|udp|sctp)://\S+")
 
 
-def load_settings(flags: Mapping[str, Any], config: Path | None = None) -> ServerSettings:
+def load_settings(
+    flags: Mapping[str, Any],
+    config: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> ServerSettings:
     """Merge flags, environment and a YAML file, in this order of precedence.
 
     Args:
         flags: Settings given on the command line, by field name.
         config: A YAML file with settings by field name, or None.
+        environment: The variables.
 
     Raises:
         SettingsError: A key is unknown, or a value cannot be used; the text names it, and the flag,
             variable or line that it came from.
     """
-    variables = _own_variables(os.environ)
+    variables = _own_variables(environment)
     values = _read_file(config) if config is not None else YamlMapping()
 
     class Merged(ServerSettings):

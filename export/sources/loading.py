@@ -1,5 +1,6 @@
 """From what the user names to a network that can be exported."""
 
+import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,6 +100,25 @@ def load_source(request: SourceRequest) -> TrainedNetwork:
         name = f"{Path(kind).name}:{rest}"
         return _described(request, network, describe(request.given), name, facts=facts)
     raise _not_exportable(request.source, path)
+
+
+def source_of_module(
+    module: nn.Module, given: GivenDescription, data: str | None = None
+) -> TrainedNetwork:
+    """Take a network that is in memory already; a copy of it, in eval mode.
+
+    Args:
+        module: The network.
+        given: What is known of it.
+        data: Specification of the data to evaluate on.
+
+    Raises:
+        SourceError: It is not described well enough, or cannot be exported.
+        ModelsError: The data cannot be used.
+    """
+    network = copy.deepcopy(module).cpu().eval()
+    request = SourceRequest(data=data, given=given)
+    return _described(request, network, describe(given), type(module).__name__)
 
 
 def _not_exportable(source: str, path: Path) -> SourceError:

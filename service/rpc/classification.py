@@ -52,7 +52,7 @@ class ClassificationServicer(pb_grpc.ClassificationServiceServicer):
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> pb.ClassifyResponse:
         """Classify one or more images."""
-        return self._classify(request, current_call())
+        return self.answer(request, current_call())
 
     def ClassifyStream(  # noqa: N802
         self,
@@ -64,7 +64,7 @@ class ClassificationServicer(pb_grpc.ClassificationServiceServicer):
         for message in request_iterator:
             response = pb.ClassifyStreamResponse(id=message.id)
             try:
-                response.response.CopyFrom(self._classify(message.request, call))
+                response.response.CopyFrom(self.answer(message.request, call))
             except ServiceError as error:
                 response.error.CopyFrom(_error(error, call))
             yield response
@@ -96,7 +96,12 @@ class ClassificationServicer(pb_grpc.ClassificationServiceServicer):
             response.manifest_json = manifest.model_dump_json()
         return response
 
-    def _classify(self, request: pb.ClassifyRequest, call: Call) -> pb.ClassifyResponse:
+    def answer(self, request: pb.ClassifyRequest, call: Call) -> pb.ClassifyResponse:
+        """Answer one request for a call.
+
+        Raises:
+            ServiceError: For the reasons of `InferenceService.classify`.
+        """
         if request.top_k < 0:
             raise InvalidRequestError(
                 f"top_k is {request.top_k}: send the number of classes you want, or 0 for all"

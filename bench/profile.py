@@ -23,7 +23,7 @@ _PARTS = (
     ("batcher", ("service/batching/", "runtime/")),
     ("decoding and preprocessing", ("artifact/", "PIL/")),
     ("use case", ("service/inference", "service/lifecycle", "service/servable", "service/ranking")),
-    ("handler", ("service/rpc/classification", "service/rpc/open_inference")),
+    ("handler", ("service/protocols/classification", "service/protocols/open_inference")),
     ("interceptor", ("service/rpc/", "service/call")),
     ("transport", ("grpc/", "concurrent/futures", "threading.py")),
 )

@@ -10,6 +10,7 @@ from convd.runtime.cores import CoreBudget, available_cores
 from convd.service.address import join_address
 from convd.service.allocator import return_large_blocks
 from convd.service.calls.admission import open_access
+from convd.service.calls.gate import CallGate
 from convd.service.calls.recorder import CallRecorder
 from convd.service.calls.tracing import Tracer, open_tracer
 from convd.service.garbage import collect_and_freeze, collect_rarely
@@ -21,13 +22,15 @@ from convd.service.lifecycle.policy import State
 from convd.service.lifecycle.triton_metrics import TritonCollector
 from convd.service.lifecycle.version_metrics import VersionCollector
 from convd.service.metrics import Metrics
+from convd.service.protocols.classification import ClassificationServicer
+from convd.service.protocols.open_inference.servicer import OpenInferenceServicer
 from convd.service.rpc.server import GrpcServer
 from convd.service.servables.response_cache import ResponseCache
 from convd.service.settings import ServerSettings, drain_limit_seconds, exposure
 from convd.service.statistics import StatisticsByVersion
 from convd.service.termination import CALLS_CUT, Termination
 from convd.service.tls import TlsFiles
-from convd.service.web.console import Console
+from convd.service.web.actions import Actions
 from convd.service.web.opening import open_http
 
 logger = logging.getLogger(__name__)
@@ -49,7 +52,7 @@ class Application:
         statistics: Returns the statistics of all workers; None for a single process.
 
     Attributes:
-        console: Answers the requests of the console's page.
+        actions: Answers the requests over HTTP that need a model.
         cores: The budget of cores that its models share.
 
     Raises:
@@ -108,24 +111,34 @@ class Application:
         )
         self._tls = TlsFiles.of(settings, self._metrics.certificate_read)
         self._access = open_access(settings, self._metrics)
+        classification = ClassificationServicer(inference)
+        open_inference = OpenInferenceServicer(inference, self._manager, settings, statistics)
         self._grpc = GrpcServer(
-            inference,
-            self._manager,
+            classification,
+            open_inference,
             recorder,
             settings,
             access=self._access,
             tls=self._tls,
             shares_port=is_worker,
-            statistics=statistics,
         )
-        self.console = Console(inference, repository, recorder)
+        self._http_calls = CallGate()
+        self.actions = Actions(
+            inference,
+            classification,
+            open_inference,
+            repository,
+            recorder,
+            self._http_calls,
+            max_message_bytes=settings.max_message_bytes,
+        )
         self._http = None
         if not is_worker:
             self._http = open_http(
                 settings,
                 self.registry,
                 self.unready_reason,
-                self.console.answer,
+                self.actions.answer,
                 stuck_reason=self.stuck_reason,
             )
         VersionCollector(self.registry, self._catalog.statuses, self._metrics.forget)
@@ -222,7 +235,11 @@ class Application:
             time.sleep(self._settings.lame_duck_seconds)
         logger.info("draining for up to %g s", self._settings.drain_seconds)
         started = time.monotonic()
+        self._http_calls.close()
         cut = self._grpc.drain(self._settings.drain_seconds)
+        remaining_seconds = self._settings.drain_seconds - (time.monotonic() - started)
+        self._http_calls.wait_until_empty(max(remaining_seconds, 0.0))
+        cut += len(self._http_calls.in_progress)
         remaining_seconds = self._settings.drain_seconds - (time.monotonic() - started)
         self._manager.unload_all(max(remaining_seconds, 0.1))
         if self._http:

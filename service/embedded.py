@@ -15,7 +15,7 @@ from convd.service.lifecycle.configuration import ModelConfiguration, parse_conf
 from convd.service.lifecycle.loading import ServableLoader
 from convd.service.lifecycle.policy import State
 from convd.service.metrics import Metrics
-from convd.service.rpc.classification import ClassificationServicer
+from convd.service.protocols.classification import ClassificationServicer
 from convd.service.settings_sources import load_settings
 
 

@@ -64,7 +64,8 @@ class ServerSettings(BaseSettings):
         8002,
         ge=0,
         le=65535,
-        description="Port for metrics, health and the console; 0 picks a free one.",
+        description="Port for metrics, health, the console and inference over HTTP; 0 picks a "
+        "free one.",
     )
     tls_certificate: Path | None = Field(
         None,
@@ -163,7 +164,7 @@ class ServerSettings(BaseSettings):
         64 * MEBIBYTE,
         ge=1024,
         le=2 * GIBIBYTE - 1,
-        description="Maximum size of a gRPC message, received or sent.",
+        description="Maximum size of a message, received or sent over gRPC or HTTP.",
     )
     max_image_pixels: int = Field(
         64 * MEBIBYTE,
@@ -184,6 +185,13 @@ class ServerSettings(BaseSettings):
         le=4096,
         description="Maximum unary calls in progress, including those that wait for a batch; twice "
         "max_batch_size keeps batches full.",
+    )
+    http_threads: int = Field(
+        16,
+        ge=1,
+        le=64,
+        description="Maximum classify and infer requests over HTTP in progress, including those "
+        "that wait for a batch; further ones wait, and are refused if too many do.",
     )
     max_waiting_calls: int = Field(
         256,

@@ -7,6 +7,7 @@ import grpc
 
 from convd.service.access.principal import arrived_principal
 from convd.service.calls.call import Call
+from convd.service.calls.gate import DRAINING, CallGate
 from convd.service.calls.recorder import CallRecorder
 from convd.service.calls.status import error_status
 from convd.service.errors import (
@@ -15,7 +16,6 @@ from convd.service.errors import (
     UnavailableError,
 )
 from convd.service.quoting import quote
-from convd.service.rpc.call_gate import DRAINING, CallGate
 from convd.service.rpc.message_wait import MessageWait
 from convd.service.rpc.refusal import retry_hint
 from convd.service.rpc.streams import StreamBounds

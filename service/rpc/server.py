@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 import grpc
@@ -15,21 +14,18 @@ from convd.protos.inference import grpc_service_pb2 as open_inference_pb
 from convd.protos.inference import grpc_service_pb2_grpc as open_inference_pb_grpc
 from convd.service.access.control import AccessControl
 from convd.service.address import BindError, join_address
+from convd.service.calls.gate import CallGate
 from convd.service.calls.recorder import CallRecorder
-from convd.service.inference.service import InferenceService
-from convd.service.lifecycle.manager import ServableManager
+from convd.service.protocols.classification import ClassificationServicer
+from convd.service.protocols.open_inference.servicer import OpenInferenceServicer
 from convd.service.rpc.arrival import ArrivalInterceptor
-from convd.service.rpc.call_gate import CallGate
 from convd.service.rpc.call_threads import MAX_SILENT, CallThreads
-from convd.service.rpc.classification import ClassificationServicer
 from convd.service.rpc.credentials import server_credentials
 from convd.service.rpc.health import HealthServicer
 from convd.service.rpc.interceptor import CallInterceptor
-from convd.service.rpc.open_inference.servicer import OpenInferenceServicer
 from convd.service.rpc.registration import Registry
 from convd.service.rpc.transport_log import thin_out_transport_log
 from convd.service.settings import ServerSettings
-from convd.service.statistics import StatisticsByVersion
 from convd.service.tls import TlsFiles
 
 if TYPE_CHECKING:
@@ -56,14 +52,13 @@ class GrpcServer:
     """A synchronous gRPC server, which works on each unary call in a thread.
 
     Args:
-        inference: The use case.
-        manager: Loads and unloads models, and knows whether the server is ready.
+        classification: Answers in convd's own protocol.
+        open_inference: Answers in the Open Inference Protocol.
         recorder: Records every call.
         settings: Address and limits.
         access: Decides who may do what; None where everybody may do everything.
         tls: Its certificate; None for a plain port.
         shares_port: Whether other workers listen on the same port.
-        statistics: Returns the statistics of all workers; None for a single process.
 
     Raises:
         BindError: The port is in use or not allowed.
@@ -71,15 +66,14 @@ class GrpcServer:
 
     def __init__(
         self,
-        inference: InferenceService,
-        manager: ServableManager,
+        classification: ClassificationServicer,
+        open_inference: OpenInferenceServicer,
         recorder: CallRecorder,
         settings: ServerSettings,
         *,
         access: AccessControl | None = None,
         tls: TlsFiles | None = None,
         shares_port: bool = False,
-        statistics: Callable[[], StatisticsByVersion] | None = None,
     ) -> None:
         thin_out_transport_log()
         self._gate = CallGate()
@@ -112,12 +106,8 @@ class GrpcServer:
         for name in names:
             self.set_serving(name, serving=True)
         registry = cast("grpc.Server", Registry(self._server, access))
-        pb_grpc.add_ClassificationServiceServicer_to_server(
-            ClassificationServicer(inference), registry
-        )
-        open_inference_pb_grpc.add_GRPCInferenceServiceServicer_to_server(
-            OpenInferenceServicer(inference, manager, settings, statistics), registry
-        )
+        pb_grpc.add_ClassificationServiceServicer_to_server(classification, registry)
+        open_inference_pb_grpc.add_GRPCInferenceServiceServicer_to_server(open_inference, registry)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, registry)
         if settings.reflection:
             reflection.enable_server_reflection(names, registry)

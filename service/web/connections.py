@@ -1,78 +1,140 @@
-"""Bounds of the HTTP side's connections: idle, slow and half-sent ones make room for others."""
+"""One connection of the HTTP port, with bounds: idle, slow and half-sent ones make room."""
 
+import asyncio
+import contextlib
+import sys
 import time
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Collection
+from http import HTTPStatus
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 MAX_CONNECTIONS = 256
-"""Connections that may be open at the same time."""
+"""Connections that may be open at the same time, unless all of them are being answered."""
 
-_SPARE = 32
+SPARE_CONNECTIONS = 32
+"""Of these, the ones that are kept free, while there is an idle one to close."""
+
+_IDLE_SECONDS = 75.0
 _REQUEST_SECONDS = 20.0
 _ANSWER_SECONDS = 60.0
+_SLOWEST_BYTES_PER_SECOND = 64 * 1024
 
 
-class Connection(Protocol):
-    """What is asked of a connection, in waitress's words.
+class BoundedConnection(H11Protocol):
+    """A connection that knows what it is doing, and since when.
 
-    Attributes:
-        requests: Whole requests that are being answered.
-        request: A request of which a part has arrived; None where there is none.
-        total_outbufs_len: Bytes of answers that the client has not taken yet.
-        last_activity: When bytes last went in or out, in seconds of `time.time`.
-    """
-
-    requests: list[object]
-    request: object | None
-    total_outbufs_len: int
-    last_activity: float
-
-    def handle_close(self) -> None:
-        """Close it at once."""
-
-
-class ConnectionBounds:
-    """Closes connections that have taken too long, and the idlest when there are many.
-
-    A client that sends or reads a byte now and then is active for ever; so what counts is for how
+    A client that sends or takes a byte now and then is active for ever; so what counts is for how
     long a request or an answer has been on its way.
     """
 
-    def __init__(self) -> None:
-        self._since: dict[int, tuple[str, float]] = {}
+    _state = ""
+    _since = 0.0
+    _received_bytes = 0
+    _looked_cycle: RequestResponseCycle | None = None
 
-    def enforce(self, connections: Iterable[Connection]) -> None:
-        """Close what is over its bounds; to be called every second or so, and for every arrival."""
-        now = time.monotonic()
-        since: dict[int, tuple[str, float]] = {}
-        idle: list[Connection] = []
-        count = 0
-        for connection in list(connections):
-            count += 1
-            state, limit_seconds = _state(connection)
-            before = self._since.get(id(connection))
-            started = before[1] if before is not None and before[0] == state else now
-            if now - started > limit_seconds:
-                connection.handle_close()
-                count -= 1
-                continue
-            since[id(connection)] = (state, started)
-            if state in ("idle", "sending"):
-                idle.append(connection)
-        self._since = since
-        for connection in sorted(idle, key=lambda one: one.last_activity):
-            if count <= MAX_CONNECTIONS - _SPARE:
-                break
-            connection.handle_close()
-            count -= 1
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a new connection, at the expense of the idlest ones where there are many."""
+        super().connection_made(transport)
+        self._look()
+        make_room(self.connections)  # type: ignore[arg-type]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of the last request, which refers to this connection: nobody collects cycles."""
+        super().connection_lost(exc)
+        self.cycle = self._looked_cycle = None  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        """Count what arrives."""
+        self._received_bytes += len(data)
+        super().data_received(data)
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002
+        """Refuse a request that is not HTTP or too long, with the status that h11 proposes."""
+        error = sys.exception()
+        hint = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
+        # After the beginning of an answer there can be no other one.
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            status = HTTPStatus(hint)
+            body = f"{status.phrase}: {error}\n".encode()
+            for event in (
+                h11.Response(
+                    status_code=status,
+                    headers=[
+                        ("Content-Type", "text/plain; charset=utf-8"),
+                        ("Content-Length", str(len(body))),
+                        ("Connection", "close"),
+                    ],
+                    reason=status.phrase,
+                ),
+                h11.Data(data=body),
+                h11.EndOfMessage(),
+            ):
+                self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    def shutdown(self) -> None:
+        """End it; an answer in progress is sent first."""
+        # A connection that broke the protocol is about to be closed anyway.
+        with contextlib.suppress(h11.LocalProtocolError):
+            super().shutdown()
+
+    def seconds_left(self) -> float:
+        """How long it may go on with what it does."""
+        self._look()
+        return self._since + self._limit_seconds() - time.monotonic()
+
+    @property
+    def makes_room(self) -> bool:
+        """Whether it may be closed for others: nothing of it is being answered."""
+        self._look()
+        return self._state in ("idle", "sending")
+
+    @property
+    def since(self) -> float:
+        """When it began what it does, in seconds of `time.monotonic`."""
+        return self._since
+
+    def _look(self) -> None:
+        state = self._doing()
+        if state != self._state or self.cycle is not self._looked_cycle:
+            self._state, self._looked_cycle = state, self.cycle
+            self._since = time.monotonic()
+            self._received_bytes = 0
+
+    def _doing(self) -> str:
+        cycle = self.cycle
+        if self.transport.get_write_buffer_size():
+            return "taking"
+        if cycle is not None and not cycle.response_complete:
+            return "sending body" if cycle.more_body else "answered"
+        # Part of a head, or the rest of a body that was refused.
+        if self.conn.trailing_data[0] or self.conn.their_state is h11.SEND_BODY:
+            return "sending"
+        return "idle"
+
+    def _limit_seconds(self) -> float:
+        if self._state == "answered":
+            return float("inf")
+        if self._state == "taking":
+            return _ANSWER_SECONDS
+        if self._state == "sending body":
+            return _REQUEST_SECONDS + self._received_bytes / _SLOWEST_BYTES_PER_SECOND
+        return _IDLE_SECONDS if self._state == "idle" and self.cycle else _REQUEST_SECONDS
 
 
-def _state(connection: Connection) -> tuple[str, float]:
-    """What a connection does, and for how many seconds it may."""
-    if connection.requests:
-        return "answering", float("inf")
-    if connection.total_outbufs_len:
-        return "reading", _ANSWER_SECONDS
-    if connection.request is not None:
-        return "sending", _REQUEST_SECONDS
-    return "idle", _REQUEST_SECONDS
+def close_overdue(connections: Collection[BoundedConnection]) -> None:
+    """Close what takes too long; to be called every second or so."""
+    for connection in list(connections):
+        if connection.seconds_left() < 0:
+            connection.transport.abort()
+
+
+def make_room(connections: Collection[BoundedConnection]) -> None:
+    """Close the connections that have done nothing for longest, where there are many."""
+    surplus = len(connections) - (MAX_CONNECTIONS - SPARE_CONNECTIONS)
+    if surplus > 0:
+        idle = [one for one in connections if one.makes_room and not one.transport.is_closing()]
+        for connection in sorted(idle, key=lambda one: one.since)[:surplus]:
+            connection.transport.abort()

@@ -1,71 +1,61 @@
-"""The console's API: models, model cards, pictures, and classifying an image."""
+"""The console's API: models, model cards and their pictures."""
 
 import logging
 import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import PurePosixPath
 
 from convd.artifact.bundle import Artifact
 from convd.artifact.errors import ArtifactError
 from convd.artifact.repository import ModelRepository
-from convd.service.calls.recorder import CallRecorder
-from convd.service.errors import NotFoundError, ServiceError
-from convd.service.inference.service import InferenceService
-from convd.service.lifecycle.catalog import VersionChoice
+from convd.service.errors import NotFoundError
+from convd.service.lifecycle.catalog import Catalog, VersionChoice
 from convd.service.lifecycle.description import describe
+from convd.service.quoting import quote
 from convd.service.web.model_page import list_entry, picture_type, version_page
 from convd.service.web.request import Request
-from convd.service.web.response import Response, error_response, json_response
-from convd.service.web.trial import Trial
+from convd.service.web.response import Response, json_response
 
 logger = logging.getLogger(__name__)
 
-API = "/api/"
-CLASSIFY_PATH = "/api/classify"
-
-_VERSION_PATH = re.compile(r"/api/models/([^/]+)/([1-9][0-9]{0,17})(?:/files/(.+))?")
+_VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
 class Console:
     """Answers the requests of the console's page.
 
     Args:
-        inference: The use case.
+        catalog: The versions.
         repository: Holds the artifacts, with their model cards and pictures.
-        recorder: Records every call.
     """
 
-    def __init__(
-        self, inference: InferenceService, repository: ModelRepository, recorder: CallRecorder
-    ) -> None:
-        self._catalog = inference.catalog
+    def __init__(self, catalog: Catalog, repository: ModelRepository) -> None:
+        self._catalog = catalog
         self._repository = repository
-        self._trial = Trial(inference, recorder)
 
-    def answer(self, request: Request) -> Response:
-        """Answer one request; errors become responses."""
-        path = request.path
-        if path == CLASSIFY_PATH:
-            return self._trial.classify(request)
-        if path == "/api/models":
-            catalog = self._catalog
-            entries = [list_entry(describe(one, catalog)) for one in catalog.statuses()]
-            return json_response(entries)
-        match = _VERSION_PATH.fullmatch(path)
-        if match is None:
-            return error_response(NotFoundError("the console's API has no such path"))
-        name, version, file = match.groups()
-        try:
-            artifact = self._artifact(name, int(version))
-            if file is None:
-                return json_response(version_page(name, int(version), artifact))
-            return _picture(artifact, file)
-        except ServiceError as error:
-            return error_response(error)
-        except ArtifactError:
-            logger.warning("cannot show %s", path, exc_info=True)
-            return error_response(
-                NotFoundError("the artifact was altered or removed on disk after it was loaded")
-            )
+    @property
+    def actions(self) -> Mapping[str, Callable[[Request], Response]]:
+        """Its functions, by the action of their routes."""
+        return {
+            "console_models": self._models,
+            "console_version": self._version,
+            "console_file": self._file,
+        }
+
+    def _models(self, _request: Request) -> Response:
+        catalog = self._catalog
+        return json_response([list_entry(describe(one, catalog)) for one in catalog.statuses()])
+
+    def _version(self, request: Request) -> Response:
+        name, version = _named(request)
+        with _altered_is_not_found(request):
+            return json_response(version_page(name, version, self._artifact(name, version)))
+
+    def _file(self, request: Request) -> Response:
+        name, version = _named(request)
+        with _altered_is_not_found(request):
+            return _picture(self._artifact(name, version), request.segments["file"])
 
     def _artifact(self, name: str, version: int) -> Artifact:
         status = self._catalog.status(VersionChoice(name, version))
@@ -76,6 +66,24 @@ class Console:
         # The self-test has proved the manifest in memory; files on disk must still match it.
         folder = self._repository.version_folder(name, version)
         return Artifact(folder, status.servable.manifest)
+
+
+def _named(request: Request) -> tuple[str, int]:
+    version = request.segments["version"]
+    if _VERSION.fullmatch(version) is None:
+        raise NotFoundError(f"there is no version '{quote(version)}': versions are numbers from 1")
+    return request.segments["model"], int(version)
+
+
+@contextmanager
+def _altered_is_not_found(request: Request) -> Iterator[None]:
+    try:
+        yield
+    except ArtifactError as error:
+        logger.warning("cannot show %s", quote(request.head.path), exc_info=True)
+        raise NotFoundError(
+            "the artifact was altered or removed on disk after it was loaded"
+        ) from error
 
 
 def _picture(artifact: Artifact, file: str) -> Response:

@@ -1,40 +1,62 @@
-"""A request of the console, independent of WSGI: another process may answer it."""
+"""A request over HTTP, independent of the server that read it: another process may answer it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-from urllib.parse import parse_qs
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
+from convd.service.cancellation import Cancellation
+from convd.service.quoting import quote
+from convd.service.web.routes import Route
 
-_HEADERS = ("x-request-id", "traceparent", "tracestate")
+REQUEST_ID_HEADER = "X-Request-Id"
+
+MAX_HEAD_BYTES = 16 * 1024
+"""Maximum size of what comes before a body."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """What is known of a request before its body is read.
+
+    Attributes:
+        method: Its method.
+        path: Its path, with escapes resolved.
+        query: The values of each parameter.
+        headers: The last value of each header, by name in lower case.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, Sequence[str]]
+    headers: Mapping[str, str]
+
+    def parameter(self, name: str) -> str:
+        """The last value of a parameter; empty if there is none."""
+        return self.query.get(name, ("",))[-1]
+
+    @property
+    def request_id(self) -> str:
+        """The client's id for it; empty if it has none that could be sent back."""
+        text = self.headers.get(REQUEST_ID_HEADER.lower(), "")
+        return quote(text) if text.isascii() and text.isprintable() else ""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request of a browser.
+    """A whole request.
 
     Attributes:
-        path: Its path.
-        query: Its parameters; the last value of each name.
-        headers: The headers that concern a call, by name in lower case.
+        head: What came before its body.
+        route: The route of its path.
+        segments: The variable parts of its path, by name.
         body: Its body.
+        arrived_at: When its first byte was read, in seconds of `time.monotonic`, which all
+            processes of a machine share.
+        cancellation: Set when the client hangs up; not in another process.
     """
 
-    path: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
+    head: Head
+    route: Route
+    segments: Mapping[str, str]
     body: bytes
-
-    @classmethod
-    def read(cls, environ: "WSGIEnvironment") -> "Request":
-        """Read a WSGI request; the server has already bounded its body."""
-        query = {key: values[-1] for key, values in parse_qs(environ["QUERY_STRING"]).items()}
-        headers = {name: environ.get(f"HTTP_{name.upper().replace('-', '_')}") for name in _HEADERS}
-        return cls(
-            path=environ["PATH_INFO"],
-            query=query,
-            headers={name: str(value) for name, value in headers.items() if value is not None},
-            body=environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)),
-        )
+    arrived_at: float
+    cancellation: Cancellation = field(default_factory=Cancellation)

@@ -1,16 +1,11 @@
-"""A response of the site, with the headers of every response."""
+"""A response over HTTP, with the headers of every response."""
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
 
 from convd.service.calls.call import Call
-from convd.service.calls.status import error_status
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse
+from convd.service.calls.status import Status, error_status
 
 # No connections to other hosts, no inline scripts or styles, and markup only through the console's
 # trusted-types policy.
@@ -29,18 +24,26 @@ _CONTENT_SECURITY_POLICY = "; ".join(
     ]
 )
 
-_SECURITY_HEADERS = (
-    ("Content-Security-Policy", _CONTENT_SECURITY_POLICY),
-    ("Cross-Origin-Opener-Policy", "same-origin"),
-    ("Cross-Origin-Resource-Policy", "same-origin"),
-    ("Referrer-Policy", "no-referrer"),
-    ("X-Content-Type-Options", "nosniff"),
-    ("X-Frame-Options", "DENY"),
-    # Every response shows the current state.
-    ("Cache-Control", "no-store"),
+_SECURITY_HEADERS = tuple(
+    (name.encode(), value.encode())
+    for name, value in (
+        ("Content-Security-Policy", _CONTENT_SECURITY_POLICY),
+        ("Cross-Origin-Opener-Policy", "same-origin"),
+        ("Cross-Origin-Resource-Policy", "same-origin"),
+        ("Referrer-Policy", "no-referrer"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("X-Frame-Options", "DENY"),
+        # Every response shows the current state.
+        ("Cache-Control", "no-store"),
+    )
 )
 
-_REASON_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+_TRY_AGAIN = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+_RETRY_SECONDS = 1
+
+PROBLEM = "application/problem+json"
+
+_TITLES = {status.value: status.phrase for status in HTTPStatus}
 
 
 @dataclass(frozen=True)
@@ -59,25 +62,14 @@ class Response:
     status: int = HTTPStatus.OK
     headers: tuple[tuple[str, str], ...] = ()
 
-    def send(self, start: "StartResponse", *, with_body: bool) -> Iterable[bytes]:
-        """Send it as the response to a WSGI request."""
-        headers = [
-            ("Content-Type", self.content_type),
-            ("Content-Length", str(len(self.body))),
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:
+        """All of its headers, as a server sends them."""
+        return [
+            (b"Content-Type", self.content_type.encode()),
+            (b"Content-Length", str(len(self.body)).encode()),
             *_SECURITY_HEADERS,
-            *self.headers,
+            *((name.encode(), value.encode()) for name, value in self.headers),
         ]
-        start(f"{int(self.status)} {_REASON_PHRASES.get(self.status, 'Unknown')}", headers)
-        return [self.body] if with_body else []
-
-
-def with_security_headers(start: "StartResponse") -> "StartResponse":
-    """Add the headers of every response to one that another application makes."""
-
-    def started(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:  # noqa: ANN401
-        return start(status, [*headers, *_SECURITY_HEADERS], *more)
-
-    return started
 
 
 def text(content: str, status: int = HTTPStatus.OK) -> Response:
@@ -87,12 +79,14 @@ def text(content: str, status: int = HTTPStatus.OK) -> Response:
 
 def json_response(content: object, status: int = HTTPStatus.OK) -> Response:
     """Make a response of a JSON document."""
-    body = json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
-    return Response(body, "application/json", status)
+    return Response(_json(content), "application/json", status)
 
 
 def error_response(error: Exception, call: Call | None = None) -> Response:
     """Make a response with the status and text that an RPC would get.
+
+    The body is a problem document (RFC 9457). Its `error` repeats the text where the clients of the
+    Open Inference Protocol look for it.
 
     Args:
         error: The error.
@@ -102,9 +96,22 @@ def error_response(error: Exception, call: Call | None = None) -> Response:
     call = call or Call()
     status = error_status(error, call)
     call.code = status.code.name
+    return problem(status, call.request_id)
+
+
+def problem(status: Status, request_id: str) -> Response:
+    """Make a problem document of a status."""
     content = {
+        "title": _TITLES.get(status.http, "Client Closed Request"),
+        "status": int(status.http),
+        "detail": status.message,
         "code": status.code.name,
-        "message": status.message,
-        "request_id": call.request_id,
+        "request_id": request_id,
+        "error": status.message,
     }
-    return json_response(content, status.http)
+    retry = (("Retry-After", str(_RETRY_SECONDS)),) if status.http in _TRY_AGAIN else ()
+    return Response(_json(content), PROBLEM, status.http, retry)
+
+
+def _json(content: object) -> bytes:
+    return json.dumps(content, ensure_ascii=False, allow_nan=False).encode()

@@ -1,101 +1,118 @@
-"""The HTTP server under the site: waitress, with its limits."""
+"""The HTTP server under the site: uvicorn's HTTP/1.1, in an event loop and thread of its own."""
 
-import contextlib
+import asyncio
 import logging
 import socket
 import threading
-import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import cast
 
-from waitress import wasyncore
-from waitress.server import create_server
+import uvicorn
+from uvicorn.server import ServerState
 
-from convd.service.web.connections import MAX_CONNECTIONS, ConnectionBounds
+from convd.service.web.asgi import AsgiApplication
+from convd.service.web.connections import BoundedConnection, close_overdue
+from convd.service.web.request import MAX_HEAD_BYTES
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
-
-# More than the number of concurrent trials, so that a probe always finds a thread.
-_THREADS = 8
-_MAX_HEADER_BYTES = 16 * 1024
-_IDLE_SECONDS = 20
 _LOOK_SECONDS = 1.0
+_GRACE_SECONDS = 1.0
 
 
 class HttpServer:
-    """Serves one WSGI application.
+    """Serves one ASGI application.
 
-    Requests are read without a thread each, so a client that sends slowly, or nothing, does not
-    delay the others. Bodies stay in memory, since a container may have a read-only file system.
+    The loop only reads, routes and writes: the application works in threads. So a client that sends
+    slowly, or nothing, costs no thread, and a request that is being worked on delays no other.
 
     Args:
         host: Address to listen on.
         port: Port; 0 picks a free one.
-        application: The WSGI application.
-        max_body_bytes: Maximum size of a request's body; a larger one gets 413.
+        application: The ASGI application.
+        on_stop: Called once the server has stopped.
 
     Raises:
         OSError: The port is in use or not allowed.
     """
 
     def __init__(
-        self, host: str, port: int, application: "WSGIApplication", *, max_body_bytes: int
+        self,
+        host: str,
+        port: int,
+        application: AsgiApplication,
+        on_stop: Callable[[], None] = lambda: None,
     ) -> None:
         is_ipv6 = ":" in host
-        listening = socket.create_server(
+        self._listening = socket.create_server(
             (host, port),
             family=socket.AF_INET6 if is_ipv6 else socket.AF_INET,
             # Like gRPC, accept IPv4 as well when listening on ::.
             dualstack_ipv6=is_ipv6 and socket.has_dualstack_ipv6(),
         )
-        self.port: int = listening.getsockname()[1]
-        self._sockets: dict[int, object] = {}
-        self._server = create_server(
+        self.port: int = self._listening.getsockname()[1]
+        # Do not log what clients get wrong.
+        logging.getLogger("uvicorn").setLevel(logging.ERROR)
+        self._config = uvicorn.Config(
             application,
-            map=self._sockets,
-            sockets=[listening],
-            threads=_THREADS,
-            connection_limit=MAX_CONNECTIONS,
-            channel_timeout=_IDLE_SECONDS,
-            cleanup_interval=_IDLE_SECONDS // 2,
-            max_request_header_size=_MAX_HEADER_BYTES,
-            # waitress refuses bodies of exactly this size too.
-            max_request_body_size=max_body_bytes + 1,
-            inbuf_overflow=max_body_bytes + 1,
-            outbuf_overflow=64 * 1024 * 1024,
-            # Do not disclose the server software.
-            ident=None,
+            http=BoundedConnection,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+            # The bounds of connections are stricter.
+            timeout_keep_alive=24 * 60 * 60,
         )
-        # Do not log clients that hang up early, or a queue during bursts of scrapes.
-        logging.getLogger("waitress").setLevel(logging.ERROR)
-        self._bounds = ConnectionBounds()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name="http-server", daemon=True)
+        self._config.load()
+        self._state = ServerState()
+        self._on_stop = on_stop
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._stopping = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="http-server", daemon=True)
 
     def start(self) -> None:
         """Start answering."""
+        # Made here, so that `stop` finds it however soon it is called.
+        self._runner.get_loop()
         self._thread.start()
 
     def stop(self) -> None:
         """Stop answering."""
-        self._stopping.set()
-        self._server.pull_trigger()
         if self._thread.is_alive():
+            self._runner.get_loop().call_soon_threadsafe(self._stopping.set)
             self._thread.join()
-        else:
-            self._close()
+        self._listening.close()
+        self._on_stop()
 
-    def _serve(self) -> None:
-        looked_at = 0.0
+    def _run(self) -> None:
+        with self._runner:
+            self._runner.run(self._serve())
+
+    @property
+    def connections(self) -> "set[BoundedConnection]":
+        """The open connections."""
+        return cast("set[BoundedConnection]", self._state.connections)
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(
+            lambda: BoundedConnection(self._config, self._state, {}), sock=self._listening
+        )
         while not self._stopping.is_set():
-            wasyncore.loop(timeout=1.0, use_poll=True, map=self._sockets, count=1)
-            now = time.monotonic()
-            if now - looked_at > _LOOK_SECONDS or len(self._sockets) > MAX_CONNECTIONS // 2:
-                looked_at = now
-                self._bounds.enforce(self._server.active_channels.values())
-        self._close()
-
-    def _close(self) -> None:
-        self._server.task_dispatcher.shutdown()
-        with contextlib.suppress(OSError):
-            wasyncore.close_all(self._sockets)
+            # Does not disclose the server software.
+            self._state.default_headers = [(b"Date", formatdate(usegmt=True).encode())]
+            close_overdue(self.connections)
+            try:
+                await asyncio.wait_for(self._stopping.wait(), _LOOK_SECONDS)
+            except TimeoutError:
+                continue
+        server.close()
+        for connection in list(self.connections):
+            connection.shutdown()
+        if self._state.tasks:
+            await asyncio.wait(self._state.tasks, timeout=_GRACE_SECONDS)
+        for connection in list(self.connections):
+            connection.transport.abort()
+        await server.wait_closed()

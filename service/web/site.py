@@ -1,102 +1,153 @@
-"""The site: routes the paths of the HTTP port."""
+"""The site: an ASGI application that finds the route of a request and has it answered."""
 
-import logging
-from collections.abc import Callable, Iterable
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from grpc import StatusCode
 
-from convd.service.errors import PermissionDeniedError
-from convd.service.web.console import API, CLASSIFY_PATH
+from convd.service.calls.call import Call
+from convd.service.calls.status import Status
+from convd.service.errors import NotFoundError
+from convd.service.quoting import quote
+from convd.service.web.asgi import Receive, Scope, Send
+from convd.service.web.body import Bodies, RequestTooLargeError
+from convd.service.web.lanes import Lanes
 from convd.service.web.origin_policy import OriginPolicy
-from convd.service.web.pages import read_pages
-from convd.service.web.request import Request
-from convd.service.web.response import Response, text, with_security_headers
+from convd.service.web.request import MAX_HEAD_BYTES, Head, Request
+from convd.service.web.response import PROBLEM, Response, error_response, problem, text
+from convd.service.web.routes import Route, RoutingTable
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+Answer = Callable[[Request], Response]
 
-logger = logging.getLogger(__name__)
+_API_ROOTS = ("/v1/", "/v2/")
 
-AskConsole = Callable[[Request], Response]
+# Requests of full size whose bodies may be held together.
+_LARGEST_REQUESTS = 4
 
 
 class Site:
-    """A WSGI application with `/metrics`, `/livez`, `/readyz` and optionally the console at `/`.
+    """Answers every request: refuses it, or runs the function of its route in a thread.
 
     Args:
         origin_policy: Decides which requests to accept.
-        registry: The metrics.
-        unready_reason: Returns why the server is not ready; empty if it is.
-        stuck_reason: Returns why the process has to be ended; empty if it need not be.
-        ask_console: Answers the requests of the console's page; None for no console.
+        answers: The routes, each with the function that answers.
+        inference_threads: Maximum requests for inference in progress.
+        max_message_bytes: Maximum size of a body where a route does not say.
     """
 
     def __init__(
         self,
         origin_policy: OriginPolicy,
-        registry: CollectorRegistry,
-        unready_reason: Callable[[], str],
-        stuck_reason: Callable[[], str],
-        ask_console: AskConsole | None,
+        answers: Mapping[Route, Answer],
+        *,
+        inference_threads: int,
+        max_message_bytes: int,
     ) -> None:
         self._origin_policy = origin_policy
-        self._metrics: WSGIApplication = make_wsgi_app(registry)
-        self._unready_reason = unready_reason
-        self._stuck_reason = stuck_reason
-        self._ask_console = ask_console
-        self._pages = read_pages() if ask_console else {}
+        self._answers = answers
+        self._table = RoutingTable(answers)
+        self._lanes = Lanes(inference_threads)
+        self._max_message_bytes = max_message_bytes
+        self._bodies = Bodies(_LARGEST_REQUESTS * max_message_bytes)
+        roots = ("/", "/metrics", "/livez", "/readyz")
+        shown = [path for path in roots if self._table.find("GET", path).route]
+        self._nothing_here = (
+            f"there is nothing at this path; try {', '.join(shown[:-1])} or {shown[-1]}"
+        )
 
-    def __call__(self, environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        arrived_at = time.monotonic()
+        head = _read_head(scope)
         try:
-            self._origin_policy.check(environ["REQUEST_METHOD"], _browser_headers(environ))
-            if environ["PATH_INFO"] == "/metrics" and environ["REQUEST_METHOD"] == "GET":
-                return self._metrics(environ, with_security_headers(start))
-            response = self._answer(environ)
-        except PermissionDeniedError as error:
-            response = text(str(error), HTTPStatus.FORBIDDEN)
-        # The cause of an unexpected error is for the log only.
-        except Exception:
-            logger.exception("%s %s failed", environ["REQUEST_METHOD"], environ["PATH_INFO"])
-            response = text(
-                "internal error; the server's log has the cause", HTTPStatus.INTERNAL_SERVER_ERROR
-            )
-        return response.send(start, with_body=environ["REQUEST_METHOD"] != "HEAD")
+            _check_size(scope)
+            response = await self._answer(head, receive, arrived_at)
+        except RequestTooLargeError as error:
+            status = Status(StatusCode.RESOURCE_EXHAUSTED, error.http, str(error))
+            response = problem(status, _call(head).identify())
+        # The table of statuses covers every error.
+        except Exception as error:
+            response = error_response(error, _call(head))
+        if head.path.startswith("/v2") and response.content_type == PROBLEM:
+            # The clients of the protocol read `error` from plain JSON only.
+            response = replace(response, content_type="application/json")
+        await send(
+            {
+                "type": "http.response.start",
+                "status": int(response.status),
+                "headers": response.raw_headers(),
+            }
+        )
+        await send({"type": "http.response.body", "body": response.body})
 
-    def _answer(self, environ: "WSGIEnvironment") -> Response:
-        path = environ["PATH_INFO"]
-        allowed = ("POST",) if path == CLASSIFY_PATH else ("GET", "HEAD")
-        if environ["REQUEST_METHOD"] not in allowed:
-            refusal = f"{path} accepts only {' or '.join(allowed)}"
-            return Response(
-                f"{refusal}\n".encode(),
-                "text/plain; charset=utf-8",
-                HTTPStatus.METHOD_NOT_ALLOWED,
-                (("Allow", ", ".join(allowed)),),
-            )
-        if path == "/livez":
-            return _state("live", self._stuck_reason())
-        if path == "/readyz":
-            return _state("ready", self._unready_reason())
-        if path in self._pages:
-            return self._pages[path]
-        if self._ask_console is not None and path.startswith(API):
-            return self._ask_console(Request.read(environ))
-        there = "/, /metrics" if self._ask_console else "/metrics"
-        return text(
-            f"there is nothing at this path; try {there}, /livez or /readyz", HTTPStatus.NOT_FOUND
+    def close(self) -> None:
+        """Drop what waits for a thread."""
+        self._lanes.close()
+
+    async def _answer(self, head: Head, receive: Receive, arrived_at: float) -> Response:
+        self._origin_policy.check(head.method, head.headers)
+        found = self._table.find(head.method, head.path)
+        route = found.route
+        if route is None:
+            return self._refuse_path(head, found.allowed)
+        max_bytes = route.max_body_bytes
+        if max_bytes is None:
+            max_bytes = self._max_message_bytes
+        with self._bodies.one(receive, max_bytes) as body:
+            content = await body.read(head.headers.get("content-length", ""))
+            request = Request(head, route, found.segments, content, arrived_at)
+            answer = self._lanes.submit(route.lane, partial(self._answers[route], request))
+            if not content:
+                return await answer
+            gone = asyncio.ensure_future(receive())
+            try:
+                await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
+                if not answer.done():
+                    request.cancellation.cancel()
+                return await answer
+            finally:
+                gone.cancel()
+                answer.cancel()
+
+    def _refuse_path(self, head: Head, allowed: tuple[str, ...]) -> Response:
+        if not allowed:
+            if head.path.startswith(_API_ROOTS):
+                raise NotFoundError(f"there is nothing at {quote(head.path)}")
+            return text(self._nothing_here, HTTPStatus.NOT_FOUND)
+        refusal = text(
+            f"{quote(head.path)} accepts only {' or '.join(allowed)}",
+            HTTPStatus.METHOD_NOT_ALLOWED,
+        )
+        return Response(
+            refusal.body, refusal.content_type, refusal.status, (("Allow", ", ".join(allowed)),)
         )
 
 
-def _browser_headers(environ: "WSGIEnvironment") -> dict[str, str]:
-    names = ("host", "origin", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest")
-    keys = {name: f"HTTP_{name.upper().replace('-', '_')}" for name in names}
-    return {name: environ[key] for name, key in keys.items() if key in environ}
+def _read_head(scope: Scope) -> Head:
+    return Head(
+        scope["method"],
+        scope["path"],
+        parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True),
+        {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
+    )
 
 
-def _state(state: str, why_not: str) -> Response:
-    if why_not:
-        return text(f"not {state}: {why_not}", HTTPStatus.SERVICE_UNAVAILABLE)
-    return text(state)
+def _check_size(scope: Scope) -> None:
+    """Refuse a long head that arrived as a whole; the server refuses one that keeps growing."""
+    headers = sum(len(name) + len(value) for name, value in scope["headers"])
+    if headers + len(scope["raw_path"]) + len(scope["query_string"]) > MAX_HEAD_BYTES:
+        raise RequestTooLargeError(
+            f"the address and the headers have more than {MAX_HEAD_BYTES} bytes",
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        )
+
+
+def _call(head: Head) -> Call:
+    """What a refusal tells of a call that did not begin."""
+    method = f"{head.method} {quote(head.path)}"
+    return Call(request_id=head.request_id, method=method, protocol="http")

@@ -2,29 +2,21 @@
 
 import base64
 import io
-import threading
 import time
-from collections.abc import Mapping
 
 import numpy as np
 from PIL import Image
 
 from convd.artifact.preprocessing import ChannelOrder, ImageArray
 from convd.service.calls.call import Call
-from convd.service.calls.recorder import CallRecorder
-from convd.service.errors import InvalidRequestError, QueueFullError
+from convd.service.errors import InvalidRequestError
 from convd.service.inference.ranking import top_classes
 from convd.service.inference.service import Classified, InferenceService
 from convd.service.lifecycle.catalog import VersionChoice
 from convd.service.quoting import quote
-from convd.service.web.request import Request
-from convd.service.web.response import Response, error_response, json_response
+from convd.service.web.request import Head, Request
+from convd.service.web.response import Response, json_response
 
-METHOD = "/console/classify"
-MAX_IMAGE_BYTES = 16 * 1024 * 1024
-"""Maximum size of an image file to try."""
-
-_MAX_CONCURRENT_TRIALS = 4
 _DEADLINE_SECONDS = 30.0
 
 
@@ -33,45 +25,25 @@ class Trial:
 
     Args:
         inference: The use case.
-        recorder: Records every call.
     """
 
-    def __init__(self, inference: InferenceService, recorder: CallRecorder) -> None:
+    def __init__(self, inference: InferenceService) -> None:
         self._inference = inference
-        self._recorder = recorder
-        self._free = threading.Semaphore(_MAX_CONCURRENT_TRIALS)
 
-    def classify(self, request: Request) -> Response:
-        """Answer with every class and the network's input, or with the error of an RPC.
+    def answer(self, request: Request, call: Call) -> Response:
+        """Answer with every class and the network's input.
 
         Args:
             request: Its body is an image file; its query has `model`, and `version` unless the
                 newest is meant.
+            call: The call.
         """
-        call = Call(method=METHOD, protocol="http")
-        call.deadline = call.started_at + _DEADLINE_SECONDS
-        call.request_id = quote(request.headers.get("x-request-id", ""))
-        self._recorder.begin(call, request.headers)
-        try:
-            return json_response(self._classify(request, call))
-        # The table of statuses covers every error.
-        except Exception as error:
-            return error_response(error, call)
-        finally:
-            self._recorder.end(call)
-
-    def _classify(self, request: Request, call: Call) -> dict[str, object]:
-        if not self._free.acquire(blocking=False):
-            raise QueueFullError(
-                f"{_MAX_CONCURRENT_TRIALS} images are being classified already: try again shortly"
-            )
-        try:
-            answer = self._inference.classify(
-                call, _choice(request.query), [request.body], _describe_answer
-            )
-        finally:
-            self._free.release()
-        return answer | {"seconds": time.monotonic() - call.started_at}
+        if call.deadline is None:
+            call.deadline = request.arrived_at + _DEADLINE_SECONDS
+        answer = self._inference.classify(
+            call, _choice(request.head), [request.body], _describe_answer
+        )
+        return json_response(answer | {"seconds": time.monotonic() - call.started_at})
 
 
 def _describe_answer(answer: Classified) -> dict[str, object]:
@@ -94,8 +66,8 @@ def _describe_answer(answer: Classified) -> dict[str, object]:
     }
 
 
-def _choice(query: Mapping[str, str]) -> VersionChoice:
-    name, version = query.get("model", ""), query.get("version", "")
+def _choice(head: Head) -> VersionChoice:
+    name, version = head.parameter("model"), head.parameter("version")
     if not name:
         raise InvalidRequestError("the request does not name a model: choose one")
     if not version:

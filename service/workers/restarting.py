@@ -166,8 +166,8 @@ class RestartingWorker:
                 *([self._report.statistics] if self._report else []),
             ]
 
-    def ask_console(self, request: Request) -> "Future[Response]":
-        """Make the worker answer a request of the console's page.
+    def ask_models(self, request: Request) -> "Future[Response]":
+        """Make the worker answer a request over HTTP.
 
         If there is no process, or it ends before it answers, the exception is a LineClosedError.
         """
@@ -177,7 +177,7 @@ class RestartingWorker:
             refused: Future[Response] = Future()
             refused.set_exception(LineClosedError("the worker is not running"))
             return refused
-        return line.ask("console", request)
+        return line.ask("http", request)
 
     def ask_for_report(self) -> "Future[None] | None":
         """Request a report, unless one is outstanding; None if the worker is not running."""

@@ -1,5 +1,6 @@
 """The supervisor: keeps several workers running, and presents them as one server."""
 
+import itertools
 import logging
 import socket
 import threading
@@ -31,9 +32,6 @@ logger = logging.getLogger(__name__)
 CONNECTION_AGE_SECONDS = 30.0
 """A connection stays with one worker, so load spreads only as clients reconnect."""
 
-CONSOLE_SECONDS = 40.0
-"""Longer than a trial's own deadline."""
-
 _POLL_SECONDS = 1.0
 
 # A worker ends itself a second after its time.
@@ -64,11 +62,12 @@ class Supervisor:
         self._port_holder = _hold_port(settings.host, settings.grpc_port)
         self.grpc_port = int(self._port_holder.getsockname()[1])
         self._stop = threading.Event()
+        self._turns = itertools.count()
         self._termination = Termination(
             drain_limit_seconds(settings) + _GRACE_SECONDS, self._look_now, self._kill
         )
         registry = WorkersRegistry(self.collect)
-        self._http = open_http(settings, registry, self.unready_reason, self._ask_console)
+        self._http = open_http(settings, registry, self.unready_reason, self._ask_models)
         shared = _settings_of_workers(settings, self.grpc_port)
         control = SharedControl()
         self._workers = [
@@ -150,14 +149,16 @@ class Supervisor:
         self._ask_for_reports()
         return add_up_statistics(part for worker in self._workers for part in worker.statistics())
 
-    def _ask_console(self, request: Request) -> Response:
-        """Make the first ready worker answer; all workers serve the same models."""
-        workers = sorted(self._workers, key=lambda worker: bool(worker.unready_reason()))
-        answer = workers[0].ask_console(request)
+    def _ask_models(self, request: Request) -> Response:
+        """Make the ready workers answer in turn; all of them serve the same models."""
+        ready = [worker for worker in self._workers if not worker.unready_reason()]
+        workers = ready or self._workers
+        worker = workers[next(self._turns) % len(workers)]
         try:
-            return answer.result(CONSOLE_SECONDS)
-        except (LineClosedError, TimeoutError):
-            return error_response(UnavailableError("no worker answered: try again"))
+            # A worker that hangs is killed, which ends this wait.
+            return worker.ask_models(request).result()
+        except LineClosedError:
+            return error_response(UnavailableError("the worker ended: try again"))
 
     def _unready_reason(self) -> str:
         if self._stop.is_set():

@@ -103,7 +103,7 @@ def run_worker(
         "drain": lambda _argument: stop.set(),
         "load": manager.load_here,
         "unload": manager.unload_here,
-        "console": application.console.answer,
+        "http": application.actions.answer,
     }
     line = Line(connection, responders, on_close=stop.set)
     line.start()

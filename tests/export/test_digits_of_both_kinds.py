@@ -18,7 +18,7 @@ from convd.export.sources.labelled_pictures import load_held_out
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.inference import grpc_service_pb2 as v2
 from convd.protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from convd.service.rpc.open_inference.tensors import raw_bytes_tensor
+from convd.service.protocols.open_inference.tensors import raw_bytes_tensor
 from tests.export.digits_of_both_kinds import (
     FLAGS,
     LABELS,

@@ -8,12 +8,12 @@ from convd.artifact.errors import ArtifactError
 from convd.artifact.repository import CONFIGURATION_FILE, ModelRepository
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.service.lifecycle.configuration import ConfigurationFile
-from convd.service.rpc.classification import ClassificationServicer
+from convd.service.protocols.classification import ClassificationServicer
 from tests.fuzz.bounds import memory_within
 from tests.fuzz.mutation import mutate_json
 from tests.fuzz.served import MODEL, answered_or_refused, inference_on, load, tiny_repository
 from tests.fuzz.target import MutateBytes, Target
-from tests.service.rpc.open_inference.requests import png
+from tests.service.protocols.open_inference.requests import png
 
 MAX_LOADING_BYTES = 256 * 1024 * 1024
 """What a tiny network and its golden pictures may take while they load."""

@@ -8,8 +8,8 @@ from google.protobuf.message import Message
 
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.inference import grpc_service_pb2 as open_inference_pb
-from convd.service.rpc.classification import ClassificationServicer
-from convd.service.rpc.open_inference.servicer import OpenInferenceServicer
+from convd.service.protocols.classification import ClassificationServicer
+from convd.service.protocols.open_inference.servicer import OpenInferenceServicer
 from convd.service.rpc.unreadable import check_readable, tolerant
 from tests.artifact.formats.pictures import drawn, encoded
 from tests.fuzz.bounds import memory_within
@@ -23,7 +23,7 @@ from tests.fuzz.served import (
     settings,
 )
 from tests.fuzz.target import Target
-from tests.service.rpc.open_inference.requests import (
+from tests.service.protocols.open_inference.requests import (
     png,
     raw_encoded_request,
     raw_image_request,

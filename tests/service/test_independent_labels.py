@@ -16,7 +16,7 @@ from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.inference import grpc_service_pb2 as v2
 from convd.protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests.service.metrics.support import scrape
-from tests.service.rpc.open_inference.requests import png, raw_image_request
+from tests.service.protocols.open_inference.requests import png, raw_image_request
 from tests.support import Client, http_request, running_server
 from tests.tiny_artifact import publish_tiny
 

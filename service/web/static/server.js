@@ -24,7 +24,7 @@ async function request(path, options = {}) {
   } catch {
     throw new Refusal(`HTTP ${response.status}`, text.trim() || response.statusText);
   }
-  throw new Refusal(refusal.code, refusal.message, refusal.request_id);
+  throw new Refusal(refusal.code, refusal.detail, refusal.request_id);
 }
 
 const versionPath = (model, version) =>

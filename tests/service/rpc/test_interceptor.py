@@ -6,11 +6,11 @@ import grpc
 import pytest
 
 from convd.service.calls.call import Call, current_call
+from convd.service.calls.gate import CallGate
 from convd.service.calls.recorder import CallRecorder
 from convd.service.calls.status import error_status
 from convd.service.errors import CallerGoneError
 from convd.service.metrics import Metrics
-from convd.service.rpc.call_gate import CallGate
 from convd.service.rpc.interceptor import CallInterceptor
 from convd.service.settings_sources import load_settings
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from convd.artifact.bundle import checksums
 from convd.artifact.preprocessing import prepare_image
-from convd.service.web.trial import MAX_IMAGE_BYTES
+from convd.service.web.routes import MAX_PICTURE_BYTES
 from tests.digits import Digits
 from tests.service.test_endpoints import counter
 from tests.support import Client, http_request, png, rewrite_manifest, running_server
@@ -58,7 +58,7 @@ def test_the_page_names_no_other_host_and_no_missing_file() -> None:
 
 
 def test_the_page_knows_the_limit_of_the_server() -> None:
-    assert MAX_IMAGE_BYTES == 16 * 1024 * 1024
+    assert MAX_PICTURE_BYTES == 16 * 1024 * 1024
     assert "MAX_IMAGE_BYTES = 16 * 1024 * 1024;" in (STATIC / "trial.js").read_text()
     assert "up to 16 MiB" in (STATIC / "index.html").read_text()
 
@@ -173,7 +173,7 @@ def test_a_refusal_has_the_text_of_the_rpc(client: Client) -> None:
             client.classify(image, model=model)
         _, refusal = classify(client, image, f"model={model}")
         assert refusal["code"] == caught.value.code().name
-        assert refusal["message"] == caught.value.details()
+        assert refusal["detail"] == caught.value.details()
 
 
 def test_a_request_id_comes_back(client: Client) -> None:

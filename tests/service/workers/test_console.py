@@ -1,4 +1,4 @@
-"""The console of several workers: the supervisor shows it, and a worker answers."""
+"""HTTP with several workers: the supervisor reads the request, and a worker answers."""
 
 import json
 from pathlib import Path
@@ -39,6 +39,17 @@ def test_the_console_of_two_workers_is_that_of_one_server(tmp_path: Path) -> Non
         status, _, body = http_request(server.http_port, "POST", path, b"no image")
         assert (status, json.loads(body)["code"]) == (400, "INVALID_ARGUMENT")
         wait_until(lambda: metric(server, "convd_requests_total", method="/console/classify") == 2)
+        for _ in range(4):
+            status, _, body = http_request(
+                server.http_port, "POST", "/v1/classify/pets?top_k=1", picture()
+            )
+            assert (status, json.loads(body)["model_name"]) == (200, "pets")
+        # Each of the two answered some.
+        wait_until(lambda: metric(server, "convd_requests_total", method="/v1/classify") == 4)
+        statistics = json.loads(http_get(server.http_port, "/v2/models/stats")[1])["model_stats"]
+        assert statistics[0]["inference_stats"]["success"]["count"] == 6
+        assert http_get(server.http_port, "/v2/health/ready") == (200, '{"ready": true}')
+        assert http_get(server.http_port, "/v2/models/nobody")[0] == 404
         some = http_get(server.http_port, "/metrics?name[]=convd_requests_total")[1]
         assert "convd_requests_total{" in some
         assert "convd_workers" not in some

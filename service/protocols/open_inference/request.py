@@ -12,10 +12,14 @@ from convd.artifact.graph_contract import ALL_EXTRAS, GraphTensor
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.service.errors import InvalidRequestError
 from convd.service.lifecycle.catalog import VersionChoice
+from convd.service.protocols.open_inference import parameters
+from convd.service.protocols.open_inference.signature import ENCODED_IMAGE, IMAGE
+from convd.service.protocols.open_inference.tensors import (
+    InputTensor,
+    bytes_elements,
+    uint8_elements,
+)
 from convd.service.quoting import quote
-from convd.service.rpc.open_inference import parameters
-from convd.service.rpc.open_inference.signature import ENCODED_IMAGE, IMAGE
-from convd.service.rpc.open_inference.tensors import InputTensor, bytes_elements, uint8_elements
 
 IMAGE_RANK = 4
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}")

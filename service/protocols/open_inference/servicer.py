@@ -16,15 +16,15 @@ from convd.service.errors import InvalidRequestError, NotFoundError, ServiceErro
 from convd.service.inference.service import Classified, InferenceService
 from convd.service.lifecycle.manager import ServableManager
 from convd.service.lifecycle.policy import State
-from convd.service.rpc.open_inference.administration import AdministrationServicer
-from convd.service.rpc.open_inference.parameters import flag
-from convd.service.rpc.open_inference.request import InferRequest, read_choice, read_request
-from convd.service.rpc.open_inference.response import answer_bytes, write_outputs
-from convd.service.rpc.open_inference.signature import (
+from convd.service.protocols.open_inference.administration import AdministrationServicer
+from convd.service.protocols.open_inference.parameters import flag
+from convd.service.protocols.open_inference.request import InferRequest, read_choice, read_request
+from convd.service.protocols.open_inference.response import answer_bytes, write_outputs
+from convd.service.protocols.open_inference.signature import (
     model_config,
     model_metadata,
 )
-from convd.service.rpc.open_inference.statistics import statistics_message
+from convd.service.protocols.open_inference.statistics import statistics_message
 from convd.service.settings import ServerSettings
 from convd.service.statistics import Statistics, StatisticsByVersion
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from convd.protos.inference import grpc_service_pb2 as pb
-from convd.service.rpc.open_inference.tensors import raw_bytes_tensor
+from convd.service.protocols.open_inference.tensors import raw_bytes_tensor
 
 IMAGE_SHAPE = (4, 6, 3)
 LABELS = ("cat", "dog", "ship")

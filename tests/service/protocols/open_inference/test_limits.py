@@ -8,7 +8,7 @@ import pytest
 
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from tests.service.rpc.open_inference.requests import raw_image_request
+from tests.service.protocols.open_inference.requests import raw_image_request
 from tests.support import Client, code_of, running_server, wait_until
 
 Stub = GRPCInferenceServiceStub

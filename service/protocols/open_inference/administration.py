@@ -10,9 +10,9 @@ from convd.service.errors import InvalidRequestError, PermissionDeniedError, Uns
 from convd.service.lifecycle.catalog import Catalog, VersionChoice, VersionStatus
 from convd.service.lifecycle.manager import ServableManager
 from convd.service.lifecycle.policy import State
+from convd.service.protocols.open_inference import log_settings
+from convd.service.protocols.open_inference.parameters import SHARED_MEMORY_REASON
 from convd.service.quoting import quote
-from convd.service.rpc.open_inference import log_settings
-from convd.service.rpc.open_inference.parameters import SHARED_MEMORY_REASON
 
 _STATES = {
     State.LOADING: "LOADING",

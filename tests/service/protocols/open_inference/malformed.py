@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from convd.protos.inference import grpc_service_pb2 as pb
-from convd.service.rpc.open_inference.tensors import raw_bytes_tensor
-from tests.service.rpc.open_inference.requests import (
+from convd.service.protocols.open_inference.tensors import raw_bytes_tensor
+from tests.service.protocols.open_inference.requests import (
     IMAGE_SHAPE,
     pixels,
     raw_encoded_request,

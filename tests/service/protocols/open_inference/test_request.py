@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from convd.artifact.graph_contract import OUTPUTS, GraphTensor
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.service.errors import InvalidRequestError, ServiceError, UnsupportedError
-from convd.service.rpc.open_inference.request import InferRequest, read_choice, read_request
-from tests.service.rpc.open_inference.malformed import (
+from convd.service.protocols.open_inference.request import InferRequest, read_choice, read_request
+from tests.service.protocols.open_inference.malformed import (
     MALFORMED,
     MAX_ROWS,
     Parameter,
@@ -20,7 +20,7 @@ from tests.service.rpc.open_inference.malformed import (
     parameter,
     wanted,
 )
-from tests.service.rpc.open_inference.requests import (
+from tests.service.protocols.open_inference.requests import (
     pixels,
     raw_encoded_request,
     raw_image_request,

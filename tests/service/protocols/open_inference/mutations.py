@@ -5,7 +5,7 @@ from collections.abc import Callable
 from hypothesis import strategies as st
 
 from convd.protos.inference import grpc_service_pb2 as pb
-from tests.service.rpc.open_inference.requests import (
+from tests.service.protocols.open_inference.requests import (
     png,
     raw_encoded_request,
     raw_image_request,

@@ -21,9 +21,9 @@ from convd.service.lifecycle.configuration import ModelConfiguration
 from convd.service.lifecycle.loading import ServableLoader
 from convd.service.lifecycle.policy import State
 from convd.service.metrics import Metrics
-from convd.service.rpc.open_inference.servicer import OpenInferenceServicer
+from convd.service.protocols.open_inference.servicer import OpenInferenceServicer
 from convd.service.settings import ServerSettings
-from tests.service.rpc.open_inference.mutations import NAMES, damaged, mutated
+from tests.service.protocols.open_inference.mutations import NAMES, damaged, mutated
 from tests.support import Client
 
 EXAMPLES = 1000

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from convd.artifact.graph_contract import ALL_EXTRAS, OUTPUTS, OutputArrays
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.service.inference.ranking import top_classes
-from convd.service.rpc.open_inference.tensors import raw_bytes_tensor
+from convd.service.protocols.open_inference.tensors import raw_bytes_tensor
 from convd.service.servables.servable import Servable
 
 # What a class takes as text besides its label, with its index and length: a ratio has eight

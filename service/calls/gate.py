@@ -27,6 +27,18 @@ class CallGate:
         self._last_refusal = 0.0
         self._ended = threading.Condition()
 
+    def enter(self, call: Call) -> None:
+        """Accept a call, or refuse it.
+
+        Raises:
+            UnavailableError: The gate is closed.
+        """
+        self.in_progress.add(call)
+        if self.closed:
+            self.leave(call)
+            self.refuse()
+            raise UnavailableError(DRAINING)
+
     def leave(self, call: Call) -> None:
         """Note that an accepted call has ended."""
         # A set needs no lock of its own to add and to discard. `close` writes the flag and then

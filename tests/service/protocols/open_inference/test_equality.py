@@ -13,7 +13,7 @@ from convd.artifact.preprocessing import prepare_image
 from convd.protos.convd.v1 import classification_pb2 as convd_pb
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from convd.service.rpc.open_inference.tensors import raw_bytes_tensor
+from convd.service.protocols.open_inference.tensors import raw_bytes_tensor
 from tests.support import Client
 
 MODEL = "digits"

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from tests.service.rpc.open_inference.malformed import MALFORMED
-from tests.service.rpc.open_inference.requests import (
+from tests.service.protocols.open_inference.malformed import MALFORMED
+from tests.service.protocols.open_inference.requests import (
     LABELS,
     pixels,
     png,

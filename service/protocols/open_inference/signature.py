@@ -8,7 +8,7 @@ from convd.protos.inference import grpc_service_pb2 as pb
 from convd.protos.inference import model_config_pb2 as pb_config
 from convd.service.batching.entry import Priority
 from convd.service.lifecycle.policy import LatestVersions, SpecificVersions, VersionPolicy
-from convd.service.rpc.open_inference.parameters import MICROSECONDS
+from convd.service.protocols.open_inference.parameters import MICROSECONDS
 from convd.service.servables.servable import Servable
 
 IMAGE = IMAGE_TENSOR.name

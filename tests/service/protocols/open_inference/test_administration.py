@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub as Stub
 from testbed.server import server_process
-from tests.service.rpc.open_inference.requests import raw_image_request
+from tests.service.protocols.open_inference.requests import raw_image_request
 from tests.support import Client, add_version, code_of, running_server, wait_until
 from tests.tiny_artifact import publish_tiny
 

@@ -10,7 +10,7 @@ import pytest
 from convd.protos.convd.v1 import classification_pb2 as convd_pb
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from tests.service.rpc.open_inference.requests import (
+from tests.service.protocols.open_inference.requests import (
     png,
     raw_encoded_request,
     raw_image_request,

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from convd.artifact.graph_contract import Outputs
 from convd.protos.inference import grpc_service_pb2 as pb
-from convd.service.rpc.open_inference.response import best_classes, write_outputs
-from convd.service.rpc.open_inference.tensors import InputTensor, bytes_elements
-from tests.service.rpc.open_inference.requests import LABELS
+from convd.service.protocols.open_inference.response import best_classes, write_outputs
+from convd.service.protocols.open_inference.tensors import InputTensor, bytes_elements
+from tests.service.protocols.open_inference.requests import LABELS
 
 PROBABILITIES = np.array([[0.25, 0.25, 0.5], [0.125, 0.75, 0.125]], np.float32)
 LOGITS = np.log(PROBABILITIES) + 3

@@ -1,0 +1,1 @@
+"""The protocols: messages in and out of the use case, whatever transport carries them."""

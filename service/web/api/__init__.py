@@ -1,0 +1,1 @@
+"""What the HTTP port answers to programs: pictures classified, and the Open Inference Protocol."""

@@ -54,6 +54,8 @@ def load(
     concurrency: int,
     seconds: float,
     cores: set[int] | None = None,
+    token: str = "",
+    tls: bool = False,
 ) -> LoadResult:
     """Keep a number of requests under way for some time.
 
@@ -64,10 +66,13 @@ def load(
         concurrency: Requests under way at any time, each on a connection of its own.
         seconds: For how long; a second more is spent to warm up.
         cores: The cores that the client may run on; None for all.
+        token: A bearer token that each request carries; empty for none.
+        tls: Whether the connections are encrypted.
     """
     words = ["--clients", concurrency, "--max-concurrent-streams", 1]
     words += ["--duration", f"{seconds * 1000:.0f}ms", "--warm-up-time", 1]
-    return _parse(_run(address, method, request, words, cores))
+    words += _with_token(token)
+    return _parse(_run(address, method, request, words, cores, tls=tls))
 
 
 def load_count(
@@ -99,6 +104,7 @@ def load_at_rate(
     requests_per_second: float,
     seconds: float,
     deadline_seconds: float,
+    token: str = "",
 ) -> list[float]:
     """Send at even distances over one connection, whether or not answers come: an open loop.
 
@@ -109,6 +115,7 @@ def load_at_rate(
         requests_per_second: How many are sent.
         seconds: For how long; then it is waited for the answers that are missing.
         deadline_seconds: The deadline that each request carries.
+        token: A bearer token that each request carries; empty for none.
 
     Returns:
         Seconds that each request took, whatever its answer, in ascending order.
@@ -117,7 +124,7 @@ def load_at_rate(
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "requests.log"
         words = ["--clients", 1, "--max-concurrent-streams", count, "--requests", count]
-        words += ["--rps", requests_per_second, "--log-file", log]
+        words += ["--rps", requests_per_second, "--log-file", log, *_with_token(token)]
         words += ["--header", f"grpc-timeout: {deadline_seconds * 1000:.0f}m"]
         _parse(_run(address, method, request, words))
         return _logged_seconds(log)
@@ -138,14 +145,24 @@ def mean_batch_rows(server: ServerProcess) -> float:
     return rows / sum(server.counted("convd_batch_size_rows_count").values())
 
 
+def _with_token(token: str) -> list[object]:
+    return ["--header", f"authorization: Bearer {token}"] if token else []
+
+
 def _run(
-    address: str, method: str, request: Path, words: list[object], cores: set[int] | None = None
+    address: str,
+    method: str,
+    request: Path,
+    words: list[object],
+    cores: set[int] | None = None,
+    *,
+    tls: bool = False,
 ) -> str:
     command = ["h2load", *words, "--data", request]
     command += ["--header", "content-type: application/grpc", "--header", "te: trailers"]
     pin = functools.partial(os.sched_setaffinity, 0, cores) if cores else None
     completed = subprocess.run(
-        [*map(str, command), f"http://{address}{method}"],
+        [*map(str, command), f"{'https' if tls else 'http'}://{address}{method}"],
         check=True,
         capture_output=True,
         text=True,

@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ import psutil
 
 START_SECONDS = 120.0
 DRAIN_SECONDS = 60.0
-_CONVD_PORTS = re.compile(r"gRPC on \S+:(?P<grpc>\d+); .*http://\S+:(?P<http>\d+)")
+_CONVD_PORTS = re.compile(r"gRPC on \S+:(?P<grpc>\d+); .*https?://\S+:(?P<http>\d+)")
 
 _WITHOUT_COLLECTOR = (
     "import gc, runpy; gc.disable(); runpy.run_module('convd', run_name='__main__', alter_sys=True)"
@@ -39,12 +40,16 @@ class ServerProcess:
         log: Where all that it writes goes.
         grpc_port: Where it answers calls.
         http_port: Where convd shows metrics and health; 0 for a server without.
+        authority: The certificate (PEM) that HTTPS is verified with; None for plain HTTP.
+        token: Sent with each request over HTTP; empty for none.
     """
 
     process: "subprocess.Popen[bytes]"
     log: Path
     grpc_port: int
     http_port: int = 0
+    authority: Path | None = None
+    token: str = ""
 
     @property
     def pid(self) -> int:
@@ -58,7 +63,11 @@ class ServerProcess:
 
     def metrics(self) -> str:
         """The text of its metrics endpoint."""
-        return http_get(self.http_port, "/metrics")[1]
+        return self.get("/metrics")[1]
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and text of an HTTP endpoint."""
+        return http_get(self.http_port, path, authority=self.authority, token=self.token)
 
     def counted(self, name: str) -> dict[str, float]:
         """Values of one metric, by the text of their labels."""
@@ -89,6 +98,8 @@ def server_process(
     cores: set[int] | None = None,
     collects_garbage: bool = True,
     under: Sequence[object] = (),
+    authority: Path | None = None,
+    token: str = "",
 ) -> Iterator[ServerProcess]:
     """Run `convd serve` on free ports; it is ready when the block begins, and gone after it.
 
@@ -101,6 +112,8 @@ def server_process(
         collects_garbage: Whether the garbage collector runs; without it, what it would have to free
             shows as memory that grows.
         under: The words of a program that runs it, such as strace, and leaves it its process id.
+        authority: The certificate (PEM) that its HTTPS is verified with; None for plain HTTP.
+        token: Sent with each request for metrics; empty for none.
 
     Raises:
         StartError: It did not become ready.
@@ -108,6 +121,7 @@ def server_process(
     program = ["-m", "convd"] if collects_garbage else ["-c", _WITHOUT_COLLECTOR]
     words = [*program, "serve", "--repository", repository, "--grpc-port", 0, "--http-port", 0]
     with launched([*words, *flags], log, _CONVD_PORTS, env=env, cores=cores, under=under) as server:
+        server = dataclasses.replace(server, authority=authority, token=token)
         _wait_until_ready(server)
         yield server
 
@@ -161,10 +175,23 @@ def environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith("CONVD_")}
 
 
-def http_get(port: int, path: str) -> tuple[int, str]:
-    """Status and text of an HTTP endpoint on loopback."""
+def http_get(
+    port: int, path: str, *, authority: Path | None = None, token: str = ""
+) -> tuple[int, str]:
+    """Status and text of an HTTP endpoint on loopback.
+
+    Args:
+        port: The port.
+        path: The path.
+        authority: The certificate (PEM) that HTTPS is verified with; None for plain HTTP.
+        token: Sent with the request; empty for none.
+    """
+    scheme = "https" if authority else "http"
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(f"{scheme}://127.0.0.1:{port}{path}", headers=headers)
+    context = ssl.create_default_context(cafile=str(authority)) if authority else None
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=10, context=context) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -186,7 +213,7 @@ def _wait_until_ready(server: ServerProcess) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and server.process.poll() is None:
         with contextlib.suppress(OSError):
-            if http_get(server.http_port, "/readyz")[0] == HTTPStatus.OK:
+            if server.get("/readyz")[0] == HTTPStatus.OK:
                 return
         time.sleep(0.02)
     raise StartError(f"the server did not become ready:\n{server.log.read_text()}")

@@ -29,15 +29,18 @@ class PrincipalMetrics:
             registry=registry,
         )
         self._names: set[str] = set()
+        self._children: dict[tuple[str, str], Counter] = {}
 
     def answered(self, principal: str, code: str) -> None:
         """Count one request of a principal."""
         if principal not in self._names:
-            if len(self._names) < MAX_PRINCIPALS:
-                self._names.add(principal)
-            else:
+            if len(self._names) >= MAX_PRINCIPALS:
                 principal = OTHERS
-        self._calls.labels(principal, code).inc()
+            self._names.add(principal)
+        child = self._children.get((principal, code))
+        if child is None:
+            child = self._children[principal, code] = self._calls.labels(principal, code)
+        child.inc()
 
     def file_read(self, failed: bool) -> None:
         """Export whether the last attempt to read the file failed."""

@@ -16,7 +16,7 @@ from convd.service.access.principals_file import (
 )
 from convd.service.access.roster import FollowedRoster, Roster
 from convd.service.access.scopes import Scope
-from tests.principals import write_principals
+from testbed.principals import write_principals
 from tests.support import wait_until
 
 NOW = datetime.now(UTC)

@@ -58,7 +58,11 @@ class RawConnection:
         message = struct.pack(">BI", compressed, len(body)) + body
         self._send_headers(method, headers)
         self._socket.sendall(_frame(_DATA, _END_STREAM, 1, message))
-        return self._read()
+        return self.answer()
+
+    def begin(self, method: bytes, *headers: tuple[bytes, bytes]) -> None:
+        """Begin a call, and send no message."""
+        self._send_headers(method, headers)
 
     def reset(self, method: bytes, *headers: tuple[bytes, bytes]) -> None:
         """Begin a call and reset it."""
@@ -79,7 +83,8 @@ class RawConnection:
         block = b"".join(b"\0" + _string(name) + _string(value) for name, value in fields)
         self._socket.sendall(_frame(_HEADERS, _END_HEADERS, 1, block))
 
-    def _read(self) -> Answer:
+    def answer(self) -> Answer:
+        """Read until the call ends."""
         answer = Answer()
         with self._socket.makefile("rb") as stream:
             while head := stream.read(9):

@@ -18,7 +18,7 @@ from convd.protos.inference import grpc_service_pb2 as infer_pb
 from convd.protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from convd.service.access.table import UnlistedError
 from convd.service.rpc.registration import Registry
-from tests.principals import bearer, write_principals
+from testbed.principals import bearer, write_principals
 from tests.support import Client, running_server
 
 # What docs/security.md says, written down a second time: a change of the table is meant twice.

@@ -12,8 +12,8 @@ import pytest
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.inference import grpc_service_pb2 as infer_pb
 from convd.protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from testbed.principals import bearer, write_principals
 from tests.digits import Digits
-from tests.principals import bearer, write_principals
 from tests.support import Client, running_server, wait_until
 
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED

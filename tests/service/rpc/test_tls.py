@@ -16,9 +16,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 from convd.service.settings import SettingsError
-from tests.authorities import Authority
+from testbed.authorities import Authority
+from testbed.principals import bearer, write_principals
 from tests.digits import Digits
-from tests.principals import bearer, write_principals
 from tests.support import code_of, running_server, wait_until
 
 OK, DENIED = grpc.StatusCode.OK, grpc.StatusCode.PERMISSION_DENIED

@@ -1,4 +1,4 @@
-"""Files of principals for tests, with a token for each of them."""
+"""Files of principals, with a token for each of them."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Certificates for tests of TLS: an authority of the test's own, and what it signs."""
+"""Certificates for loopback: an authority of one's own, and what it signs."""
 
 import datetime
 import ipaddress

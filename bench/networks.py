@@ -1,6 +1,8 @@
 """The networks that are measured: their size matters, not what they have learned."""
 
 import contextlib
+import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -140,6 +142,7 @@ def repository_of_one(
 ) -> Iterator[Path]:
     """A repository with nothing but one network, published in `repository` where it is missing."""
     name = publish_network(repository, architecture, precision)
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / name).symlink_to((repository / name).absolute())
-        yield Path(folder)
+    # Beside it, so that its files need not be copied; a link to the folder would not be served.
+    with tempfile.TemporaryDirectory(dir=repository.parent) as folder:
+        shutil.copytree(repository / name, Path(folder) / name, copy_function=os.link)
+        yield Path(folder).absolute()

@@ -47,7 +47,7 @@ def locate(path: Path) -> Location:
         ModelRepository(whole.parent.parent).versions(whole.parent.name)
         return Location(whole.parent.parent, whole.parent.name, int(whole.name))
     versions = [one for one in whole.iterdir() if is_version_name(one.name)]
-    if any(is_version(one) for one in versions):
+    if versions and any(is_version(one) for one in versions):
         ModelRepository(whole.parent).versions(whole.name)
         return Location(whole.parent, whole.name)
     return Location(path)

@@ -7,7 +7,7 @@ and then renamed.
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from convd.artifact.bundle import Artifact
@@ -41,14 +41,17 @@ class ModelRepository:
 
     Args:
         root: The tree's folder. It need not exist until something is published.
+        chosen: The models to see, each with the only version to see of it, or None for all; None
+            for every model.
 
     Attributes:
         refused: Folders that are neither models nor versions although they lie where those do, each
             with the reason.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, chosen: Mapping[str, int | None] | None = None) -> None:
         self.root = root
+        self.chosen = chosen
         self.refused: dict[Path, str] = {}
 
     def check_readable(self) -> None:
@@ -86,7 +89,8 @@ class ModelRepository:
     def models(self) -> list[str]:
         """Names of the models that have a folder, sorted."""
         reason = "a model's name has letters, digits, '_', '.' and '-' only"
-        return sorted(path.name for path in self._named(self.root, _NAME, reason))
+        names = sorted(path.name for path in self._named(self.root, _NAME, reason))
+        return names if self.chosen is None else [name for name in names if name in self.chosen]
 
     def versions(self, name: str) -> list[int]:
         """Published versions of a model, oldest first; empty if there are none.
@@ -103,7 +107,9 @@ class ModelRepository:
             except OutsideError as error:
                 raise RepositoryError(error.public) from error
         reason = "a version's name is a whole number, such as 7, without zeros before it"
-        return sorted(int(path.name) for path in self._named(model, _VERSION, reason))
+        versions = sorted(int(path.name) for path in self._named(model, _VERSION, reason))
+        only = None if self.chosen is None else self.chosen.get(name)
+        return versions if only is None else [version for version in versions if version == only]
 
     def model_folder(self, name: str) -> ContainedFolder:
         """Folder of a model, in which files may be links to others in the repository.

@@ -5,6 +5,7 @@ that was made last says what the model's `config.yaml` must be: who signs sees i
 """
 
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -34,10 +35,13 @@ class SignedRepository(ModelRepository):
     Args:
         root: The tree's folder.
         rule: Which signatures count.
+        chosen: As of `ModelRepository`.
     """
 
-    def __init__(self, root: Path, rule: SignatureRule) -> None:
-        super().__init__(root)
+    def __init__(
+        self, root: Path, rule: SignatureRule, chosen: Mapping[str, int | None] | None = None
+    ) -> None:
+        super().__init__(root, chosen)
         self._rule = rule
         # Several models are loaded side by side.
         self._lock = threading.Lock()

@@ -1,11 +1,13 @@
 """`convd serve`: serve models over gRPC."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from convd.artifact.errors import ArtifactError
+from convd.artifact.location import locate
 from convd.service.address import BindError
 from convd.service.application import Application
 from convd.service.calls.log_format import configure_logging
@@ -32,14 +34,18 @@ def _with_settings(command: click.Command) -> click.Command:
 
 
 @click.command()
+@click.argument("place", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--config",
     type=click.Path(dir_okay=False, path_type=Path),
     envvar="CONVD_CONFIG",
     help="YAML file with settings, such as grpc_port: 8001.",
 )
-def command(config: Path | None, **flags: Any) -> None:  # noqa: ANN401
+def command(place: Path | None, config: Path | None, **flags: Any) -> None:  # noqa: ANN401
     """Serve the models of a repository over gRPC.
+
+    PLACE is a model repository, the folder of one of its models, or the folder of one version, as
+    'convd export' prints it; it takes the place of --repository and --models.
 
     Set each setting by flag, by variable (CONVD_GRPC_PORT for --grpc-port) or in the YAML file, in
     this order of precedence. SIGTERM drains the server, which then exits with 0, or with 3 if it
@@ -47,17 +53,38 @@ def command(config: Path | None, **flags: Any) -> None:  # noqa: ANN401
 
     \b
     Example:
-      convd serve --repository repository --grpc-port 8001
+      convd serve repository --grpc-port 8001
+      convd serve repository/digits/1
     """
+    given = {name: value for name, value in flags.items() if value is not None}
     try:
-        given = {name: value for name, value in flags.items() if value is not None}
+        if place is not None:
+            given |= _settings_of(place, given)
         settings = load_settings(given, config)
-        configure_logging(settings.log_format)
+        configure_logging(settings.log_format, settings.log_level)
         server = Supervisor(settings) if settings.workers > 1 else Application(settings)
         exit_code = server.run()
     except (SettingsError, ArtifactError, BindError, WorkerError) as error:
         raise click.ClickException(str(error)) from error
     end_process(exit_code)
+
+
+def _settings_of(place: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that serve a place.
+
+    Raises:
+        RepositoryError: It is not in a repository.
+        click.UsageError: A flag says the same.
+    """
+    for name in ("repository", "models"):
+        if name in given:
+            raise click.UsageError(f"give either {place} or --{name}, not both")
+    found = locate(place)
+    settings: dict[str, Any] = {"repository": found.repository}
+    if found.model is not None:
+        version = "" if found.version is None else f":{found.version}"
+        settings["models"] = found.model + version
+    return settings
 
 
 _with_settings(command)

@@ -17,10 +17,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from convd.runtime.cgroup import cpu_quota
+
 
 def available_cores() -> int:
-    """Cores that this process may run on; a container's share may be smaller than the machine."""
-    return len(os.sched_getaffinity(0))
+    """Cores that this process may keep busy: those it may run on, and no more than its quota."""
+    return cores_of_quota(len(os.sched_getaffinity(0)), cpu_quota())
+
+
+def cores_of_quota(cores: int, quota: float | None) -> int:
+    """Whole cores of a quota; with one thread more, the kernel would stop all of them in turn.
+
+    Args:
+        cores: Cores that the process may run on.
+        quota: Cores' time that it may use; None for all.
+    """
+    return cores if quota is None else min(cores, max(1, int(quota)))
 
 
 class CoreAccount:

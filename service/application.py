@@ -26,7 +26,13 @@ from convd.service.protocols.classification import ClassificationServicer
 from convd.service.protocols.open_inference.servicer import OpenInferenceServicer
 from convd.service.rpc.server import GrpcServer
 from convd.service.servables.response_cache import ResponseCache
-from convd.service.settings import ServerSettings, drain_limit_seconds, exposure
+from convd.service.settings import (
+    ServerSettings,
+    decode_budget,
+    drain_limit_seconds,
+    exposure,
+    http_pages,
+)
 from convd.service.statistics import StatisticsByVersion
 from convd.service.termination import CALLS_CUT, Termination
 from convd.service.tls import TlsFiles
@@ -103,7 +109,7 @@ class Application:
             self._catalog,
             max_image_pixels=settings.max_image_pixels,
             max_images_per_request=settings.max_images_per_request,
-            decode_budget_bytes=settings.decode_budget_bytes,
+            decode_budget_bytes=decode_budget(settings),
             max_answer_bytes=settings.max_message_bytes,
         )
         recorder = CallRecorder(
@@ -213,8 +219,9 @@ class Application:
         if exposed := exposure(self._settings):
             logger.warning("insecure: on %s, %s", self._settings.host, exposed)
         logger.info(
-            "serving gRPC on %s; metrics and health on http://%s",
+            "serving gRPC on %s; %s on http://%s",
             join_address(self._settings.host, self.grpc_port),
+            http_pages(self._settings),
             join_address(self._settings.host, self.http_port),
         )
         termination.wait()

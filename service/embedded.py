@@ -16,6 +16,7 @@ from convd.service.lifecycle.loading import ServableLoader
 from convd.service.lifecycle.policy import State
 from convd.service.metrics import Metrics
 from convd.service.protocols.classification import ClassificationServicer
+from convd.service.settings import decode_budget
 from convd.service.settings_sources import load_settings
 
 
@@ -62,7 +63,7 @@ class EmbeddedModel:
             self._catalog,
             max_image_pixels=merged.max_image_pixels,
             max_images_per_request=merged.max_images_per_request,
-            decode_budget_bytes=merged.decode_budget_bytes,
+            decode_budget_bytes=decode_budget(merged),
             max_answer_bytes=merged.max_message_bytes,
         )
         self._servicer = ClassificationServicer(inference)

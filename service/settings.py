@@ -7,15 +7,20 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from convd.artifact.errors import RepositoryError
+from convd.artifact.repository import check_model_name, is_version_name
+from convd.runtime.cgroup import memory_limit_bytes
 from convd.runtime.choice import PROVIDER_CHOICES, PrecisionPolicy, ProviderChoice
 from convd.service.address import is_loopback
 
 MEBIBYTE = 1024 * 1024
 GIBIBYTE = 1024 * MEBIBYTE
 TEBIBYTE = 1024 * GIBIBYTE
+LEAST_DECODE_BUDGET_BYTES = 16 * MEBIBYTE
 ENVIRONMENT_PREFIX = "CONVD_"
 
 LogFormat = Literal["text", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 # A value beyond such a bound is a typing error, which would otherwise break the server much later
 # or silently. A model's config.yaml has the same bounds.
@@ -45,6 +50,11 @@ class ServerSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, extra="forbid", frozen=True)
 
     repository: Path = Field(description="Folder with the models to serve.")
+    models: str = Field(
+        "",
+        description="Models to serve, separated by commas, where NAME:VERSION serves this version "
+        "only; if empty, all models of the repository.",
+    )
     require_signature: Path | None = Field(
         None,
         description="Public key (PEM, P-256 or Ed25519); only versions that 'convd sign' or "
@@ -99,6 +109,7 @@ class ServerSettings(BaseSettings):
     log_format: LogFormat = Field(
         "text", description="text for plain lines, json for one JSON object per line."
     )
+    log_level: LogLevel = Field("info", description="debug, info, warning or error.")
     access_log_sample_rate: float = Field(
         0.0,
         ge=0,
@@ -173,11 +184,12 @@ class ServerSettings(BaseSettings):
         description="Maximum pixels (height x width) of a picture to decode.",
     )
     decode_budget_bytes: int = Field(
-        GIBIBYTE,
-        ge=16 * MEBIBYTE,
+        0,
+        ge=0,
         le=TEBIBYTE,
         description="Memory for all pictures being decoded and prepared, divided among the "
-        "workers; a request that does not fit waits, or is refused with RESOURCE_EXHAUSTED.",
+        "workers; a request that does not fit waits, or is refused with RESOURCE_EXHAUSTED. 0 "
+        "decides: 1 GiB, or a quarter of the container's memory limit if that is less.",
     )
     unary_threads: int = Field(
         64,
@@ -271,6 +283,44 @@ class ServerSettings(BaseSettings):
         description="How long a connection lasts before the client is asked to reconnect, so that "
         "load spreads over workers or replicas; 0 means no limit, or 30 with several workers.",
     )
+    keepalive_seconds: float = Field(
+        7200.0,
+        ge=1,
+        le=604_800,
+        allow_inf_nan=False,
+        description="A connection on which nothing arrives for this long is probed; Triton's "
+        "grpc-keepalive-time.",
+    )
+    keepalive_timeout_seconds: float = Field(
+        20.0,
+        ge=0.1,
+        le=3600,
+        allow_inf_nan=False,
+        description="A probed connection that does not answer for this long is closed.",
+    )
+    keepalive_without_calls: bool = Field(
+        False, description="Also probe, and let clients probe, connections without calls."
+    )
+    max_pings_without_data: int = Field(
+        2,
+        ge=0,
+        le=1_000_000,
+        description="Maximum probes between two messages; 0 for no limit.",
+    )
+    min_ping_interval_seconds: float = Field(
+        300.0,
+        ge=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="Clients that probe a silent connection more often than this are given a "
+        "strike.",
+    )
+    max_ping_strikes: int = Field(
+        2,
+        ge=0,
+        le=1_000_000,
+        description="Strikes after which a connection is closed; 0 for no limit.",
+    )
     drain_seconds: float = Field(
         30.0,
         ge=0.1,
@@ -335,10 +385,29 @@ class ServerSettings(BaseSettings):
         """The names in `allowed_host`."""
         return tuple(name.strip() for name in self.allowed_host.split(",") if name.strip())
 
+    @property
+    def chosen_models(self) -> dict[str, int | None] | None:
+        """The names in `models`, each with the only version to serve; None for every model."""
+        return _read_models(self.models) or None
+
+    @field_validator("models")
+    @classmethod
+    def _names_of_models(cls, models: str) -> str:
+        _read_models(models)
+        return models
+
     @field_validator("host")
     @classmethod
-    def _without_the_brackets_of_a_url(cls, host: str) -> str:
-        return host.removeprefix("[").removesuffix("]")
+    def _one_address(cls, host: str) -> str:
+        # A name would be resolved by each of the two servers in its own way.
+        return "127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]")
+
+    @field_validator("decode_budget_bytes")
+    @classmethod
+    def _large_enough_for_a_picture(cls, budget_bytes: int) -> int:
+        if 0 < budget_bytes < LEAST_DECODE_BUDGET_BYTES:
+            raise ValueError(f"use 0 to let convd decide, or at least {LEAST_DECODE_BUDGET_BYTES}")
+        return budget_bytes
 
     @field_validator("max_connection_age_seconds")
     @classmethod
@@ -368,6 +437,42 @@ def exposure(settings: ServerSettings) -> str:
     if settings.principals is None and settings.tls_client_ca is None:
         problems.append("everybody who can connect may do everything")
     return ", and ".join(problems)
+
+
+def _read_models(text: str) -> dict[str, int | None]:
+    """Read the setting `models`.
+
+    Raises:
+        ValueError: A name or a version cannot be one.
+    """
+    chosen: dict[str, int | None] = {}
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        name, colon, version = item.partition(":")
+        try:
+            check_model_name(name)
+        except RepositoryError as error:
+            raise ValueError(str(error)) from error
+        if colon and not is_version_name(version):
+            raise ValueError(f"write {name}:VERSION with a whole number, such as {name}:7")
+        if name in chosen:
+            raise ValueError(f"{name} is there twice")
+        chosen[name] = int(version) if colon else None
+    return chosen
+
+
+def decode_budget(settings: ServerSettings) -> int:
+    """The memory for all pictures being decoded and prepared, in bytes."""
+    if settings.decode_budget_bytes:
+        return settings.decode_budget_bytes
+    limit_bytes = memory_limit_bytes()
+    if limit_bytes is None:
+        return GIBIBYTE
+    return max(LEAST_DECODE_BUDGET_BYTES, min(GIBIBYTE, limit_bytes // 4))
+
+
+def http_pages(settings: ServerSettings) -> str:
+    """What the HTTP port has, in words."""
+    return "console, metrics and health" if settings.console else "metrics and health"
 
 
 def drain_limit_seconds(settings: ServerSettings) -> float:

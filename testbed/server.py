@@ -20,7 +20,7 @@ import psutil
 
 START_SECONDS = 120.0
 DRAIN_SECONDS = 60.0
-_CONVD_PORTS = re.compile(r"gRPC on \S+:(?P<grpc>\d+); .*https?://\S+:(?P<http>\d+)")
+CONVD_PORTS = re.compile(r"gRPC on \S+:(?P<grpc>\d+); .*https?://\S+:(?P<http>\d+)")
 
 _WITHOUT_COLLECTOR = (
     "import gc, runpy; gc.disable(); runpy.run_module('convd', run_name='__main__', alter_sys=True)"
@@ -120,7 +120,7 @@ def server_process(
     """
     program = ["-m", "convd"] if collects_garbage else ["-c", _WITHOUT_COLLECTOR]
     words = [*program, "serve", "--repository", repository, "--grpc-port", 0, "--http-port", 0]
-    with launched([*words, *flags], log, _CONVD_PORTS, env=env, cores=cores, under=under) as server:
+    with launched([*words, *flags], log, CONVD_PORTS, env=env, cores=cores, under=under) as server:
         server = dataclasses.replace(server, authority=authority, token=token)
         _wait_until_ready(server)
         yield server

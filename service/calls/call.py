@@ -41,6 +41,7 @@ class Call(Cancellation):
         model: Name of the model, once it is resolved; empty before.
         version: Version of the model, once it is resolved; empty before.
         code: Name of the gRPC status code that it ended with.
+        refusal: The text that its caller got with another code than OK.
         started_at: When it began, in seconds of `time.monotonic`.
         trace: Records its stages; None if the call is not traced.
     """
@@ -49,6 +50,7 @@ class Call(Cancellation):
     model = ""
     version = ""
     code = "OK"
+    refusal = ""
     trace: CallTrace | None = None
 
     def __init__(

@@ -5,7 +5,7 @@ import logging
 from datetime import UTC, datetime
 
 from convd.service.calls.call import call_in_progress
-from convd.service.settings import LogFormat
+from convd.service.settings import LogFormat, LogLevel
 
 # Attributes of every record; any other attribute was passed as `extra` and goes into the JSON.
 _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {
@@ -59,11 +59,11 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-def configure_logging(log_format: LogFormat) -> None:
-    """Write records of level INFO and above to standard error."""
+def configure_logging(log_format: LogFormat, log_level: LogLevel = "info") -> None:
+    """Write records of this level and above to standard error."""
     stream = logging.StreamHandler()
     stream.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
-    logging.basicConfig(level=logging.INFO, handlers=[stream], force=True)
+    logging.basicConfig(level=log_level.upper(), handlers=[stream], force=True)
 
 
 def _identity() -> dict[str, str]:

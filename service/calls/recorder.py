@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from convd.service.calls.call import Call, set_current_call
+from convd.service.calls.refusals import RefusalLog
 from convd.service.metrics import Metrics
 
 TRACEPARENT_KEY = "traceparent"
@@ -48,6 +49,7 @@ class CallRecorder:
         self.metrics = metrics
         self._tracer = tracer
         self._access_log_sample_rate = access_log_sample_rate
+        self._refusals = RefusalLog()
 
     def begin(self, call: Call, metadata: Metadata) -> None:
         """Make a call the one that this thread works for, and begin its trace.
@@ -68,6 +70,8 @@ class CallRecorder:
         self.metrics.request_answered(
             (call.model, call.version, call.method, call.code), seconds, call.trace_id
         )
+        if call.code != "OK":
+            self._refusals.refused(call)
         if call.principal is not None:
             self.metrics.principal_answered(call.principal.name, call.code)
         # Not for secrets: a sample.

@@ -91,6 +91,7 @@ def error_status(error: Exception, call: Call) -> Status:
     if isinstance(error, CallerGoneError) and call.is_late():
         error = DeadlineExceededError("the deadline passed before the answer")
     status = status_of(error, call.identify())
+    call.refusal = status.message
     if status.code is StatusCode.INTERNAL:
         logger.error("request %s to %s failed", call.request_id, call.method, exc_info=error)
     return status

@@ -35,11 +35,11 @@ def open_repository(settings: ServerSettings) -> ModelRepository:
         RepositoryError: It does not exist, is a part of one, or cannot be read.
         SigningKeyError: The public key for signatures cannot be read.
     """
-    repository = ModelRepository(settings.repository)
+    repository = ModelRepository(settings.repository, settings.chosen_models)
     if settings.require_signature is not None:
         key = read_verification_key(settings.require_signature)
         rule = SignatureRule(key, settings.signed_since)
-        repository = SignedRepository(settings.repository, rule)
+        repository = SignedRepository(settings.repository, rule, settings.chosen_models)
     repository.check_whole()
     return repository
 

@@ -13,7 +13,8 @@ logger = logging.getLogger(__name__)
 class RepositoryLook:
     """Finds the models, and runs the steps of a look so that an error ends only its own step.
 
-    An unreadable or unmounted volume takes nothing out of service.
+    An unreadable, unmounted or emptied volume takes nothing out of service, as with TensorFlow
+    Serving's `servable_versions_always_present`.
 
     Args:
         repository: The repository.
@@ -21,7 +22,6 @@ class RepositoryLook:
 
     def __init__(self, repository: ModelRepository) -> None:
         self._repository = repository
-        self._device: int | None = None
         self._problems: dict[str, str] = {}
         self._said: set[Path] = set()
 
@@ -37,17 +37,16 @@ class RepositoryLook:
             had_models: Whether the last look found any.
 
         Raises:
-            RepositoryError: The repository cannot be read, or appears to be unmounted.
+            RepositoryError: The repository cannot be read, or all its models are gone at once.
         """
         self._repository.check_readable()
         names = self._repository.models()
-        device = self._repository.root.stat().st_dev
-        if not names and had_models and self._device not in (None, device):
+        if not names and had_models:
             raise RepositoryError(
-                f"the repository {self._repository.root} is empty and on a different device than "
-                "before: check that the volume is mounted"
+                f"the repository {self._repository.root} is empty all at once, so its models stay "
+                "loaded: check that the volume is mounted; unload a model, or stop the server, if "
+                "they are to go"
             )
-        self._device = device
         return names
 
     def attempt(self, name: str, step: Callable[[], None]) -> bool:

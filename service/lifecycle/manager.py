@@ -120,7 +120,11 @@ class ServableManager:
             return "draining"
         statuses = self._catalog.statuses()
         models = list(self._models.values())
+        # A model that was asked for by name is missed, whether it was ever seen or not.
+        asked = self._repository.chosen or ()
+        held_back = {model.name for model in models if model.held_back}
         configured = [model.name for model in models if model.configured]
+        configured += [name for name in asked if name not in held_back]
         problems = {name: self._catalog.problem(name) for name in configured}
         problems |= {model.name: model.configuration_problem for model in models}
         return self._readiness.unready_reason(

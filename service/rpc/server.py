@@ -96,6 +96,7 @@ class GrpcServer:
                 ("grpc.so_reuseport", int(shares_port)),
                 ("grpc.max_concurrent_streams", settings.max_calls_per_connection),
                 *_connection_age(settings.max_connection_age_seconds),
+                *_keepalive(settings),
             ],
         )
         self._health = HealthServicer(
@@ -198,4 +199,19 @@ def _connection_age(seconds: float) -> list[tuple[str, int]]:
     return [
         ("grpc.max_connection_age_ms", round(1000 * seconds)),
         ("grpc.max_connection_age_grace_ms", round(1000 * _AGE_GRACE_SECONDS)),
+    ]
+
+
+def _keepalive(settings: ServerSettings) -> list[tuple[str, int]]:
+    """How dead connections are noticed, and how often clients may probe."""
+    return [
+        ("grpc.keepalive_time_ms", round(1000 * settings.keepalive_seconds)),
+        ("grpc.keepalive_timeout_ms", round(1000 * settings.keepalive_timeout_seconds)),
+        ("grpc.keepalive_permit_without_calls", int(settings.keepalive_without_calls)),
+        ("grpc.http2.max_pings_without_data", settings.max_pings_without_data),
+        (
+            "grpc.http2.min_ping_interval_without_data_ms",
+            round(1000 * settings.min_ping_interval_seconds),
+        ),
+        ("grpc.http2.max_ping_strikes", settings.max_ping_strikes),
     ]

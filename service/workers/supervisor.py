@@ -15,7 +15,13 @@ from convd.artifact.repository import ModelRepository
 from convd.runtime.cores import available_cores
 from convd.service.address import BindError, join_address
 from convd.service.errors import UnavailableError
-from convd.service.settings import ServerSettings, drain_limit_seconds, exposure
+from convd.service.settings import (
+    ServerSettings,
+    decode_budget,
+    drain_limit_seconds,
+    exposure,
+    http_pages,
+)
 from convd.service.statistics import StatisticsByVersion, add_up_statistics
 from convd.service.termination import CALLS_CUT, Termination
 from convd.service.web.opening import open_http
@@ -97,9 +103,10 @@ class Supervisor:
         if exposed := exposure(self._settings):
             logger.warning("insecure: on %s, %s", self._settings.host, exposed)
         logger.info(
-            "serving gRPC on %s; %d workers; metrics and health on http://%s",
+            "serving gRPC on %s; %d workers; %s on http://%s",
             join_address(self._settings.host, self.grpc_port),
             self._settings.workers,
+            http_pages(self._settings),
             join_address(self._settings.host, self._http.port),
         )
         ready_before = False
@@ -205,7 +212,7 @@ def _settings_of_workers(settings: ServerSettings, grpc_port: int) -> ServerSett
     changed = {
         "grpc_port": grpc_port,
         "max_connection_age_seconds": age_seconds,
-        "decode_budget_bytes": settings.decode_budget_bytes // settings.workers,
+        "decode_budget_bytes": decode_budget(settings) // settings.workers,
     }
     return ServerSettings.model_construct(**(dict(settings) | changed))
 

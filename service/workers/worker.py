@@ -56,7 +56,7 @@ def run_worker(
         cores: Number of cores for its sessions.
         held_back: Models that clients have unloaded and that stay unloaded.
     """
-    configure_logging(settings.log_format)
+    configure_logging(settings.log_format, settings.log_level)
     stop = threading.Event()
     # Ctrl-C reaches the whole process group, but the supervisor decides when each worker drains.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,19 +1,10 @@
 import re
-import socket
 from pathlib import Path
 
 import pytest
 
 from tests.docs import notebooks
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+from tests.support import free_ports
 
 
 def test_the_first_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,6 +141,21 @@ test-containers: setup wheels  ## build the images and test the whole stack (nee
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	tests/containers.sh
 
+lock: setup  ## ask PyPI for the hashes of what the images are made of; writes deploy/containers/*.txt
+	$(BIN)/python -m deploy.supply.lock
+
+sbom: setup  ## bills of materials of the images (CycloneDX), in runs/sbom
+	$(BIN)/python -m deploy.supply.sbom
+
+audit: setup  ## known vulnerabilities of every version in constraints.txt (needs the network)
+	$(BIN)/python -m deploy.supply.audit
+
+image-digests:  ## write the digests of today's images into .env, which docker compose reads (needs Docker)
+	grep -oE '[A-Z]+_IMAGE:-[^}]+' docker-compose.yml | sort -u | sed 's/:-/ /' | while read -r name image; do \
+		echo "$$name=$$image@$$(docker buildx imagetools inspect --format '{{.Manifest.Digest}}' $$image)"; \
+	done > .env.new
+	mv .env.new .env && cat .env
+
 wheels: setup  ## download PyTorch for the export image, from where this machine's pip gets it
 	$(BIN)/pip download --quiet --no-deps --constraint constraints.txt --dest wheels torch
 

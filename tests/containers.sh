@@ -66,6 +66,16 @@ wait_for 60 has_samples 'convd_requests_total{model="digits", code="OK"} > 0'
 wait_for 60 has_samples 'convd_version_state{model="digits", state="available"} == 1'
 [[ $(curl --silent http://127.0.0.1:9090/api/v1/rules | grep --only-matching '"name":"Convd[A-Za-z]*"' | sort --unique | wc -l) -ge 8 ]] || fail 'the alerts are not loaded'
 
+step 'a page that rebinds its name gets nothing'
+for path in / /metrics /api/models; do
+  code=$(curl --silent --output /dev/null --write-out '%{http_code}' --header 'Host: rebound.example:8002' "http://127.0.0.1:8002$path")
+  [[ $code == 403 ]] || fail "$path answers $code to another name"
+done
+
+step 'Prometheus has no rights either'
+watcher=$(docker compose ps --quiet prometheus)
+[[ $(docker inspect --format '{{.HostConfig.CapDrop}} {{.HostConfig.ReadonlyRootfs}}' "$watcher") == '[ALL] true' ]] || fail 'Prometheus has capabilities, or writes where it should not'
+
 step 'no rights: user, read-only root, no capabilities, memory limit'
 [[ $(inside id -u) == 10001 ]] || fail "it runs as $(inside id -u)"
 inside touch /opt/convd/x 2>/dev/null && fail 'the root is writable'

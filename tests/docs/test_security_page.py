@@ -27,7 +27,7 @@ def rows(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
 
 
-@pytest.mark.parametrize("heading", ["The model repository", "The browser"])
+@pytest.mark.parametrize("heading", ["The model repository", "The browser", "Supply"])
 def test_each_defence_has_a_test(heading: str) -> None:
     assert rows(heading)
     for row in rows(heading):

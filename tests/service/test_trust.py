@@ -241,8 +241,9 @@ def said(server: ServerProcess, names: list[str]) -> tuple[dict[str, str], str]:
                     answers.append(str(call(request, timeout=10)))
                 except grpc.RpcError as error:
                     answers.append(f"{error.code()} {error.details()}")
-    paths = ["/readyz", "/metrics", "/api/models", "/livez", "/"]
+    paths = ["/readyz", "/metrics", "/api/models", "/livez", "/", "/v2/models"]
     for name in names:
+        paths += [f"/v2/models/{name}", f"/v2/models/{name}/config", f"/v2/models/{name}/ready"]
         files = ("", "/files/MODEL_CARD.md", "/files/golden/0.png", "/files/..%2f..%2fsecret")
         paths += [f"/api/models/{name}/1{file}" for file in files]
     answers += [http_get(server.http_port, path)[1] for path in paths]
@@ -261,6 +262,10 @@ def test_nothing_outside_the_repository_and_nothing_of_a_bad_file_reaches_a_clie
     with serving(root) as server:
         reasons, answers = said(server, [*CONTAINMENT, "version-link", "model-link"])
         assert CANARY not in answers
+        # A picture of a version that is served already.
+        linked("1/golden/0.png")(root / "good")
+        shown = http_get(server.http_port, "/api/models/good/1/files/golden/0.png")
+        assert (shown[0], CANARY in shown[1]) == (404, False)
         log = server.log.read_text()
     for name, attack in CONTAINMENT.items():
         assert attack.reason in reasons[name], name

@@ -108,8 +108,8 @@ soak: setup  ## half an hour of load, hostile clients, dying workers and changin
 soak-quick: setup  ## the same for three minutes
 	$(BIN)/python -m tests.soak --seconds 150 --round-seconds 28
 
-interop: setup  ## Triton's client, unchanged, against a server; OpenSSF's model-signing on what convd signs
-	$(BIN)/python -m tests.interop.run_triton_client
+interop: setup  ## curl, Node, Triton's and KServe's clients, unchanged; OpenSSF's model-signing on what convd signs
+	$(BIN)/python -m tests.interop.run_clients
 	$(BIN)/python -m tests.interop.run_model_signing
 
 perf-analyzer: setup  ## Triton's load tester against a server; Debian or Ubuntu on x86-64

@@ -27,6 +27,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 BatchSize = Annotated[int, Field(ge=1, le=4096)]
 QueueSize = Annotated[int, Field(ge=1, le=1_000_000)]
 QueueDelaySeconds = Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)]
+TritonInterface = Literal["full", "image"]
 ConcurrentExecutions = Annotated[int, Field(ge=0, le=256)]
 
 
@@ -361,6 +362,11 @@ class ServerSettings(BaseSettings):
     triton_metrics: bool = Field(
         False,
         description="Also export the metrics under Triton's names, for existing dashboards.",
+    )
+    triton_interface: TritonInterface = Field(
+        "full",
+        description="What Triton's clients see of a model: full, or image for a single input, the "
+        "pixels, and a single output, the probabilities, as Triton's image_client wants.",
     )
     allow_repository_control: bool = Field(
         False, description="Allow clients to load and unload models and to set the log level."

@@ -17,7 +17,13 @@ from convd.service.lifecycle.policy import (
     SpecificVersions,
     VersionPolicy,
 )
-from convd.service.settings import BatchSize, ConcurrentExecutions, QueueDelaySeconds, QueueSize
+from convd.service.settings import (
+    BatchSize,
+    ConcurrentExecutions,
+    QueueDelaySeconds,
+    QueueSize,
+    TritonInterface,
+)
 from convd.service.strict_yaml import StrictYamlError, YamlMapping, decode_yaml
 
 logger = logging.getLogger(__name__)
@@ -56,6 +62,7 @@ class ModelConfiguration(FrozenModel):
         max_queue_delay_seconds: How long a batch that is not full waits for more requests.
         max_concurrent_executions: Maximum batches that run at the same time.
         provider: The execution provider.
+        triton_interface: What Triton's clients see of the model.
     """
 
     version_policy: Annotated[VersionPolicy, BeforeValidator(_read_policy)] = LatestVersions()
@@ -65,6 +72,7 @@ class ModelConfiguration(FrozenModel):
     max_queue_delay_seconds: QueueDelaySeconds | None = None
     max_concurrent_executions: Annotated[ConcurrentExecutions, Field(ge=1)] | None = None
     provider: ProviderChoice | None = None
+    triton_interface: TritonInterface | None = None
 
     def engine_settings(self) -> dict[str, Any]:
         """The overridden settings that a servable is loaded with, by name."""

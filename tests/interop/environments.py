@@ -35,6 +35,11 @@ def triton_client_python() -> Path:
     return _environment("interop-venv", HERE / "requirements.txt")
 
 
+def kserve_client_python() -> Path:
+    """The interpreter of an environment with KServe's client."""
+    return _environment("kserve-venv", HERE / "requirements-kserve.txt")
+
+
 def model_signing_python() -> Path:
     """The interpreter of an environment with OpenSSF's model-signing."""
     return _environment("model-signing-venv", HERE / "model-signing.txt")

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import tritonclient.grpc as triton
+import tritonclient.http as triton_http
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
@@ -13,12 +14,24 @@ class Subject:
     """The server under test, and one picture in every form that it takes.
 
     Args:
-        address: The server.
+        address: The server over gRPC.
+        http_address: The same over HTTP.
         waiting_address: The server on which a lone request waits.
+        waiting_http_address: The same over HTTP.
         model: Name of a model that both have.
     """
 
-    def __init__(self, address: str, waiting_address: str, model: str) -> None:
+    def __init__(
+        self,
+        address: str,
+        http_address: str,
+        waiting_address: str,
+        waiting_http_address: str,
+        model: str,
+    ) -> None:
+        self.http = triton_http.InferenceServerClient(http_address)
+        self.many_http = triton_http.InferenceServerClient(http_address, concurrency=20)
+        self.waiting_http = triton_http.InferenceServerClient(waiting_http_address)
         self.address = address
         self.waiting_address = waiting_address
         self.model = model

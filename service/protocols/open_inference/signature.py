@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from convd.artifact.bundle import MODEL_FILE
 from convd.artifact.graph_contract import IMAGE as IMAGE_TENSOR
+from convd.artifact.graph_contract import OUTPUTS
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.protos.inference import model_config_pb2 as pb_config
 from convd.service.batching.entry import Priority
@@ -29,17 +30,17 @@ def model_metadata(servable: Servable, versions: Sequence[int]) -> pb.ModelMetad
     """
     tensor = pb.ModelMetadataResponse.TensorMetadata
     image_shape = servable.manifest.preprocessing.output_shape
+    inputs = [tensor(name=IMAGE, datatype="UINT8", shape=[-1, *image_shape])]
+    if not _shows_image_only(servable):
+        inputs.append(tensor(name=ENCODED_IMAGE, datatype="BYTES", shape=[-1, 1]))
     return pb.ModelMetadataResponse(
         name=servable.name,
         versions=[str(version) for version in versions],
         platform=PLATFORM,
-        inputs=[
-            tensor(name=IMAGE, datatype="UINT8", shape=[-1, *image_shape]),
-            tensor(name=ENCODED_IMAGE, datatype="BYTES", shape=[-1, 1]),
-        ],
+        inputs=inputs,
         outputs=[
-            tensor(name=output.name, datatype="FP32", shape=[-1, *row_shape])
-            for output, row_shape in servable.session.outputs.items()
+            tensor(name=name, datatype="FP32", shape=[-1, *row_shape])
+            for name, row_shape in _shown_outputs(servable)
         ],
     )
 
@@ -52,6 +53,22 @@ def model_config(servable: Servable, policy: VersionPolicy | None) -> pb_config.
         policy: Which versions of the model should be available; None if that is not known.
     """
     settings = servable.settings
+    image_only = _shows_image_only(servable)
+    inputs = [
+        pb_config.ModelInput(
+            name=IMAGE,
+            data_type=pb_config.TYPE_UINT8,
+            format=pb_config.ModelInput.FORMAT_NHWC,
+            dims=servable.manifest.preprocessing.output_shape,
+            optional=not image_only,
+        )
+    ]
+    if not image_only:
+        inputs.append(
+            pb_config.ModelInput(
+                name=ENCODED_IMAGE, data_type=pb_config.TYPE_STRING, dims=[1], optional=True
+            )
+        )
     on_gpu = servable.session.provider.device is not None
     group = pb_config.ModelInstanceGroup
     return pb_config.ModelConfig(
@@ -60,21 +77,10 @@ def model_config(servable: Servable, policy: VersionPolicy | None) -> pb_config.
         backend="onnxruntime",
         version_policy=_version_policy(policy),
         max_batch_size=settings.max_batch_size,
-        input=[
-            pb_config.ModelInput(
-                name=IMAGE,
-                data_type=pb_config.TYPE_UINT8,
-                format=pb_config.ModelInput.FORMAT_NHWC,
-                dims=servable.manifest.preprocessing.output_shape,
-                optional=True,
-            ),
-            pb_config.ModelInput(
-                name=ENCODED_IMAGE, data_type=pb_config.TYPE_STRING, dims=[1], optional=True
-            ),
-        ],
+        input=inputs,
         output=[
-            pb_config.ModelOutput(name=output.name, data_type=pb_config.TYPE_FP32, dims=row_shape)
-            for output, row_shape in servable.session.outputs.items()
+            pb_config.ModelOutput(name=name, data_type=pb_config.TYPE_FP32, dims=row_shape)
+            for name, row_shape in _shown_outputs(servable)
         ],
         instance_group=[
             group(
@@ -96,6 +102,20 @@ def model_config(servable: Servable, policy: VersionPolicy | None) -> pb_config.
             ),
         ),
     )
+
+
+def _shows_image_only(servable: Servable) -> bool:
+    return servable.settings.triton_interface == "image"
+
+
+def _shown_outputs(servable: Servable) -> list[tuple[str, tuple[int, ...]]]:
+    """Name and shape of a row of each output that clients are shown."""
+    image_only = _shows_image_only(servable)
+    return [
+        (output.name, tuple(row_shape))
+        for output, row_shape in servable.session.outputs.items()
+        if not image_only or output.name == OUTPUTS.probabilities.name
+    ]
 
 
 def _version_policy(policy: VersionPolicy | None) -> pb_config.ModelVersionPolicy | None:

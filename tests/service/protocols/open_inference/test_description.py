@@ -9,6 +9,7 @@ import pytest
 
 from convd.protos.convd.v1 import classification_pb2 as convd_pb
 from convd.protos.inference import grpc_service_pb2 as pb
+from convd.protos.inference import model_config_pb2 as pb_config
 from convd.protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests.service.protocols.open_inference.requests import (
     png,
@@ -65,6 +66,28 @@ def test_model_config(stub: Stub) -> None:
         ("logits", [3]),
     ]
     assert config.WhichOneof("scheduling_choice") == "dynamic_batching"
+
+
+def test_a_model_can_be_shown_with_one_input_and_one_output(tmp_path: Path) -> None:
+    """As Triton's examples of image classification want it; what it takes stays the same."""
+    publish_tiny(tmp_path)
+    (tmp_path / "pets" / "config.yaml").write_text("triton_interface: image\n")
+    with running_server(tmp_path) as client:
+        stub = Stub(client.channel)
+        model = stub.ModelMetadata(pb.ModelMetadataRequest(name="pets"))
+        assert [(one.name, list(one.shape)) for one in model.inputs] == [("image", [-1, 4, 6, 3])]
+        assert [(one.name, list(one.shape)) for one in model.outputs] == [
+            ("probabilities", [-1, 3])
+        ]
+        config = stub.ModelConfig(pb.ModelConfigRequest(name="pets")).config
+        [given], [answer] = config.input, config.output
+        assert (given.name, given.format, given.optional) == (
+            "image",
+            pb_config.ModelInput.FORMAT_NHWC,
+            False,
+        )
+        assert (answer.name, list(answer.dims)) == ("probabilities", [3])
+        assert stub.ModelInfer(raw_encoded_request(png())).outputs[0].name == "probabilities"
 
 
 def test_statistics_add_up(pets: Path) -> None:

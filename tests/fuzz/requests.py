@@ -47,7 +47,8 @@ def _convd() -> ClassificationServicer:
 
 
 @functools.cache
-def _open_inference() -> OpenInferenceServicer:
+def open_inference() -> OpenInferenceServicer:
+    """The servicer of the Open Inference Protocol."""
     return OpenInferenceServicer(inference_on(load()), _Manager(), settings())  # type: ignore[arg-type]
 
 
@@ -74,7 +75,7 @@ def read_convd(data: bytes) -> None:
 
 def read_open_inference(data: bytes) -> None:
     """Take the bytes for each message of the Open Inference Protocol that reads something."""
-    servicer = _open_inference()
+    servicer = open_inference()
     _ask(data, open_inference_pb.ModelInferRequest, servicer.ModelInfer)
     _ask(data, open_inference_pb.ModelReadyRequest, servicer.ModelReady)
     _ask(data, open_inference_pb.ModelMetadataRequest, servicer.ModelMetadata)

@@ -6,6 +6,7 @@ Runs in the environment of requirements-kserve.txt beside it, without convd's pa
 import argparse
 import asyncio
 import warnings
+from typing import Any
 
 import httpx
 import numpy as np
@@ -31,7 +32,7 @@ def request(model: str, shape: tuple[int, ...], *, binary: bool, output: bool) -
     return InferRequest(model, [tensor], request_id="7", request_outputs=wanted)
 
 
-def probabilities(answer: InferResponse) -> np.ndarray:
+def probabilities(answer: InferResponse) -> Any:
     [output] = answer.outputs
     assert (output.name, answer.id) == ("probabilities", "7")
     return output.as_numpy()

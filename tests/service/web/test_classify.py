@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from convd.protos.convd.v1 import classification_pb2 as pb
 from tests.service.protocols.open_inference.requests import pixels, png
 from tests.service.test_endpoints import counter
+from tests.service.web.bodies import form
 from tests.support import Client, http_request, running_server
 from tests.tiny_artifact import publish_tiny
 
@@ -36,19 +37,6 @@ def classify(
     path = f"/v1/classify/{model}{query}"
     status, _, answer = http_request(server.http_port, "POST", path, body, **headers)
     return status, json.loads(answer)
-
-
-def form(*files: bytes, boundary: str = "edge") -> tuple[bytes, dict[str, str]]:
-    """What `curl -F image=@one -F image=@two` sends."""
-    parts = [
-        f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{index}.png"\r\n'
-        f"Content-Type: image/png\r\n\r\n".encode()
-        + file
-        + b"\r\n"
-        for index, file in enumerate(files)
-    ]
-    body = b"".join((*parts, f"--{boundary}--\r\n".encode()))
-    return body, {"Content_Type": f"multipart/form-data; boundary={boundary}"}
 
 
 def test_a_picture_gets_the_answer_of_grpc_bit_for_bit(server: Client) -> None:

@@ -21,7 +21,7 @@ from tests.service.protocols.open_inference.requests import (
     raw_encoded_request,
     raw_image_request,
 )
-from tests.service.web.infer_bodies import binary_body, json_body
+from tests.service.web.bodies import binary_body, json_body
 from tests.support import Client, http_request, running_server
 from tests.tiny_artifact import publish_tiny
 

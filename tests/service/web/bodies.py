@@ -1,4 +1,4 @@
-"""Requests of the Open Inference Protocol as bodies of HTTP, from the messages of gRPC."""
+"""Bodies of HTTP: requests of the Open Inference Protocol, from the messages of gRPC, and forms."""
 
 import json
 import math
@@ -31,6 +31,19 @@ def binary_body(request: pb.ModelInferRequest, *, binary_output: bool = False) -
         document.setdefault("parameters", {})["binary_data_output"] = True
     header = json.dumps(document).encode()
     return b"".join((header, *request.raw_input_contents)), len(header)
+
+
+def form(*files: bytes, boundary: str = "edge") -> tuple[bytes, dict[str, str]]:
+    """What `curl -F image=@one -F image=@two` sends."""
+    parts = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{index}.png"\r\n'
+        f"Content-Type: image/png\r\n\r\n".encode()
+        + file
+        + b"\r\n"
+        for index, file in enumerate(files)
+    ]
+    body = b"".join((*parts, f"--{boundary}--\r\n".encode()))
+    return body, {"Content_Type": f"multipart/form-data; boundary={boundary}"}
 
 
 def _document(request: pb.ModelInferRequest) -> dict[str, Any]:

@@ -116,7 +116,7 @@ class Application:
             self._metrics, self._tracer, access_log_sample_rate=settings.access_log_sample_rate
         )
         self._tls = TlsFiles.of(settings, self._metrics.certificate_read)
-        self._access = open_access(settings, self._metrics)
+        self._access = open_access(settings, self._metrics.principals, workers=settings.workers)
         classification = ClassificationServicer(inference)
         open_inference = OpenInferenceServicer(inference, self._manager, settings, statistics)
         self._grpc = GrpcServer(
@@ -136,6 +136,7 @@ class Application:
             repository,
             recorder,
             self._http_calls,
+            access=self._access,
             max_message_bytes=settings.max_message_bytes,
         )
         self._http = None
@@ -145,6 +146,8 @@ class Application:
                 self.registry,
                 self.unready_reason,
                 self.actions.answer,
+                access=self._access,
+                tls=self._tls,
                 stuck_reason=self.stuck_reason,
             )
         VersionCollector(self.registry, self._catalog.statuses, self._metrics.forget)
@@ -219,9 +222,10 @@ class Application:
         if exposed := exposure(self._settings):
             logger.warning("insecure: on %s, %s", self._settings.host, exposed)
         logger.info(
-            "serving gRPC on %s; %s on http://%s",
+            "serving gRPC on %s; %s on %s://%s",
             join_address(self._settings.host, self.grpc_port),
             http_pages(self._settings),
+            "https" if self._tls else "http",
             join_address(self._settings.host, self.http_port),
         )
         termination.wait()

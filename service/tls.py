@@ -1,6 +1,7 @@
 """The server's certificate and key: read, checked, and read again when they change."""
 
 import logging
+import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +81,16 @@ class TlsFiles:
         if settings.tls_certificate is None or settings.tls_key is None:
             return None
         return cls(settings.tls_certificate, settings.tls_key, settings.tls_client_ca, on_read)
+
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """Give a new context the certificate, its key and the authorities of clients.
+
+        Raises:
+            OSError: The files cannot be read, or do not fit, as ssl.SSLError.
+        """
+        context.load_cert_chain(self._certificate, self._key)
+        if self.current.client_authorities is not None:
+            context.load_verify_locations(cadata=self.current.client_authorities.decode())
 
     def close(self) -> None:
         """Stop following the files."""

@@ -74,9 +74,9 @@ class Client:
         )
         return self.stub.Classify(request, timeout=call.pop("timeout", 30), **call)
 
-    def get(self, path: str) -> tuple[int, str]:
+    def get(self, path: str, token: str = "") -> tuple[int, str]:
         """Status and text of an HTTP endpoint."""
-        return http_get(self.http_port, path)
+        return http_get(self.http_port, path, token=token)
 
 
 def code_of(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:

@@ -1,9 +1,12 @@
 """Client certificates: by which names a verified one can be a principal's."""
 
+import logging
 from functools import lru_cache
 from typing import NamedTuple
 
 from cryptography import x509
+
+logger = logging.getLogger(__name__)
 
 
 class PeerCertificate(NamedTuple):
@@ -26,11 +29,16 @@ class PeerCertificate(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def read_certificate(pem: bytes) -> PeerCertificate:
-    """Read a certificate in PEM.
+    """Read a certificate in PEM; one that cannot be read has no names, and is nobody's."""
+    try:
+        return _read(pem)
+    # Each part of a certificate has errors of its own.
+    except Exception:
+        logger.warning("a client's certificate cannot be read", exc_info=True)
+        return PeerCertificate((), 0.0, 0.0)
 
-    Raises:
-        ValueError: It cannot be read.
-    """
+
+def _read(pem: bytes) -> PeerCertificate:
     certificate = x509.load_pem_x509_certificate(pem)
     try:
         alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)

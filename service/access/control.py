@@ -10,7 +10,7 @@ from convd.service.access.certificates import PeerCertificate
 from convd.service.access.principal import ANONYMOUS, Principal
 from convd.service.access.principals_file import token_hash, token_id
 from convd.service.access.roster import FollowedRoster
-from convd.service.access.table import Row
+from convd.service.access.table import Address, Row
 from convd.service.errors import (
     PermissionDeniedError,
     ServiceError,
@@ -52,6 +52,10 @@ class AccessControl:
         """Whether a principal may show a certificate in place of a token."""
         return self._roster.current.knows_certificates
 
+    def named(self, name: str) -> Principal:
+        """The principal of a name, as another process has admitted it; else `ANONYMOUS`."""
+        return self._roster.current.named(name)
+
     def close(self) -> None:
         """Stop following the file of principals."""
         self._roster.close()
@@ -62,6 +66,7 @@ class AccessControl:
         row: Row,
         authorization: str | None,
         certificate: PeerCertificate | None = None,
+        address: Address | None = None,
     ) -> Principal:
         """Decide on a call when it arrives, before its message is there.
 
@@ -71,6 +76,8 @@ class AccessControl:
             authorization: The header of that name; None if there is none. A caller that sends one
                 is judged by it alone.
             certificate: The caller's verified certificate; None if there is none.
+            address: What is known of a request over HTTP before its body is there; None for an RPC,
+                of which each message is checked.
 
         Returns:
             Who calls; `ANONYMOUS` for an open row without valid credentials.
@@ -82,7 +89,9 @@ class AccessControl:
         """
         principal = self._identify(authorization, certificate)
         try:
-            if not row.is_open and row.scope and not principal.grants.allow(row.scope):
+            if address is not None:
+                _check(row, principal, address)
+            elif not row.is_open and row.scope and not principal.grants.allow(row.scope):
                 raise _refusal(principal)
             principal.spend_request()
         except ServiceError as error:
@@ -98,13 +107,11 @@ class AccessControl:
             PermissionDeniedError: The caller does not have the scope for this message.
             UnauthenticatedError: The same, for a caller without credentials.
         """
-        if row.scope is None or (row.free is not None and row.free(message)):
-            return
-        model = row.model(message) if row.model is not None else None
-        if not principal.grants.allow(row.scope, model):
-            error = _refusal(principal)
+        try:
+            _check(row, principal, message)
+        except ServiceError as error:
             self._log(method, principal, error, None)
-            raise error
+            raise
 
     def _identify(
         self, authorization: str | None, certificate: PeerCertificate | None
@@ -138,6 +145,14 @@ class AccessControl:
             error,
             f" ({held_back} similar lines were left out)" if held_back else "",
         )
+
+
+def _check(row: Row, principal: Principal, message: Any) -> None:  # noqa: ANN401
+    if row.scope is None or (row.free is not None and row.free(message)):
+        return
+    model = row.model(message) if row.model is not None else None
+    if not principal.grants.allow(row.scope, model):
+        raise _refusal(principal)
 
 
 def _refusal(principal: Principal) -> ServiceError:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from convd.service.access.certificates import PeerCertificate
-from convd.service.access.principal import Principal
+from convd.service.access.principal import ANONYMOUS, Principal
 from convd.service.access.principals_file import (
     PrincipalsFile,
     PrincipalsFileError,
@@ -54,6 +54,10 @@ class Roster:
     def knows_certificates(self) -> bool:
         """Whether a principal may show a certificate in place of a token."""
         return bool(self._by_certificate)
+
+    def named(self, name: str) -> Principal:
+        """The principal of a name; else `ANONYMOUS`."""
+        return self._by_name.get(name, ANONYMOUS)
 
     def of_token(self, token: str) -> Principal | None:
         """Find the principal of a valid token.

@@ -5,12 +5,19 @@ from convd.service.access.principals_file import PrincipalsFileError
 from convd.service.access.roster import FollowedRoster
 from convd.service.calls.status import STATUSES
 from convd.service.errors import ServiceError
-from convd.service.metrics import Metrics
+from convd.service.metrics.principals import PrincipalMetrics
 from convd.service.settings import ServerSettings, SettingsError
 
 
-def open_access(settings: ServerSettings, metrics: Metrics) -> AccessControl | None:
+def open_access(
+    settings: ServerSettings, metrics: PrincipalMetrics, *, workers: int
+) -> AccessControl | None:
     """Read the principals, and follow their file.
+
+    Args:
+        settings: The settings.
+        metrics: Counts what is refused on arrival.
+        workers: Number of processes among which each principal's limits are divided.
 
     Returns:
         Access control, to be closed; None where everybody may do everything.
@@ -22,12 +29,10 @@ def open_access(settings: ServerSettings, metrics: Metrics) -> AccessControl | N
         return None
 
     def count(principal: str, error: ServiceError) -> None:
-        metrics.principal_answered(principal, STATUSES[type(error)][0].name)
+        metrics.answered(principal, STATUSES[type(error)][0].name)
 
     try:
-        roster = FollowedRoster(
-            settings.principals, workers=settings.workers, on_read=metrics.principals_read
-        )
+        roster = FollowedRoster(settings.principals, workers=workers, on_read=metrics.file_read)
     except PrincipalsFileError as error:
         raise SettingsError(f"principals: {error}") from error
     return AccessControl(roster, count)

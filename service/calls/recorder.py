@@ -73,7 +73,7 @@ class CallRecorder:
         if call.code != "OK":
             self._refusals.refused(call)
         if call.principal is not None:
-            self.metrics.principal_answered(call.principal.name, call.code)
+            self.metrics.principals.answered(call.principal.name, call.code)
         # Not for secrets: a sample.
         if self._access_log_sample_rate and random.random() < self._access_log_sample_rate:  # noqa: S311
             access_logger.info(

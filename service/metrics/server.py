@@ -22,6 +22,7 @@ class Metrics:
 
     Attributes:
         registry: Collects the metrics.
+        principals: Counts the calls of each principal.
     """
 
     def __init__(self) -> None:
@@ -61,9 +62,7 @@ class Metrics:
             registry=self.registry,
         )
         self.request_answered = self._requests.answered
-        self._principals = PrincipalMetrics(self.registry)
-        self.principal_answered = self._principals.answered
-        self.principals_read = self._principals.file_read
+        self.principals = PrincipalMetrics(self.registry)
 
     def for_version(self, model: str, version: int, manifest: Manifest) -> VersionMetrics:
         """The metrics of one version, with their labels already resolved."""

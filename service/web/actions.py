@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from convd.artifact.repository import ModelRepository
+from convd.service.access.control import AccessControl
 from convd.service.calls.call import Call
 from convd.service.calls.gate import CallGate
 from convd.service.calls.recorder import CallRecorder
@@ -41,6 +42,7 @@ class Actions:
         repository: Holds the artifacts.
         recorder: Records every call.
         gate: Tracks every call; once it is closed, new calls are refused.
+        access: Knows the principals; None where everybody may do everything.
         max_message_bytes: Maximum size of a body, once it is inflated.
     """
 
@@ -53,12 +55,14 @@ class Actions:
         recorder: CallRecorder,
         gate: CallGate,
         *,
+        access: AccessControl | None = None,
         max_message_bytes: int,
     ) -> None:
         self._max_message_bytes = max_message_bytes
         self._inflated = DecodeBudget(_LARGEST_INFLATED * max_message_bytes)
         self._recorder = recorder
         self._gate = gate
+        self._access = access
         self._pages: Mapping[str, Callable[[Request], Response]] = Console(
             inference.catalog, repository
         ).actions
@@ -84,6 +88,7 @@ class Actions:
             request_id=head.request_id,
             method=request.route.recorded_as,
             protocol="http",
+            principal=self._access.named(request.principal) if self._access else None,
         )
         gone = request.cancellation
         gone.listener = call.cancel
@@ -94,11 +99,7 @@ class Actions:
             self._gate.enter(call)
             call.deadline = _deadline(head, request.arrived_at)
             call.check_wanted()
-            encoding = head.headers.get("content-encoding", "")
-            if encoding:
-                response = self._answer_inflated(request, call, encoding)
-            else:
-                response = self._calls[request.route.action](request, call)
+            response = self._answer_within_limits(request, call)
         # The table of statuses covers every error.
         except Exception as error:
             response = error_response(error, call)
@@ -106,6 +107,21 @@ class Actions:
             self._gate.leave(call)
             self._recorder.end(call)
         return replace(response, headers=(*response.headers, (REQUEST_ID_HEADER, call.identify())))
+
+    def _answer_within_limits(self, request: Request, call: Call) -> Response:
+        if call.principal is None:
+            return self._answer_encoded(request, call)
+        call.principal.enter()
+        try:
+            return self._answer_encoded(request, call)
+        finally:
+            call.principal.leave()
+
+    def _answer_encoded(self, request: Request, call: Call) -> Response:
+        encoding = request.head.headers.get("content-encoding", "")
+        if encoding:
+            return self._answer_inflated(request, call, encoding)
+        return self._calls[request.route.action](request, call)
 
     def _answer_inflated(self, request: Request, call: Call, encoding: str) -> Response:
         most_bytes = self._max_message_bytes

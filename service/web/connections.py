@@ -10,6 +10,8 @@ from http import HTTPStatus
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
+from convd.service.web.https import CLIENT_CERTIFICATE, client_certificate
+
 MAX_CONNECTIONS = 256
 """Connections that may be open at the same time, unless all of them are being answered."""
 
@@ -37,6 +39,8 @@ class BoundedConnection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a new connection, at the expense of the idlest ones where there are many."""
         super().connection_made(transport)
+        # The application finds it in `state` of each request.
+        self.app_state[CLIENT_CERTIFICATE] = client_certificate(transport)
         self._look()
         make_room(self.connections)  # type: ignore[arg-type]
 

@@ -5,9 +5,13 @@ from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry
 
+from convd.service.access.control import AccessControl
 from convd.service.address import BindError, join_address
 from convd.service.settings import ServerSettings
+from convd.service.tls import TlsFiles
 from convd.service.web import routes
+from convd.service.web.admission import Admission
+from convd.service.web.https import HttpsContext
 from convd.service.web.metrics_page import metrics_page
 from convd.service.web.origin_policy import OriginPolicy
 from convd.service.web.pages import pages
@@ -23,6 +27,8 @@ def open_http(
     unready_reason: Callable[[], str],
     ask_models: Answer,
     *,
+    access: AccessControl | None = None,
+    tls: TlsFiles | None = None,
     stuck_reason: Callable[[], str] = lambda: "",
 ) -> HttpServer:
     """Bind the port; requests are answered after `start`.
@@ -32,6 +38,8 @@ def open_http(
         registry: The metrics.
         unready_reason: Returns why the server is not ready; empty if it is.
         ask_models: Answers the requests that need a model.
+        access: Decides who may do what; None where everybody may do everything.
+        tls: Its certificate; None for plain HTTP.
         stuck_reason: Returns why the process has to be ended; empty if it need not be.
 
     Raises:
@@ -45,20 +53,26 @@ def open_http(
         "v2_ready": _document("ready", unready_reason),
     }
     answers = {route: own[route.action] for route in (*routes.SERVER, *routes.HEALTH)}
-    # Principals hold for gRPC only: where there are some, programs have to use it.
-    if settings.principals is None:
-        answers |= dict.fromkeys((*routes.CLASSIFY, *routes.OPEN_INFERENCE), ask_models)
+    answers |= dict.fromkeys((*routes.CLASSIFY, *routes.OPEN_INFERENCE), ask_models)
     if settings.console:
         answers |= dict.fromkeys(routes.PAGES, pages())
         answers |= dict.fromkeys(routes.CONSOLE, ask_models)
     site = Site(
         OriginPolicy(settings.host, settings.allowed_hosts),
         answers,
+        admission=Admission(answers, access),
         inference_threads=settings.http_threads,
         max_message_bytes=settings.max_message_bytes,
     )
     try:
-        return HttpServer(settings.host, settings.http_port, site, on_stop=site.close)
+        return HttpServer(
+            settings.host,
+            settings.http_port,
+            site,
+            on_stop=site.close,
+            # Where there are principals, the table says which paths are for everybody.
+            tls=HttpsContext(tls, requires_certificate=access is None) if tls else None,
+        )
     except OSError as error:
         address = join_address(settings.host, settings.http_port)
         raise BindError(
@@ -67,21 +81,25 @@ def open_http(
 
 
 def _state(state: str, why_not: Callable[[], str]) -> Answer:
-    def answer(_request: Request) -> Response:
+    def answer(request: Request) -> Response:
         reason = why_not()
         if reason:
-            return text(f"not {state}: {reason}", HTTPStatus.SERVICE_UNAVAILABLE)
+            return text(_not(state, reason, request), HTTPStatus.SERVICE_UNAVAILABLE)
         return text(state)
 
     return answer
 
 
 def _document(state: str, why_not: Callable[[], str]) -> Answer:
-    def answer(_request: Request) -> Response:
+    def answer(request: Request) -> Response:
         reason = why_not()
         if reason:
-            document = {state: False, "error": f"not {state}: {reason}"}
+            document = {state: False, "error": _not(state, reason, request)}
             return json_response(document, HTTPStatus.SERVICE_UNAVAILABLE)
         return json_response({state: True})
 
     return answer
+
+
+def _not(state: str, reason: str, request: Request) -> str:
+    return f"not {state}: {reason}" if request.may_know_reasons else f"not {state}"

@@ -51,6 +51,8 @@ class Request:
         body: Its body.
         arrived_at: When its first byte was read, in seconds of `time.monotonic`, which all
             processes of a machine share.
+        principal: Name of the principal that sends it; empty where everybody may do everything.
+        may_know_reasons: Whether its answer may say why the server does not live or is not ready.
         cancellation: Set when the client hangs up; not in another process.
     """
 
@@ -59,4 +61,6 @@ class Request:
     segments: Mapping[str, str]
     body: bytes
     arrived_at: float
+    principal: str = ""
+    may_know_reasons: bool = True
     cancellation: Cancellation = field(default_factory=Cancellation)

@@ -1,11 +1,13 @@
 """A response over HTTP, with the headers of every response."""
 
 import json
+import math
 from dataclasses import dataclass
 from http import HTTPStatus
 
 from convd.service.calls.call import Call
 from convd.service.calls.status import Status, error_status
+from convd.service.errors import LimitExceededError
 
 # No connections to other hosts, no inline scripts or styles, and markup only through the console's
 # trusted-types policy.
@@ -96,11 +98,18 @@ def error_response(error: Exception, call: Call | None = None) -> Response:
     call = call or Call()
     status = error_status(error, call)
     call.code = status.code.name
-    return problem(status, call.request_id)
+    after_seconds = error.retry_after_seconds if isinstance(error, LimitExceededError) else None
+    return problem(status, call.request_id, math.ceil(after_seconds or _RETRY_SECONDS))
 
 
-def problem(status: Status, request_id: str) -> Response:
-    """Make a problem document of a status."""
+def problem(status: Status, request_id: str, retry_seconds: int = _RETRY_SECONDS) -> Response:
+    """Make a problem document of a status.
+
+    Args:
+        status: The status.
+        request_id: The id of the request.
+        retry_seconds: When to try again, where that can help.
+    """
     content = {
         "title": _TITLES.get(status.http, "Client Closed Request"),
         "status": int(status.http),
@@ -109,8 +118,12 @@ def problem(status: Status, request_id: str) -> Response:
         "request_id": request_id,
         "error": status.message,
     }
-    retry = (("Retry-After", str(_RETRY_SECONDS)),) if status.http in _TRY_AGAIN else ()
-    return Response(_json(content), PROBLEM, status.http, retry)
+    headers: tuple[tuple[str, str], ...] = ()
+    if status.http in _TRY_AGAIN:
+        headers = (("Retry-After", str(retry_seconds)),)
+    elif status.http == HTTPStatus.UNAUTHORIZED:
+        headers = (("WWW-Authenticate", "Bearer"),)
+    return Response(_json(content), PROBLEM, status.http, headers)
 
 
 def _json(content: object) -> bytes:

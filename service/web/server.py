@@ -13,10 +13,12 @@ from uvicorn.server import ServerState
 
 from convd.service.web.asgi import AsgiApplication
 from convd.service.web.connections import BoundedConnection, close_overdue
+from convd.service.web.https import HttpsContext
 from convd.service.web.request import MAX_HEAD_BYTES
 
 _LOOK_SECONDS = 1.0
 _GRACE_SECONDS = 1.0
+_HANDSHAKE_SECONDS = 5.0
 
 
 class HttpServer:
@@ -30,6 +32,7 @@ class HttpServer:
         port: Port; 0 picks a free one.
         application: The ASGI application.
         on_stop: Called once the server has stopped.
+        tls: Encrypts the connections; None for plain HTTP.
 
     Raises:
         OSError: The port is in use or not allowed.
@@ -41,6 +44,8 @@ class HttpServer:
         port: int,
         application: AsgiApplication,
         on_stop: Callable[[], None] = lambda: None,
+        *,
+        tls: HttpsContext | None = None,
     ) -> None:
         is_ipv6 = ":" in host
         self._listening = socket.create_server(
@@ -68,6 +73,7 @@ class HttpServer:
         self._config.load()
         self._state = ServerState()
         self._on_stop = on_stop
+        self._tls = tls
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="http-server", daemon=True)
@@ -98,7 +104,10 @@ class HttpServer:
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         server = await loop.create_server(
-            lambda: BoundedConnection(self._config, self._state, {}), sock=self._listening
+            lambda: BoundedConnection(self._config, self._state, {}),
+            sock=self._listening,
+            ssl=self._tls.listening if self._tls else None,
+            ssl_handshake_timeout=_HANDSHAKE_SECONDS if self._tls else None,
         )
         while not self._stopping.is_set():
             # Does not disclose the server software.

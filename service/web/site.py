@@ -10,12 +10,15 @@ from urllib.parse import parse_qs
 
 from grpc import StatusCode
 
+from convd.service.access.certificates import PeerCertificate
 from convd.service.calls.call import Call
 from convd.service.calls.status import Status
 from convd.service.errors import NotFoundError
 from convd.service.quoting import quote
+from convd.service.web.admission import Admission
 from convd.service.web.asgi import Receive, Scope, Send
 from convd.service.web.body import Bodies, RequestTooLargeError
+from convd.service.web.https import CLIENT_CERTIFICATE
 from convd.service.web.lanes import Lanes
 from convd.service.web.origin_policy import OriginPolicy
 from convd.service.web.request import MAX_HEAD_BYTES, Head, Request
@@ -36,6 +39,7 @@ class Site:
     Args:
         origin_policy: Decides which requests to accept.
         answers: The routes, each with the function that answers.
+        admission: Decides who may send which request; None where everybody may send all.
         inference_threads: Maximum requests for inference in progress.
         max_message_bytes: Maximum size of a body where a route does not say.
     """
@@ -45,11 +49,13 @@ class Site:
         origin_policy: OriginPolicy,
         answers: Mapping[Route, Answer],
         *,
+        admission: Admission | None = None,
         inference_threads: int,
         max_message_bytes: int,
     ) -> None:
         self._origin_policy = origin_policy
         self._answers = answers
+        self._admission = admission or Admission((), None)
         self._table = RoutingTable(answers)
         self._lanes = Lanes(inference_threads)
         self._max_message_bytes = max_message_bytes
@@ -66,7 +72,8 @@ class Site:
         head = _read_head(scope)
         try:
             _check_size(scope)
-            response = await self._answer(head, receive, arrived_at)
+            certificate = scope["state"].get(CLIENT_CERTIFICATE)
+            response = await self._answer(head, certificate, receive, arrived_at)
         except RequestTooLargeError as error:
             status = Status(StatusCode.RESOURCE_EXHAUSTED, error.http, str(error))
             response = problem(status, _call(head).identify())
@@ -89,7 +96,13 @@ class Site:
         """Drop what waits for a thread."""
         self._lanes.close()
 
-    async def _answer(self, head: Head, receive: Receive, arrived_at: float) -> Response:
+    async def _answer(
+        self,
+        head: Head,
+        certificate: PeerCertificate | None,
+        receive: Receive,
+        arrived_at: float,
+    ) -> Response:
         self._origin_policy.check(head.method, head.headers)
         found = self._table.find(head.method, head.path)
         route = found.route
@@ -98,9 +111,20 @@ class Site:
         max_bytes = route.max_body_bytes
         if max_bytes is None:
             max_bytes = self._max_message_bytes
+        principal = self._admission.admit(route, head, found.segments, certificate)
+        if principal is not None and principal.limits.request_bytes is not None:
+            max_bytes = min(max_bytes, principal.limits.request_bytes)
         with self._bodies.one(receive, max_bytes) as body:
             content = await body.read(head.headers.get("content-length", ""))
-            request = Request(head, route, found.segments, content, arrived_at)
+            request = Request(
+                head,
+                route,
+                found.segments,
+                content,
+                arrived_at,
+                principal.name if principal else "",
+                self._admission.may_know_reasons(route, principal),
+            )
             answer = self._lanes.submit(route.lane, partial(self._answers[route], request))
             if not content:
                 return await answer

@@ -8,13 +8,15 @@ import time
 from collections.abc import Iterator
 from concurrent import futures
 
-from prometheus_client import Metric
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from convd.artifact.repository import ModelRepository
 from convd.runtime.cores import available_cores
 from convd.service.address import BindError, join_address
+from convd.service.calls.admission import open_access
 from convd.service.errors import UnavailableError
+from convd.service.metrics.principals import PrincipalMetrics
 from convd.service.settings import (
     ServerSettings,
     decode_budget,
@@ -24,6 +26,7 @@ from convd.service.settings import (
 )
 from convd.service.statistics import StatisticsByVersion, add_up_statistics
 from convd.service.termination import CALLS_CUT, Termination
+from convd.service.tls import TlsFiles
 from convd.service.web.opening import open_http
 from convd.service.web.request import Request
 from convd.service.web.response import Response, error_response
@@ -60,6 +63,7 @@ class Supervisor:
     Raises:
         RepositoryError: The repository does not exist or cannot be read.
         BindError: A port is in use or not allowed.
+        SettingsError: A file that the settings name cannot be used.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
@@ -73,7 +77,18 @@ class Supervisor:
             drain_limit_seconds(settings) + _GRACE_SECONDS, self._look_now, self._kill
         )
         registry = WorkersRegistry(self.collect)
-        self._http = open_http(settings, registry, self.unready_reason, self._ask_models)
+        # What is refused over HTTP, no worker hears of.
+        self._own_registry = CollectorRegistry()
+        self._access = open_access(settings, PrincipalMetrics(self._own_registry), workers=1)
+        self._tls = TlsFiles.of(settings)
+        self._http = open_http(
+            settings,
+            registry,
+            self.unready_reason,
+            self._ask_models,
+            access=self._access,
+            tls=self._tls,
+        )
         shared = _settings_of_workers(settings, self.grpc_port)
         control = SharedControl()
         self._workers = [
@@ -103,10 +118,11 @@ class Supervisor:
         if exposed := exposure(self._settings):
             logger.warning("insecure: on %s, %s", self._settings.host, exposed)
         logger.info(
-            "serving gRPC on %s; %d workers; %s on http://%s",
+            "serving gRPC on %s; %d workers; %s on %s://%s",
             join_address(self._settings.host, self.grpc_port),
             self._settings.workers,
             http_pages(self._settings),
+            "https" if self._tls else "http",
             join_address(self._settings.host, self._http.port),
         )
         ready_before = False
@@ -137,7 +153,8 @@ class Supervisor:
     def collect(self) -> Iterator[Metric]:
         """Metrics of all workers as one, for Prometheus' registry."""
         self._ask_for_reports()
-        together = add_up([snapshot for worker in self._workers for snapshot in worker.snapshots()])
+        snapshots = [snapshot for worker in self._workers for snapshot in worker.snapshots()]
+        together = add_up([*snapshots, list(self._own_registry.collect())])
         # An ended worker reports nothing, so the supervisor determines readiness.
         yield from (metric for metric in together if metric.name != "convd_ready")
         is_ready = float(not self._unready_reason())
@@ -195,6 +212,9 @@ class Supervisor:
         for worker in self._workers:
             worker.join(max(deadline - time.monotonic(), 0.0))
         self._http.stop()
+        for followed in (self._tls, self._access):
+            if followed is not None:
+                followed.close()
         self._port_holder.close()
         cut = [worker.number for worker in self._workers if worker.has_cut_calls()]
         which = f"; calls were cut in workers {cut}" if cut else ""

@@ -215,7 +215,7 @@ def test_refusals_are_counted(guarded: Guarded) -> None:
     check = next(method for method in methods(guarded) if method.name == "ListModels")
     outcome(guarded.client.channel, check, message_about(check, ""), None)
     outcome(guarded.client.channel, check, message_about(check, ""), guarded.tokens["nothing"])
-    text = guarded.client.get("/metrics")[1]
+    text = guarded.client.get("/metrics", guarded.tokens["metrics.read"])[1]
     assert 'convd_principal_requests_total{code="UNAUTHENTICATED",principal="anonymous"}' in text
     assert 'convd_principal_requests_total{code="PERMISSION_DENIED",principal="nothing"}' in text
     assert 'convd_principal_requests_total{code="INVALID_ARGUMENT",principal="infer"}' in text

@@ -35,7 +35,11 @@ def guarded(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     shutil.copytree(published, root / "repository" / "digits" / "1")
     tokens = write_principals(
         root / "principals.json",
-        {"lab": ["infer:digits", "health"], "camera": ["infer:digits"], "nothing": []},
+        {
+            "lab": ["infer:digits", "health", "metrics:read"],
+            "camera": ["infer:digits"],
+            "nothing": [],
+        },
     )
     with running_server(
         root / "repository",
@@ -130,7 +134,7 @@ def test_a_cached_answer_is_for_the_principal_who_caused_it(
     guarded: Guarded, digits: Digits
 ) -> None:
     def hits() -> int:
-        metrics = guarded.client.get("/metrics")[1]
+        metrics = guarded.client.get("/metrics", guarded.tokens["lab"])[1]
         name = 'convd_response_cache_rows_total{model="digits",outcome="hit",version="1"} '
         return int(float(metrics.partition(name)[2].partition("\n")[0] or 0))
 

@@ -1,5 +1,6 @@
 """`convd export`: from a trained network to a verified artifact."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from convd.export.errors import ExportError
 from convd.export.graph.network_output import describe_output
 from convd.export.options import ExportOptions, ExportPrecision
 from convd.export.progress import TerminalProgress
-from convd.export.publication import plan, publish
+from convd.export.publication import Published, plan, publish
 from convd.export.report.model_card import describe_accuracy
 from convd.export.sources.labelled_pictures import load_held_out, load_training_part
 from convd.export.sources.loading import SourceRequest, load_source
@@ -124,6 +125,7 @@ def _renamed(ctx: click.Context, param: click.Parameter, value: str | None) -> N
     help="Sign with this private key (PEM, P-256 or Ed25519).",
 )
 @valid_days_option
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 def command(
     source: str | None,
@@ -145,6 +147,7 @@ def command(
     sign: Path | None,
     valid_days: int,
     dry_run: bool,
+    as_json: bool,
     **description: object,
 ) -> None:
     """Publish a trained network as the next version of a model.
@@ -200,7 +203,8 @@ def command(
             if dry_run:
                 rows = plan(trained, models, name, wanted, progress)
             else:
-                _show_facts(console, trained.facts)
+                if not as_json:
+                    _show_facts(console, trained.facts)
                 published = publish(trained, models, name, wanted, progress)
     except (ExportError, ArtifactError, ModelsError) as error:
         raise click.ClickException(str(error)) from error
@@ -210,6 +214,9 @@ def command(
         raise click.ClickException(
             f"cannot write {where}: {error.strerror}; nothing was published"
         ) from error
+    if as_json:
+        click.echo(json.dumps(rows if dry_run else _as_json(name, published)))
+        return
     if dry_run:
         _show_plan(console, rows)
         _show_facts(console, trained.facts)
@@ -218,6 +225,12 @@ def command(
     console.print(f"published {name} version {published.version}: {published.path}")
     _show_evidence(console, published.manifest)
     console.print(f"next: convd serve --repository {repository}")
+
+
+def _as_json(name: str, published: Published) -> dict[str, object]:
+    manifest = published.manifest.model_dump(mode="json")
+    path = str(published.path)
+    return {"model": name, "version": published.version, "path": path, "manifest": manifest}
 
 
 def _show_plan(console: Console, rows: dict[str, str]) -> None:

@@ -13,10 +13,12 @@ from convd import __version__
 from convd.installation import install_command
 
 SUMMARIES = {
+    "doctor": "Check this machine, the settings and a repository.",
     "train": "Train an architecture and save a checkpoint.",
     "export": "Verify a network and publish it as the next version of a model.",
     "sign": "Sign published versions, for servers that require it.",
     "verify": "Check an artifact's files and golden cases on this machine.",
+    "init": "Write a configuration with every setting, explained.",
     "serve": "Serve the models of a repository over gRPC.",
     "classify": "Classify images on a server.",
     "models": "List the models of a server.",
@@ -27,6 +29,9 @@ SUMMARIES = {
 
 # The extra that a sub-command needs, if it is not the one of the same name.
 EXTRAS = {
+    "doctor": "client",
+    "init": "serve",
+    "sign": "client",
     "verify": "serve",
     "classify": "client",
     "models": "client",

@@ -1,5 +1,6 @@
 """`convd sign`: sign versions that are published already."""
 
+import json
 import os
 from pathlib import Path
 
@@ -30,7 +31,8 @@ valid_days_option = click.option(
     help="The private key (PEM, P-256 or Ed25519).",
 )
 @valid_days_option
-def command(paths: tuple[Path, ...], key: Path, valid_days: int) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per version.")
+def command(paths: tuple[Path, ...], key: Path, valid_days: int, as_json: bool) -> None:
     """Sign versions as what they are now: model, number, files, and the model's config.yaml.
 
     Each PATH is the folder of a version, or of a model for all its versions. Read config.yaml
@@ -46,7 +48,11 @@ def command(paths: tuple[Path, ...], key: Path, valid_days: int) -> None:
         for path in paths:
             for one in _versions(path):
                 _sign(one, signer)
-                click.echo(f"signed {one.model} version {one.version}, for {valid_days} days")
+                if as_json:
+                    signed = {"model": one.model, "version": one.version}
+                    click.echo(json.dumps(signed | {"valid_days": valid_days}))
+                else:
+                    click.echo(f"signed {one.model} version {one.version}, for {valid_days} days")
     except ArtifactError as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:

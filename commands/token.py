@@ -1,5 +1,6 @@
 """`convd token`: who may do what on a server, by token or by client certificate."""
 
+import json
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -116,7 +117,8 @@ def create(
 
 @command.command("list")
 @_file_option
-def list_(file: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per principal.")
+def list_(file: Path, as_json: bool) -> None:
     """List the principals, with the ids of their tokens.
 
     \b
@@ -128,6 +130,9 @@ def list_(file: Path) -> None:
     except PrincipalsFileError as error:
         raise click.ClickException(str(error)) from error
     for entry in content.principals:
+        if as_json:
+            click.echo(json.dumps(_without_hashes(entry)))
+            continue
         limits = entry.limits.model_dump(exclude_none=True)
         click.echo(entry.name)
         _list("scopes", [" ".join(entry.scopes)])
@@ -166,6 +171,15 @@ def revoke(name: str, file: Path, token_id: str | None) -> None:
 def _list(what: str, values: Iterable[str]) -> None:
     for value in values:
         click.echo(f"  {what:12} {value}")
+
+
+def _without_hashes(entry: PrincipalEntry) -> dict[str, object]:
+    shown: dict[str, object] = entry.model_dump(mode="json")
+    shown["tokens"] = [
+        {"id": token.id} | token.model_dump(mode="json", exclude={"sha256"})
+        for token in entry.tokens
+    ]
+    return shown
 
 
 def _describe(token: TokenEntry) -> str:

@@ -1,5 +1,6 @@
 """`convd train`: from a data set to a checkpoint."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -131,12 +132,14 @@ def _list(
     callback=_option_of_architecture,
     help="An option of the architecture, such as dropout=0.3; repeatable.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
 def command(
     context: click.Context,
     /,
     output: Path,
     *,
+    as_json: bool,
     overwrite: bool,
     resume: bool,
     pooling: str | None,
@@ -175,17 +178,23 @@ def command(
     except ModelsError as error:
         raise click.ClickException(str(error)) from error
     accuracy = result.description.accuracy
+    interrupted_by = result.interrupted_by
+    if as_json:
+        measured = None if accuracy is None else accuracy.model_dump()
+        done = {"checkpoint": str(output), "accuracy": measured, "interrupted_by": interrupted_by}
+        click.echo(json.dumps(done))
+        sys.exit(0 if interrupted_by is None else 128 + interrupted_by)
     if accuracy is not None:
         click.echo(
             f"held-out accuracy {accuracy.top1:.2%} of {accuracy.examples} pictures "
             f"({accuracy.data})"
         )
-    if result.interrupted_by is None:
+    if interrupted_by is None:
         click.echo(f"checkpoint {output}")
     else:
         best = result.description.training.get("best_epoch")
         which = f"the best weights so far, of epoch {best}" if best else "the weights so far"
         click.echo(f"checkpoint {output}: {which}")
         click.echo("interrupted: run the same command with --resume to continue")
-        sys.exit(128 + result.interrupted_by)
+        sys.exit(128 + interrupted_by)
     click.echo(f"next: convd export {output} --name {output.name} --repository repository")

@@ -1,6 +1,8 @@
 """`convd verify`: check an artifact on this machine."""
 
+import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -12,6 +14,7 @@ from convd.artifact.errors import ArtifactError
 from convd.artifact.signature import SignatureRule
 from convd.artifact.signed_repository import SignedRepository
 from convd.artifact.signing_keys import read_verification_key
+from convd.commands import exit_codes
 from convd.commands.published import published_version
 from convd.runtime.provider import ExecutionProvider
 from convd.runtime.providers import KNOWN_PROVIDERS
@@ -19,6 +22,7 @@ from convd.runtime.selftest import run_self_test
 from convd.runtime.session import Session
 
 _WIDTH = 200
+_HEADINGS = ("check", "result", "detail")
 
 
 @click.command()
@@ -29,8 +33,11 @@ _WIDTH = 200
     metavar="PUBLIC_KEY",
     help="Require signatures of version and config.yaml that this public key (PEM) verifies.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per check.")
 @click.pass_context
-def command(context: click.Context, artifact_dir: Path, verify_with: Path | None) -> None:
+def command(
+    context: click.Context, artifact_dir: Path, verify_with: Path | None, as_json: bool
+) -> None:
     """Check an artifact's files, and run its golden cases on every execution provider here.
 
     Exits with 1 if the artifact must not be served on this machine, or not on every provider.
@@ -39,29 +46,36 @@ def command(context: click.Context, artifact_dir: Path, verify_with: Path | None
     Example:
       convd verify repository/digits/1
     """
-    table = Table(box=None)
-    for heading in ("check", "result", "detail"):
-        table.add_column(heading, overflow="fold")
-    sound = True
+    checks: list[tuple[str, str, str]] = []
     try:
         artifact = _open_signed(artifact_dir, verify_with) if verify_with else None
         if artifact is not None:
-            table.add_row("signature", "ok", f"by {verify_with}, for this model and version")
-            table.add_row("config.yaml", "ok", "as it was signed")
+            checks.append(("signature", "ok", f"by {verify_with}, for this model and version"))
+            checks.append(("config.yaml", "ok", "as it was signed"))
         artifact = artifact or Artifact.open(artifact_dir)
         artifact.check_all_files()
-        table.add_row("schema, checksums", "ok", f"{len(artifact.manifest.files)} files")
-        for provider in KNOWN_PROVIDERS:
-            result, detail = _run_golden_cases(artifact, provider)
-            sound &= result != "refused"
-            table.add_row(str(provider), result, detail)
+        checks.append(("schema, checksums", "ok", f"{len(artifact.manifest.files)} files"))
+        checks += [(str(one), *_run_golden_cases(artifact, one)) for one in KNOWN_PROVIDERS]
     except ArtifactError as error:
-        sound = False
-        table.add_row("artifact", "refused", str(error))
+        checks.append(("artifact", "refused", str(error)))
+    if as_json:
+        for check in checks:
+            click.echo(json.dumps(dict(zip(_HEADINGS, check, strict=True))))
+    else:
+        _show(checks)
+    refused = any(result == "refused" for _, result, _ in checks)
+    context.exit(exit_codes.FAILED if refused else exit_codes.DONE)
+
+
+def _show(checks: Sequence[tuple[str, str, str]]) -> None:
+    table = Table(box=None)
+    for heading in _HEADINGS:
+        table.add_column(heading, overflow="fold")
+    for check in checks:
+        table.add_row(*check)
     # A file or a pipe has no width to fit into.
     width = None if sys.stdout.isatty() else _WIDTH
     Console(highlight=False, markup=False, width=width).print(table)
-    context.exit(0 if sound else 1)
 
 
 def _open_signed(path: Path, key: Path) -> Artifact:

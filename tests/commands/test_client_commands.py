@@ -12,7 +12,7 @@ from convd.commands.main import main
 from convd.service.lifecycle.loading import ServableLoader
 from tests.client.scripted_server import a_cat, own_certificate, scripted_server
 from tests.digits import Digits
-from tests.support import Client, running_server
+from tests.support import Client, running_server, wait_until
 
 
 def run(*arguments: object, stdin: bytes | None = None) -> Result:
@@ -91,6 +91,8 @@ def test_a_model_that_is_loading_is_waited_for(
     picture = tmp_path / "digit.png"
     picture.write_bytes(digits.encoded(5))
     with running_server(root, wait=False) as server:
+        with Asker(address(server)) as asker:
+            wait_until(asker.models)
         result = run("classify", picture, "--model", "digits", "--server", address(server))
     assert result.exit_code == 0, result.output
     assert "waiting: " in result.stderr

@@ -28,7 +28,7 @@ from convd.service.quoting import quote
 HEADER_LENGTH = "Inference-Header-Content-Length"
 """The header that says how many bytes of a body are JSON; the rest is binary data."""
 
-JSON_FACTOR = 32
+JSON_FACTOR = 48
 """What a JSON document takes as Python objects, at most, for each of its bytes."""
 
 _INT64 = range(-(2**63), 2**63)

@@ -3,7 +3,7 @@
 import math
 import threading
 
-from convd.artifact.graph_contract import FEATURES, REQUIRED, Extras
+from convd.artifact.graph_contract import FEATURES, Extras
 from convd.artifact.manifest import Manifest
 from convd.runtime.choice import ProvenSession
 from convd.service.batching.batcher import Batcher
@@ -51,7 +51,9 @@ class Servable:
         self.version_text = str(version)
         self.image_shape = manifest.preprocessing.output_shape
         self.image_bytes = math.prod(self.image_shape)
-        self.output_bytes = sum(4 * math.prod(proven.session.outputs[one]) for one in REQUIRED)
+        self.tensor_bytes = {
+            output.name: 4 * math.prod(shape) for output, shape in proven.session.outputs.items()
+        }
         lengths = [len(label.encode()) + _CLASS_BYTES for label in manifest.labels]
         self._all_classes_bytes, self._largest_class_bytes = sum(lengths), max(lengths)
         self.session = proven.session

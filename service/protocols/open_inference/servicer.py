@@ -2,24 +2,23 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from operator import attrgetter
 
 import grpc
 
 from convd import __version__
-from convd.artifact.graph_contract import ALL_EXTRAS, NO_EXTRAS, OUTPUTS
+from convd.artifact.graph_contract import OUTPUTS
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.service.batching.entry import Priority
 from convd.service.calls.call import Call, current_call
 from convd.service.calls.status import error_status
 from convd.service.errors import InvalidRequestError, NotFoundError, ServiceError
-from convd.service.inference.service import Classified, InferenceService
+from convd.service.inference.service import InferenceService
 from convd.service.lifecycle.manager import ServableManager
 from convd.service.lifecycle.policy import State
 from convd.service.protocols.open_inference.administration import AdministrationServicer
 from convd.service.protocols.open_inference.parameters import flag
-from convd.service.protocols.open_inference.request import InferRequest, read_choice, read_request
-from convd.service.protocols.open_inference.response import answer_bytes, write_outputs
+from convd.service.protocols.open_inference.request import RequestReader, read_choice
+from convd.service.protocols.open_inference.response import answer_bytes, make_response
 from convd.service.protocols.open_inference.signature import (
     model_config,
     model_metadata,
@@ -38,10 +37,6 @@ EXTENSIONS = (
     "logging",
 )
 """Extensions that are always on; `model_repository` needs --allow-repository-control."""
-
-
-_OUTPUTS = OUTPUTS._asdict()
-_output_bytes = attrgetter("output_bytes")
 
 
 class OpenInferenceServicer(AdministrationServicer):
@@ -65,6 +60,7 @@ class OpenInferenceServicer(AdministrationServicer):
             inference.catalog, manager, allow_control=settings.allow_repository_control
         )
         self._inference = inference
+        self._reader = RequestReader(OUTPUTS._asdict(), inference.check_image_count)
         self._manager = manager
         self._settings = settings
         self._statistics = statistics or inference.catalog.statistics
@@ -194,37 +190,16 @@ class OpenInferenceServicer(AdministrationServicer):
         Raises:
             ServiceError: The request was refused or failed.
         """
-        wanted = read_request(request, _OUTPUTS, self._inference.check_image_count)
+        read = self._reader.read(request)
         return self._inference.classify(
             call,
             read_choice(request.model_name, request.model_version),
-            wanted.images,
-            partial(_response, request, wanted),
+            read.images,
+            partial(make_response, request.id, read),
             # Tensors need a row for every image, so one unusable image fails the request.
             allow_partial=False,
-            priority=Priority.HIGH if wanted.priority == Priority.HIGH else Priority.NORMAL,
-            timeout_seconds=wanted.timeout_seconds,
-            answer_bytes=(
-                partial(answer_bytes, wanted.outputs) if request.outputs else _output_bytes
-            ),
-            extras=ALL_EXTRAS.intersection(wanted.outputs) if request.outputs else NO_EXTRAS,
+            priority=Priority.HIGH if read.priority == Priority.HIGH else Priority.NORMAL,
+            timeout_seconds=read.timeout_seconds,
+            answer_bytes=partial(answer_bytes, read.wanted.outputs),
+            extras=read.wanted.extras,
         )
-
-
-def _response(
-    request: pb.ModelInferRequest, wanted: InferRequest, answer: Classified
-) -> pb.ModelInferResponse:
-    servable = answer.servable
-    response = pb.ModelInferResponse(
-        model_name=servable.name, model_version=servable.version_text, id=request.id
-    )
-    facts = response.parameters
-    facts["execution_provider"].string_param = servable.provider.name
-    sizes = answer.batch_sizes
-    facts["batch_size"].int64_param = max(sizes)
-    if len(sizes) > 1:
-        facts["batch_sizes"].string_param = ",".join(map(str, sizes))
-    if wanted.ignored_input:
-        facts["ignored_input"].string_param = wanted.ignored_input
-    write_outputs(response, answer.outputs, wanted.outputs, servable.manifest.labels)
-    return response

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from convd.artifact.graph_contract import OUTPUTS, GraphTensor
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.service.errors import InvalidRequestError, ServiceError, UnsupportedError
-from convd.service.protocols.open_inference.request import InferRequest, read_choice, read_request
+from convd.service.protocols.open_inference.request import InferRequest, RequestReader, read_choice
 from tests.service.protocols.open_inference.malformed import (
     MALFORMED,
     MAX_ROWS,
@@ -36,8 +36,15 @@ def check_row_count(rows: int) -> None:
         raise InvalidRequestError(f"{rows} rows are over the limit of {MAX_ROWS}")
 
 
+reader = RequestReader(OUTPUTS._asdict(), check_row_count)
+
+
 def read(request: pb.ModelInferRequest) -> InferRequest:
-    return read_request(request, OUTPUTS._asdict(), check_row_count)
+    """Read it twice: what is kept of the first time must say the same."""
+    first, second = reader.read(request), reader.read(request)
+    assert first[1:] == second[1:]
+    np.testing.assert_array_equal(first.images, second.images)
+    return second
 
 
 @pytest.mark.parametrize("make", [raw_image_request, typed_image_request])
@@ -90,7 +97,7 @@ def test_any_elements_survive_the_raw_form(elements: list[bytes]) -> None:
 def test_outputs_come_in_the_models_order(
     request_: pb.ModelInferRequest, outputs: dict[str, int | None]
 ) -> None:
-    assert list(read(request_).outputs.items()) == list(outputs.items())
+    assert list(read(request_).wanted.outputs.items()) == list(outputs.items())
 
 
 def test_priority_and_timeout() -> None:
@@ -164,7 +171,7 @@ def test_what_a_model_returns_besides_its_classes_has_no_classification() -> Non
     outputs = {**OUTPUTS._asdict(), "map": GraphTensor("map", np.float32, ("height", "width"))}
 
     def read_outputs(request: pb.ModelInferRequest) -> object:
-        return read_request(request, outputs, check_row_count).outputs
+        return RequestReader(outputs, check_row_count).read(request).wanted.outputs
 
     assert read_outputs(wanted()) == {"probabilities": None, "logits": None, "map": None}
     assert read_outputs(wanted("map", "logits", logits=2)) == {"logits": 2, "map": None}

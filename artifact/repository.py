@@ -222,6 +222,9 @@ class ModelRepository:
         Raises:
             OutsideError: It leads out of the repository, is not a regular file, or is too large.
         """
+        check_model_name(name)
+        if not (self.root / name).exists():
+            return None
         try:
             return self.model_folder(name).read(CONFIGURATION_FILE, MAX_CONFIGURATION_BYTES)
         except FileNotFoundError:

@@ -14,6 +14,7 @@ from convd.artifact.bundle import Artifact
 from convd.artifact.errors import ArtifactError, InvalidArtifactError
 from convd.artifact.repository import CONFIGURATION_FILE, ModelRepository
 from convd.artifact.signature import SignatureRule, configuration_digest
+from convd.artifact.signing_keys import VerificationKey
 from convd.artifact.statement import SignedVersion, Statement
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -115,6 +116,23 @@ class SignedRepository(ModelRepository):
                 "again with 'convd sign' if it is to be served"
             )
         return statement
+
+
+def configuration_to_publish(
+    repository: ModelRepository, name: str, key: VerificationKey
+) -> bytes | None:
+    """The `config.yaml` that a publisher may sign along with a new version, unread.
+
+    Whoever can write to a repository must not get a `config.yaml` signed by waiting for the next
+    version. So it is the one that was signed before, or belongs to a model without versions.
+
+    Raises:
+        InvalidArtifactError: It is another one than was signed, or nothing says what it must be.
+        OutsideError: It cannot be read.
+    """
+    if not repository.versions(name):
+        return repository.read_configuration(name)
+    return SignedRepository(repository.root, SignatureRule(key)).read_configuration(name)
 
 
 def _check_configuration(about: SignedVersion, sha256: str | None) -> None:

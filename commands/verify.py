@@ -49,8 +49,9 @@ def command(
     checks: list[tuple[str, str, str]] = []
     try:
         artifact = _open_signed(artifact_dir, verify_with) if verify_with else None
-        if artifact is not None:
-            checks.append(("signature", "ok", f"by {verify_with}, for this model and version"))
+        if artifact is not None and artifact.signed is not None:
+            until = f"{artifact.signed.expires_at:%Y-%m-%d}"
+            checks.append(("signature", "ok", f"by {verify_with}, for this version, until {until}"))
             checks.append(("config.yaml", "ok", "as it was signed"))
         artifact = artifact or Artifact.open(artifact_dir)
         artifact.check_all_files()

@@ -6,6 +6,7 @@ from pathlib import Path
 from convd.artifact.bundle import Artifact
 from convd.artifact.manifest import Manifest
 from convd.artifact.repository import ModelRepository, check_model_name
+from convd.artifact.signed_repository import configuration_to_publish
 from convd.export.building import build_artifact
 from convd.export.examination import examine
 from convd.export.options import ExportOptions
@@ -50,16 +51,20 @@ def publish(
     Raises:
         ExportError: The network cannot be converted, or gives other answers once it is.
         RepositoryError: The name or the repository cannot be used.
+        InvalidArtifactError: It is to be signed, and `config.yaml` has changed since that was.
     """
     options = options or ExportOptions()
+    signer = options.signer
+    if signer is not None:
+        configuration_to_publish(repository, name, signer.key.public_key())
     with repository.staging(name) as staging:
         manifest = build_artifact(source, staging, name, options, progress or SilentProgress())
 
         def sign(version: int) -> None:
-            if options.signer is not None:
+            if signer is not None:
                 files = Artifact.open(staging).files()
-                configuration = repository.read_configuration(name)
-                options.signer.sign(staging, name, version, files, configuration)
+                configuration = configuration_to_publish(repository, name, signer.key.public_key())
+                signer.sign(staging, name, version, files, configuration)
 
         version = repository.publish(name, staging, sign)
         return Published(repository.version_path(name, version), version, manifest)

@@ -1,6 +1,8 @@
 """Loading: makes a servable of a published version once its self-test has passed."""
 
+import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 
 from convd.artifact.bundle import MODEL_FILE, Artifact
@@ -24,6 +26,9 @@ from convd.service.servables.servable import Servable
 from convd.service.servables.warmup import engine_of, warm_up
 from convd.service.settings import ServerSettings
 
+logger = logging.getLogger(__name__)
+
+_EXPIRY_DAYS = 30
 _TRIAL_SHARE = 10
 """The first runs of a model may take this many times longer than others wait for it."""
 
@@ -42,6 +47,20 @@ def open_repository(settings: ServerSettings) -> ModelRepository:
         repository = SignedRepository(settings.repository, rule, settings.chosen_models)
     repository.check_whole()
     return repository
+
+
+def _warn_of_expiry(name: str, version: int, artifact: Artifact) -> None:
+    if artifact.signed is None:
+        return
+    days = (artifact.signed.expires_at - datetime.now(UTC)).days
+    if days < _EXPIRY_DAYS:
+        logger.warning(
+            "the signature of %s version %d expires in %d days, and then it cannot be loaded "
+            "again: sign it with 'convd sign'",
+            name,
+            version,
+            days,
+        )
 
 
 class ServableLoader:
@@ -93,6 +112,7 @@ class ServableLoader:
         settings = self._settings.model_copy(update=configuration.engine_settings())
         artifact = self._repository.open_version(name, version)
         artifact.check_all_files()
+        _warn_of_expiry(name, version, artifact)
         self._rehearse(artifact)
         proven = prove_session(
             artifact,

@@ -1,8 +1,11 @@
 """Only regular files of bounded size are read, and only from inside the repository."""
 
+import contextlib
+import itertools
 import os
 import re
 import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -178,3 +181,34 @@ def test_a_version_reads_nothing_from_other_versions_through_links(tmp_path: Pat
     network.symlink_to("../2/model.onnx")
     with pytest.raises(ArtifactError, match=r"pets/1/model\.onnx leads out of the artifact"):
         ModelRepository(tmp_path).open_version("pets", 1).check_all_files()
+
+
+_NAMES = ("a", "b", "c", "..data")
+_TARGETS = (*_NAMES, "a/b", "../a", "..", "../secret", "../../secret", ".", "/", "b/../../secret")
+
+
+@given(
+    links=st.lists(
+        st.tuples(
+            st.sampled_from(_NAMES), st.sampled_from(("", *_NAMES)), st.sampled_from(_TARGETS)
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+)
+def test_no_links_lead_a_reader_outside(
+    links: list[tuple[str, str, str]],
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        outside = Path(name)
+        (outside / "secret").write_bytes(CANARY)
+        root = outside / "root"
+        (root / "a").mkdir(parents=True)
+        (root / "a" / "b").write_bytes(b"content")
+        for folder, inner, target in links:
+            with contextlib.suppress(OSError):
+                (root / folder / inner).symlink_to(target)
+        for first, second in itertools.product((*_NAMES, ".."), (*_NAMES, "secret", ".")):
+            with contextlib.suppress(OutsideError, FileNotFoundError):
+                read = ContainedFolder.of(root).read(f"{first}/{second}", 100)
+                assert read == b"content"

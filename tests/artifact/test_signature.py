@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from convd.artifact import signature
 from convd.artifact.bundle import Artifact, checksums
 from convd.artifact.errors import ArtifactError, InvalidArtifactError, SigningKeyError
+from convd.artifact.repository import ModelRepository
 from convd.artifact.signature import SIGNATURE_FILE, SignatureRule, Signer
-from convd.artifact.signed_repository import SignedRepository
+from convd.artifact.signed_repository import SignedRepository, configuration_to_publish
 from convd.artifact.signing_keys import SigningKey, read_signing_key, read_verification_key
 from convd.artifact.statement import SignedVersion, Statement, seal, unseal
 from convd.commands.main import main
@@ -368,6 +369,25 @@ def test_the_command_line_signs_and_verifies_what_is_published(tmp_path: Path) -
     shutil.copytree(root / "pets" / "2", tmp_path / "loose")
     code, output = run("sign", tmp_path / "loose", "--key", key)
     assert (code, "is not REPOSITORY/NAME/VERSION" in output) == (1, True)
+
+
+def test_a_publisher_signs_no_configuration_that_it_has_not_seen(tmp_path: Path) -> None:
+    repository, key = ModelRepository(tmp_path), KEY.public_key()
+    path = tmp_path / "pets" / "config.yaml"
+    path.parent.mkdir()
+    path.write_text("max_batch_size: 4\n")
+    assert configuration_to_publish(repository, "pets", key) == b"max_batch_size: 4\n"
+    publish_tiny(tmp_path)
+    with pytest.raises(InvalidArtifactError, match="no version of pets has a signature"):
+        configuration_to_publish(repository, "pets", key)
+    sign_version(tmp_path, "pets", 1)
+    assert configuration_to_publish(repository, "pets", key) == b"max_batch_size: 4\n"
+    path.write_text("max_batch_size: 5\n")
+    with pytest.raises(InvalidArtifactError, match="was altered after version 1 was signed"):
+        configuration_to_publish(repository, "pets", key)
+    path.unlink()
+    with pytest.raises(InvalidArtifactError, match="is missing"):
+        configuration_to_publish(repository, "pets", key)
 
 
 def test_a_publisher_signs_the_number_that_it_gets(tmp_path: Path) -> None:

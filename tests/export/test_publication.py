@@ -151,6 +151,11 @@ def test_signing_and_verifying_from_the_command_line(checkpoint: Path, tmp_path:
     assert result.exit_code == 0, result.output
     version = repository / "d" / "1"
     assert run_verify(version, "--verify-with", public).exit_code == 0
+    (repository / "d" / "config.yaml").write_text("max_batch_size: 4\n")
+    result = run_export(checkpoint, "--name", "d", "--repository", repository, "--sign", key)
+    assert (result.exit_code, "config.yaml was added after" in result.output) == (1, True)
+    assert not (repository / "d" / "2").exists()
+    (repository / "d" / "config.yaml").unlink()
     write_manifest(version, Artifact.open(version).manifest.model_copy(update={"temperature": 2.0}))
     result = run_verify(version, "--verify-with", public)
     assert result.exit_code == 1

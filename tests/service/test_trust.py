@@ -311,6 +311,9 @@ def test_a_server_that_requires_signatures_serves_only_what_was_signed_as_it_is(
 def test_signatures_made_before_a_date_no_longer_count(tmp_path: Path) -> None:
     root = spoiled_repository(tmp_path, {}, signed=True)
     (tmp_path / "key.pub.pem").write_bytes(public_pem(KEY))
+    sign_version(root, "good", 1, valid_days=20)
+    with serving(root, "--require-signature", tmp_path / "key.pub.pem") as server:
+        assert "good version 1 expires in 19 days" in server.log.read_text()
     words = ("--require-signature", tmp_path / "key.pub.pem", "--signed-since", "2999-01-01")
     with serving(root, *words) as server:
         assert "before --signed-since" in http_get(server.http_port, "/readyz")[1]

@@ -9,7 +9,7 @@ from convd.artifact.contained import ContainedFolder, is_plain_path
 from convd.artifact.errors import InvalidArtifactError, OutsideError
 from convd.artifact.golden import GOLDEN_CASES, GoldenCases
 from convd.artifact.manifest import Manifest
-from convd.artifact.statement import SignedVersion, Statement
+from convd.artifact.statement import Statement
 
 MODEL_FILE = PurePosixPath("model.onnx")
 MANIFEST_FILE = PurePosixPath("manifest.json")
@@ -31,11 +31,11 @@ class Artifact:
     Args:
         folder: The version directory.
         manifest: Its manifest.
-        signed: What was signed of it; None if nobody asked.
+        signed: Its signed statement; None if none is required.
     """
 
     def __init__(
-        self, folder: ContainedFolder, manifest: Manifest, signed: SignedVersion | None = None
+        self, folder: ContainedFolder, manifest: Manifest, signed: Statement | None = None
     ) -> None:
         self.folder = folder
         self.manifest = manifest
@@ -72,7 +72,7 @@ class Artifact:
             manifest = Manifest.model_validate_json(data)
         except ValidationError as error:
             raise _schema_error(error) from error
-        artifact = cls(folder, manifest, signed and signed.about)
+        artifact = cls(folder, manifest, signed)
         if not all(map(is_plain_path, manifest.files)):
             raise InvalidArtifactError(
                 f"{MANIFEST_FILE} lists a file whose name is not allowed: names have letters, "

@@ -50,7 +50,7 @@ def command(
     try:
         artifact = _open_signed(artifact_dir, verify_with) if verify_with else None
         if artifact is not None and artifact.signed is not None:
-            until = f"{artifact.signed.expires_at:%Y-%m-%d}"
+            until = f"{artifact.signed.about.expires_at:%Y-%m-%d}"
             checks.append(("signature", "ok", f"by {verify_with}, for this version, until {until}"))
             checks.append(("config.yaml", "ok", "as it was signed"))
         artifact = artifact or Artifact.open(artifact_dir)

@@ -52,7 +52,7 @@ def open_repository(settings: ServerSettings) -> ModelRepository:
 def _warn_of_expiry(name: str, version: int, artifact: Artifact) -> None:
     if artifact.signed is None:
         return
-    days = (artifact.signed.expires_at - datetime.now(UTC)).days
+    days = (artifact.signed.about.expires_at - datetime.now(UTC)).days
     if days < _EXPIRY_DAYS:
         logger.warning(
             "the signature of %s version %d expires in %d days, and then it cannot be loaded "

@@ -138,7 +138,7 @@ test-dashboards:  ## check the dashboards against Grafana's schema library (need
 
 test-containers: setup wheels  ## build the images and test the whole stack (needs a Docker engine)
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.secure.yml
 	tests/containers.sh
 
 lock: setup  ## ask PyPI for the hashes of what the images are made of; writes deploy/containers/*.txt

@@ -10,6 +10,7 @@ from convd.client.connection import Connection
 from convd.client.errors import NotFoundError, error_of_call
 from convd.commands import exit_codes
 from convd.commands.connection import connection_options
+from convd.commands.own_server import trust_own_server
 
 _STATUSES = health_pb2.HealthCheckResponse.ServingStatus
 _SERVING = "SERVING"
@@ -22,12 +23,17 @@ _SERVING = "SERVING"
 def command(connection: Connection, model: str, as_json: bool) -> None:
     """Check over grpc.health.v1 whether a server is serving; exit with 1 if it is not.
 
-    The containers use it as their health check.
+    The containers use it as their health check: where the variables of convd serve name a
+    certificate, and no option for TLS is given, a server on this machine is expected to have it.
 
     \b
     Example:
       convd health --server 127.0.0.1:8001 --model digits
     """
+    try:
+        connection = trust_own_server(connection)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"the certificate of CONVD_TLS_CERTIFICATE: {error}") from error
     what = f"model {model}" if model else f"server {connection.server}"
     with connection.open() as channel:
         reason = ""

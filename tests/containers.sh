@@ -102,5 +102,36 @@ docker compose stop server >/dev/null 2>&1
 ((SECONDS - started < 30)) || fail 'it took longer than the drain'
 docker compose logs --no-color server | grep 'stopped after' | tail -n 1
 echo "stopped in $((SECONDS - started)) s"
+
+step 'TLS and tokens from mounted files, with no more rights than before'
+access=$folder/access
+mkdir "$access"
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -days 2 -subj /CN=authority \
+  -keyout "$folder/ca.key" -out "$access/ca.crt" 2>/dev/null
+openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -subj /CN=server \
+  -keyout "$access/server.key" -out "$folder/server.csr" 2>/dev/null
+openssl x509 -req -in "$folder/server.csr" -CA "$access/ca.crt" -CAkey "$folder/ca.key" -days 2 -out "$access/server.crt" \
+  -extfile <(echo 'subjectAltName=DNS:server,DNS:localhost,IP:127.0.0.1') 2>/dev/null
+token() { docker run --rm --user 0 --volume "$access:/access" convd:serve token create "$@" --principals /access/principals.json 2>/dev/null; }
+token prometheus --scope metrics:read >"$access/prometheus.token"
+token camera --scope infer:digits >"$folder/camera.token"
+chmod 644 "$access"/* "$folder"/camera.token && chmod 755 "$access"
+export ACCESS_FOLDER=$access COMPOSE_FILE=docker-compose.yml:docker-compose.secure.yml
+docker compose up --detach --wait server prometheus || { docker compose logs; fail 'the stack did not come up with TLS'; }
+healthy || fail 'the health check does not pass with TLS'
+classify() { docker run --rm --network host --volume "$folder:/in:ro" convd:serve classify /in/digit.png --model digits --json "$@"; }
+classify --tls-ca /in/access/ca.crt --token-file /in/camera.token >/dev/null || fail 'no answer with TLS and a token'
+classify --tls-ca /in/access/ca.crt >/dev/null 2>&1 && fail 'an answer without a token'
+classify --token-file /in/camera.token >/dev/null 2>&1 && fail 'an answer without TLS'
+status() { curl --silent --output /dev/null --write-out '%{http_code}' --cacert "$access/ca.crt" "$@"; }
+[[ $(status https://localhost:8002/livez) == 200 ]] || fail 'the probe does not answer over HTTPS'
+[[ $(status https://localhost:8002/metrics) == 401 ]] || fail 'metrics without a token'
+wait_for 60 has_samples 'up{job="convd", instance="server:8002"} == 1'
+wait_for 60 has_samples 'convd_principal_requests_total{principal="camera", code="OK"} > 0'
+[[ $(inside id -u) == 10001 ]] || fail "it runs as $(inside id -u)"
+inside touch /access/x 2>/dev/null && fail 'its certificates are writable'
+inside grep --quiet '^CapEff:.*0000000000000000$' /proc/1/status || fail 'it has capabilities'
+docker run --rm --volume convd-test_models:/models:ro convd:serve serve >"$folder/refused" 2>&1 && fail 'it serves everybody without being told to'
+grep --quiet 'insecure' "$folder/refused" || fail "no reason: $(<"$folder/refused")"
 passed=yes
 printf '\nthe containers do what they should\n'

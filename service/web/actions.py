@@ -125,6 +125,8 @@ class Actions:
 
     def _answer_inflated(self, request: Request, call: Call, encoding: str) -> Response:
         most_bytes = self._max_message_bytes
+        if call.principal is not None and call.principal.limits.request_bytes is not None:
+            most_bytes = min(most_bytes, call.principal.limits.request_bytes)
         with self._inflated.reserve(most_bytes, call):
             body = inflate(request.body, encoding, most_bytes)
             return self._calls[request.route.action](replace(request, body=body), call)

@@ -54,6 +54,9 @@ class HttpServer:
             # Like gRPC, accept IPv4 as well when listening on ::.
             dualstack_ipv6=is_ipv6 and socket.has_dualstack_ipv6(),
         )
+        # Connections inherit it: without it, the body of an answer waits for the client to
+        # acknowledge the head. asyncio sets it only on sockets that name their protocol.
+        self._listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port: int = self._listening.getsockname()[1]
         # Do not log what clients get wrong.
         logging.getLogger("uvicorn").setLevel(logging.ERROR)

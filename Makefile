@@ -82,7 +82,7 @@ test-int8: setup  ## the tests of int8 on an emulated processor without VNNI (ap
 	qemu-x86_64 -cpu Haswell $(BIN)/python -m pytest --timeout 600 tests/export/test_precision.py tests/export/test_int8_portability.py
 
 test-console: setup  ## the console in headless Chromium (apt install chromium)
-	$(BIN)/python -m pytest tests/browser/check_console.py
+	$(BIN)/python -m pytest tests/browser/check_console.py tests/browser/check_rebinding.py
 
 screenshots:  ## run test-console and renew docs/screenshots
 	CONSOLE_SCREENSHOTS=docs/screenshots $(MAKE) test-console

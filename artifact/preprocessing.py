@@ -65,6 +65,20 @@ class CenterCrop(FrozenModel):
     width: PositiveInt
     rounding: Literal["half_even", "down"] = "half_even"
 
+    def box(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom of what is cut out; it may lie outside of the picture."""
+        if self.rounding == "down":
+            left, top = (width - self.width) // 2, (height - self.height) // 2
+        else:
+            # A picture that is too small is padded first, with the odd pixel behind it.
+            left = _half_even(width, self.width)
+            top = _half_even(height, self.height)
+        return left, top, left + self.width, top + self.height
+
+
+def _half_even(side: int, cut: int) -> int:
+    return round((side - cut) / 2) if side >= cut else -((cut - side) // 2)
+
 
 class Preprocessing(FrozenModel):
     """The recipe from a decoded picture to the network's input, in the order of its steps.
@@ -155,7 +169,7 @@ def prepare_image(picture: Image.Image, recipe: Preprocessing) -> ImageArray:
         picture = _upright(picture)
     picture = _colors(picture, recipe)
     if recipe.crop_share is not None:
-        picture = picture.crop(_central_box(*picture.size, recipe.crop_share))
+        picture = picture.crop(central_box(*picture.size, recipe.crop_share))
     picture = recipe.resize.apply(picture, recipe.interpolation)
     if recipe.center_crop is not None:
         picture = _cut_center(picture, recipe.center_crop)
@@ -176,7 +190,7 @@ def sizes_of(width: int, height: int, recipe: Preprocessing) -> ResizeSizes:
         recipe: What to do with it.
     """
     if recipe.crop_share is not None:
-        left, top, right, bottom = _central_box(width, height, recipe.crop_share)
+        left, top, right, bottom = central_box(width, height, recipe.crop_share)
         width, height = right - left, bottom - top
     return recipe.resize.sizes(width, height)
 
@@ -205,25 +219,12 @@ def _colors(picture: Image.Image, recipe: Preprocessing) -> Image.Image:
     return picture
 
 
-def _central_box(width: int, height: int, share: float) -> tuple[int, int, int, int]:
+def central_box(width: int, height: int, share: float) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of what is kept of a picture."""
     left, top = int((width - width * share) / 2), int((height - height * share) / 2)
     return left, top, width - left, height - top
 
 
 def _cut_center(picture: Image.Image, crop: CenterCrop) -> Image.Image:
-    width, height = picture.size
-    if crop.rounding == "down":
-        # Pillow pads with black where this begins before the picture or ends behind it.
-        left, top = (width - crop.width) // 2, (height - crop.height) // 2
-        return picture.crop((left, top, left + crop.width, top + crop.height))
-    if width < crop.width or height < crop.height:
-        missing_width = max(crop.width - width, 0)
-        missing_height = max(crop.height - height, 0)
-        padded = Image.new(picture.mode, (width + missing_width, height + missing_height))
-        padded.paste(picture, (missing_width // 2, missing_height // 2))
-        picture = padded
-        width, height = picture.size
-    left = round((width - crop.width) / 2)
-    top = round((height - crop.height) / 2)
-    return picture.crop((left, top, left + crop.width, top + crop.height))
+    # Pillow pads with black where this begins before the picture or ends behind it.
+    return picture.crop(crop.box(*picture.size))

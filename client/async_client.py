@@ -22,6 +22,14 @@ from convd.client.exchange import (
     read_stream_answer,
     stream_request,
 )
+from convd.client.explanation import (
+    Explanation,
+    Method,
+    OnProgress,
+    explain_request,
+    ignore_progress,
+    read_explanation,
+)
 from convd.client.images import ImageLike, several_images
 from convd.client.results import Classification, ModelDescription, ModelVersion
 from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
@@ -132,6 +140,32 @@ class AsyncClient:
             raise error_of_call(error, self.connection.server) from error
         finally:
             answers.cancel()
+
+    async def explain(
+        self,
+        image: ImageLike,
+        model: str,
+        *,
+        label: str | None = None,
+        method: Method = "auto",
+        version: int | None = None,
+        version_label: str | None = None,
+        timeout_seconds: float | None = None,
+        on_progress: OnProgress = ignore_progress,
+    ) -> Explanation:
+        """Say where in an image the evidence for a class lies; see `Client.explain`."""
+        request = explain_request(image, model_spec(model, version, version_label), label, method)
+        parts = self._stub.Explain(request, timeout=timeout_seconds or self._timeout_seconds)
+        try:
+            async for part in parts:
+                if part.HasField("explanation"):
+                    return read_explanation(part.explanation)
+                on_progress(part.progress.done, part.progress.total)
+        except grpc.RpcError as error:
+            raise error_of_call(error, self.connection.server) from error
+        finally:
+            parts.cancel()
+        raise AssertionError("the server ended the call without an explanation")
 
     async def models(self) -> list[ModelVersion]:
         """Every version of every model; see `Client.models`."""

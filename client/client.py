@@ -22,6 +22,14 @@ from convd.client.exchange import (
     read_stream_answer,
     stream_request,
 )
+from convd.client.explanation import (
+    Explanation,
+    Method,
+    OnProgress,
+    explain_request,
+    ignore_progress,
+    read_explanation,
+)
 from convd.client.images import ImageLike, several_images
 from convd.client.results import Classification, ModelDescription, ModelVersion
 from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
@@ -180,6 +188,47 @@ class Client:
             raise error_of_call(error, self.connection.server) from error
         finally:
             answers.cancel()  # type: ignore[no-untyped-call]
+
+    def explain(
+        self,
+        image: ImageLike,
+        model: str,
+        *,
+        label: str | None = None,
+        method: Method = "auto",
+        version: int | None = None,
+        version_label: str | None = None,
+        timeout_seconds: float | None = None,
+        on_progress: OnProgress = ignore_progress,
+    ) -> Explanation:
+        """Say where in an image the evidence for a class lies.
+
+        Args:
+            image: As for `classify`.
+            model: Name of the model.
+            label: The class; None for the most probable one.
+            method: How the evidence is found.
+            version: Version of the model; None for the newest.
+            version_label: Label of the version, such as `stable`, in place of its number.
+            timeout_seconds: How long it may take; None for the client's own.
+            on_progress: Called with how many runs of the network are done, of how many.
+
+        Raises:
+            InvalidImageError: The image cannot be read.
+            ClientError: The call failed.
+        """
+        request = explain_request(image, model_spec(model, version, version_label), label, method)
+        parts = self._stub.Explain(request, timeout=timeout_seconds or self._timeout_seconds)
+        try:
+            for part in parts:
+                if part.HasField("explanation"):
+                    return read_explanation(part.explanation)
+                on_progress(part.progress.done, part.progress.total)
+        except grpc.RpcError as error:
+            raise error_of_call(error, self.connection.server) from error
+        finally:
+            parts.cancel()  # type: ignore[no-untyped-call]
+        raise AssertionError("the server ended the call without an explanation")
 
     def models(self) -> list[ModelVersion]:
         """Every version of every model, sorted by name and version.

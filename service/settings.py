@@ -233,6 +233,12 @@ class ServerSettings(BaseSettings):
         description="Maximum open streams; a new one gets the place of the one that has been idle "
         "longest, if that is at least message_timeout_seconds.",
     )
+    max_explanations: int = Field(
+        2,
+        ge=1,
+        le=256,
+        description="Maximum explanations in progress; further ones get RESOURCE_EXHAUSTED.",
+    )
     stream_idle_seconds: float = Field(
         300.0,
         ge=0.5,

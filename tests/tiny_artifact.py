@@ -5,7 +5,7 @@ label: enough to tell pictures, rows and classes apart.
 """
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,8 @@ def publish_network(
     labels: tuple[str, ...],
     recipe: Preprocessing,
     golden: Sequence[tuple[Image.Image, NDArray[np.floating]]],
+    *,
+    files: Mapping[str, bytes] | None = None,
     **evidence: Any,
 ) -> int:
     """Publish an ONNX graph as the next version of a model.
@@ -72,6 +74,7 @@ def publish_network(
         labels: Its classes.
         recipe: How pictures are prepared for it.
         golden: Pictures, and the probabilities that they must give.
+        files: Further files.
         **evidence: Further fields of the manifest.
 
     Returns:
@@ -86,6 +89,8 @@ def publish_network(
             image = str(GOLDEN_DIRECTORY / f"{number}.png")
             picture.save(staging / image)
             cases.append(GoldenCase(image=image, probabilities=tuple(map(float, row))))
+        for file, data in (files or {}).items():
+            (staging / file).write_bytes(data)
         (staging / GOLDEN_CASES).write_text(GoldenCases(cases=tuple(cases)).model_dump_json())
         write_manifest(staging, _manifest(staging, labels, recipe, evidence))
         return models.publish(name, staging)

@@ -52,6 +52,7 @@ METHODS: dict[str, Row] = {
     _INFERENCE + "ServerReady": OPEN,
     _INFERENCE + "ModelReady": Row(Scope.HEALTH),
     _CONVD + "Classify": Row(Scope.INFER, attrgetter("model.name")),
+    _CONVD + "Explain": Row(Scope.INFER, attrgetter("model.name")),
     _CONVD + "ClassifyStream": Row(Scope.INFER, attrgetter("request.model.name")),
     _INFERENCE + "ModelInfer": Row(Scope.INFER, attrgetter("model_name")),
     _INFERENCE + "ModelStreamInfer": Row(Scope.INFER, attrgetter("model_name")),

@@ -313,7 +313,7 @@ def _execute(engine: Engine, batch: Batch) -> Outputs | BaseException:
             with batch.traces[0].batch(batch.traces, batch.rows):
                 outputs = _run(engine, rows, batch)
         else:
-            outputs = engine.run(rows) if not batch.extras else _run(engine, rows, batch)
+            outputs = _run(engine, rows, batch)
         for output in outputs:
             if output is not None and len(output) != batch.rows:
                 raise ValueError(f"the engine answered {len(output)} rows to {batch.rows}")
@@ -324,4 +324,6 @@ def _execute(engine: Engine, batch: Batch) -> Outputs | BaseException:
 
 
 def _run(engine: Engine, rows: Rows, batch: Batch) -> Outputs:
-    return engine.run(rows, batch.extras) if batch.extras else engine.run(rows)
+    if batch.extras or batch.interruption is not None:
+        return engine.run(rows, batch.extras, batch.interruption)
+    return engine.run(rows)

@@ -76,7 +76,8 @@ class Engine:
 
     Attributes:
         run: Takes uint8 `[batch, height, width, channels]`, and the `extras` that a row of the
-            batch asks for where there are any; returns its outputs. It must not keep its argument.
+            batch asks for and what interrupts it, where there is any of them; returns its outputs.
+            It must not keep its argument.
         max_batch_size: Maximum rows of one batch.
         max_concurrent_executions: Batches that may run at the same time.
         costs: What is known of the cost by batch size, as from warm-up.

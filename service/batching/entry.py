@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from convd.artifact.graph_contract import NO_EXTRAS, Extras, join_parts
+from convd.runtime.interruption import Interruption
 from convd.service.batching.engine import Outputs, Rows
 from convd.service.errors import (
     CallerGoneError,
@@ -22,10 +23,19 @@ FAILED = "the model failed on this request"
 
 
 class Priority(enum.IntEnum):
-    """Which entries are collected first. The lower level always keeps a share: none starves."""
+    """Which entries are collected first.
+
+    Of the first two the lower level always keeps a share: none starves. Rows of low priority run
+    while there are no others, at most one batch at a time, and give way to those that arrive.
+    """
 
     HIGH = 1
     NORMAL = 2
+    LOW = 3
+
+
+REQUEST_PRIORITIES = (Priority.HIGH, Priority.NORMAL)
+"""What a request for an answer can have."""
 
 
 class EntryState(enum.Enum):
@@ -61,18 +71,29 @@ class Batch:
         owners: The entry of each array.
         traces: Of the entries that are traced.
         extras: The optional outputs that any of its entries asks for.
+        interruption: Ends its run early; None for a batch that runs to its end.
         rows: Number of rows of all arrays.
         outputs: What the engine answered, each array `[rows, ...]`; None before the end.
         inference_seconds: How long the engine took.
     """
 
-    __slots__ = ("arrays", "extras", "inference_seconds", "outputs", "owners", "rows", "traces")
+    __slots__ = (
+        "arrays",
+        "extras",
+        "inference_seconds",
+        "interruption",
+        "outputs",
+        "owners",
+        "rows",
+        "traces",
+    )
 
     def __init__(self) -> None:
         self.arrays: list[Rows] = []
         self.owners: list[Entry] = []
         self.traces: list[EntryTrace] = []
         self.extras = NO_EXTRAS
+        self.interruption: Interruption | None = None
         self.rows = 0
         self.outputs: Outputs | None = None
         self.inference_seconds = 0.0

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from convd.runtime.cores import CoreAccount, CoreRequest
 from convd.service.batching.engine import Engine, Outputs
 from convd.service.batching.entry import Batch, Entry, EntryState, Priority
+from convd.service.batching.idle_work import IdleWork
 from convd.service.batching.planning import check_deadline, plan_next_batch
 from convd.service.batching.runners import Phase, Runner, Runners
 from convd.service.batching.waiting_queue import WaitingQueue
@@ -49,6 +50,7 @@ SMALL_BATCH_INTERVAL_SECONDS = 0.012
 small network otherwise interrupt the large ones as often as their callers like: not by what they
 compute, but by all that a server does for a request."""
 
+_DRAINING = "the model is about to be unloaded: try again"
 _SLEEP = Sleep()
 _GIVE_WAY = GiveWay()
 
@@ -70,6 +72,7 @@ class Schedule:
 
     Attributes:
         queue: The rows that wait.
+        idle_work: Rows of low priority.
         runners: What runs them.
         accepting: Whether arrivals are admitted.
         company: Whether the last batch had rows of several requests, or left some waiting. More
@@ -91,6 +94,7 @@ class Schedule:
         if instances is not None and max_queue_delay_seconds:
             raise ValueError("instances and max_queue_delay_seconds exclude each other")
         self.queue = WaitingQueue()
+        self.idle_work = IdleWork()
         self.runners = Runners(engine, instances)
         self.accepting = True
         self.company = False
@@ -148,11 +152,16 @@ class Schedule:
             DeadlineExceededError: There is no time left to answer.
         """
         queue = self.queue
+        if entry.priority is Priority.LOW:
+            self._arrive_idle(entry)
+            return
         if entry.deadline < math.inf and not admitted:
             self.check(entry.size, entry.arrived_at, entry.deadline, entry.priority)
         elif not self.accepting or queue.waiting_rows + entry.size > self.max_queue_size:
             self._check_room(entry.size)
         queue.push(entry)
+        if self.idle_work.running is not None:
+            self.idle_work.interrupt()
         only = self.runners.only
         if only is None:
             self._call_runners()
@@ -168,12 +177,17 @@ class Schedule:
             entry: An entry that has arrived.
             state: CANCELLED or EXPIRED.
         """
+        if entry.priority is Priority.LOW:
+            self.idle_work.forget(entry)
         self.queue.drop(entry, state, self._clock())
         self._check_quiet()
 
     def drain(self) -> None:
         """Refuse arrivals from now on; those that wait are answered."""
         self.accepting = False
+        now = self._clock()
+        for entry in self.idle_work.take_all():
+            self.queue.drop(entry, EntryState.REFUSED, now)
         # While draining, do not wait for requests that will never arrive.
         gathering = self.runners.gathering()
         if gathering is not None:
@@ -201,8 +215,15 @@ class Schedule:
             runner.phase = Phase.ASLEEP
             if not self.accepting:
                 self._check_quiet()
-            yield _SLEEP
-            while self.queue.waiting_rows and (self.runners.only or self._may_take(runner)):
+            if self.idle_work.waiting and runner is self.runners.all[0]:
+                yield from self._sleep_until_idle(runner)
+            else:
+                yield _SLEEP
+            while True:
+                if not (self.queue.waiting_rows and (self.runners.only or self._may_take(runner))):
+                    if self.idle_work.waiting and (yield from self._run_idle(runner)):
+                        continue
+                    break
                 if self._max_queue_delay_seconds:
                     yield from self._gather(runner)
                 engine = runner.engine
@@ -224,9 +245,51 @@ class Schedule:
             if runner.cores is not None:
                 self._release_cores(runner)
 
+    def _arrive_idle(self, entry: Entry) -> None:
+        if not self.accepting:
+            raise UnavailableError(_DRAINING)
+        self.idle_work.push(entry)
+        runner = self.runners.all[0]
+        if runner.phase is Phase.ASLEEP:
+            self._wake(runner)
+
+    def _sleep_until_idle(self, runner: Runner) -> Generator[Step, StepOutcome, None]:
+        """Sleep until a request arrives, or work of low priority may begin."""
+        woken = yield Sleep(self.idle_work.seconds_to_wait(self._clock()))
+        if not woken and runner.phase is Phase.AWAKE:
+            # Woken just as the time was up.
+            runner.wake.acquire()
+        runner.phase = Phase.AWAKE
+
+    def _run_idle(self, runner: Runner) -> Generator[Step, StepOutcome, bool]:
+        """Run a batch of low priority if there is nothing else to do; whether to look again."""
+        work = self.idle_work
+        if runner is not self.runners.all[0] or self.runners.running():
+            return False
+        if work.seconds_to_wait(self._clock()) > 0:
+            return False
+        if runner.engine.cores is not None:
+            yield from self._ask_for_cores(runner)
+            if self.queue.waiting_rows:
+                return True
+        runner.since = now = self._clock()
+        batch, late = work.begin(now)
+        for entry in late:
+            self.queue.drop(entry, EntryState.EXPIRED, now)
+        if batch is None:
+            return True
+        runner.phase, runner.rows = Phase.RUNNING, batch.rows
+        outcome = yield batch
+        now = self._clock()
+        runner.phase = Phase.AWAKE
+        runner.computed_seconds += now - runner.since
+        if work.end(batch, outcome):
+            self._settle(batch, outcome, now - runner.since, now)
+        return True
+
     def _check_room(self, size: int) -> None:
         if not self.accepting:
-            raise UnavailableError("the model is about to be unloaded: try again")
+            raise UnavailableError(_DRAINING)
         waiting_rows = self.queue.waiting_rows
         if waiting_rows + size <= self.max_queue_size:
             return
@@ -374,18 +437,22 @@ class Schedule:
 
     def _finish(self, runner: Runner, batch: Batch, outcome: StepOutcome) -> None:
         """Give everyone in a batch their answer or its failure."""
-        now = self._clock()
+        self.idle_work.busy_until = now = self._clock()
         seconds = now - runner.since
         runner.phase = Phase.AWAKE
         runner.computed_seconds += seconds
         self.company = len(batch.owners) > 1 or self.queue.waiting_rows > 0
+        if not isinstance(outcome, BaseException):
+            runner.engine.costs.observe(batch.rows, seconds)
+        self._settle(batch, outcome, seconds, now)
+
+    def _settle(self, batch: Batch, outcome: StepOutcome, seconds: float, now: float) -> None:
         if isinstance(outcome, BaseException):
             # Its frames hold the rows: they would live as long as the failure.
             traceback.clear_frames(outcome.__traceback__)
             self.queue.fail(batch, outcome, now)
         else:
             assert isinstance(outcome, tuple), "an engine answers with a tuple"  # noqa: S101
-            runner.engine.costs.observe(batch.rows, seconds)
             self.queue.deliver(batch, outcome, seconds, now)
         # Entries keep the batch for its outputs: a cycle would be left to the garbage collector.
         batch.arrays.clear()

@@ -168,7 +168,8 @@ class WaitingQueue:
     def _remove(self, entry: Entry) -> None:
         """Take the rows that are not collected yet out of the queue."""
         rows = entry.size - entry.collected
-        if rows:
+        # Rows of low priority wait elsewhere.
+        if rows and entry.priority is not Priority.LOW:
             self._count_out(entry, rows)
             del (self._high if entry.priority is Priority.HIGH else self._normal)[entry]
 

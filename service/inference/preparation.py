@@ -1,11 +1,12 @@
 """Preparation: from the images that a caller sends to the rows that a network takes."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from convd.artifact.decoding import (
     check_pixels,
@@ -88,7 +89,7 @@ def prepare_images(
                 servable.batcher.check(len(sources), deadline=call.deadline, priority=priority)
                 admitted = True
             call.check_wanted()
-            images.append(_decode(servable, source, call, max_image_pixels, budget))
+            images.append(decode_and_prepare(servable, source, call, max_image_pixels, budget))
         except InvalidImageError as error:
             servable.metrics.images_refused.inc()
             refusals[index] = str(error)
@@ -99,13 +100,30 @@ def prepare_images(
     return rows, refusals, admitted
 
 
-def _decode(
+def decode_and_prepare(
     servable: Servable,
     source: bytes | PixelImage,
     call: Call,
     max_image_pixels: int,
     budget: DecodeBudget,
+    look: Callable[[Image.Image], object] | None = None,
 ) -> ImageArray:
+    """Decode and preprocess one image in the calling thread.
+
+    Args:
+        servable: The servable that the image is for.
+        source: The image.
+        call: The call; its deadline and cancellation are checked.
+        max_image_pixels: Largest picture that is decoded, height x width.
+        budget: The memory that the image reserves meanwhile.
+        look: Called with the decoded picture, which it must not keep.
+
+    Raises:
+        InvalidImageError: The image cannot be used.
+        QueueFullError: Too many images are being decoded.
+        CallerGoneError: The caller cancelled.
+        DeadlineExceededError: The deadline has passed.
+    """
     recipe = servable.manifest.preprocessing
     started_at = time.perf_counter_ns()
     if isinstance(source, bytes):
@@ -130,6 +148,8 @@ def _decode(
         decoded_at = time.perf_counter_ns()
         call.check_wanted()
         image = prepare_image(picture, recipe)
+        if look is not None:
+            look(picture)
         # The picture is freed before its memory is given back.
         del picture
     prepared_at = time.perf_counter_ns()

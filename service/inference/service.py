@@ -12,6 +12,7 @@ from convd.service.batching.entry import Priority
 from convd.service.calls.call import Call
 from convd.service.errors import InvalidRequestError
 from convd.service.inference.decode_budget import DecodeBudget
+from convd.service.inference.explanation import Explainer
 from convd.service.inference.preparation import ImageSource, prepare_images
 from convd.service.lifecycle.catalog import Catalog, VersionChoice
 from convd.service.metrics import RequestRecord
@@ -48,6 +49,9 @@ class InferenceService:
         max_images_per_request: Maximum number of images in one request.
         decode_budget_bytes: Memory for all pictures that are decoded and prepared at one time.
         max_answer_bytes: Largest answer; a request whose answer would be larger is refused at once.
+
+    Attributes:
+        explain: Explains an answer, as `Explainer.explain`.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class InferenceService:
         self._max_images_per_request = max_images_per_request
         self._max_answer_bytes = max_answer_bytes
         self.decode_budget = DecodeBudget(decode_budget_bytes)
+        self.explain = Explainer(catalog, max_image_pixels, self.decode_budget).explain
 
     def check_image_count(self, images: int) -> None:
         """Refuse a request without images, or with too many.

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from convd.artifact.bundle import MODEL_FILE, Artifact
+from convd.artifact.class_activation import read_class_weights
 from convd.artifact.precision import Precision
 from convd.artifact.repository import ModelRepository
 from convd.artifact.signature import SignatureRule
@@ -147,6 +148,7 @@ class ServableLoader:
             batcher,
             version_metrics,
             settings,
+            read_class_weights(artifact),
         )
 
     def rest(self) -> None:

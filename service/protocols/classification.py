@@ -24,6 +24,7 @@ from convd.service.inference.service import Classified, InferenceService
 from convd.service.lifecycle.catalog import VersionChoice
 from convd.service.lifecycle.description import VersionDescription, describe
 from convd.service.lifecycle.policy import State
+from convd.service.protocols.explanation import read_question, write_part
 
 _STATES = {
     State.LOADING: pb.ModelVersion.STATE_LOADING,
@@ -68,6 +69,15 @@ class ClassificationServicer(pb_grpc.ClassificationServiceServicer):
             except ServiceError as error:
                 response.error.CopyFrom(_error(error, call))
             yield response
+
+    def Explain(  # noqa: N802
+        self,
+        request: pb.ExplainRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> Iterator[pb.ExplainResponse]:
+        """Say where in an image the evidence for a class lies."""
+        question = read_question(request, _choice(request.model))
+        yield from map(write_part, self._inference.explain(current_call(), question))
 
     def ListModels(  # noqa: N802
         self,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _HEALTH = "/grpc.health.v1.Health/"
 _REFLECTION = "/grpc.reflection."
+_EXPLAIN = "/convd.v1.ClassificationService/Explain"
 
 # A client of reflection asks a few questions and leaves.
 _MAX_REFLECTION_STREAMS = 4
@@ -90,6 +91,13 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
             idle_seconds=message_seconds,
             safe_seconds=0.0,
             advice="for reflection: try again later",
+        )
+        self._explanations = StreamBounds(
+            "explain",
+            settings.max_explanations,
+            idle_seconds=message_seconds,
+            safe_seconds=message_seconds,
+            advice="(--max-explanations): try again later",
         )
         self._wrapped: dict[tuple[str, bool, bool], _MethodHandler] = {}
 
@@ -203,7 +211,11 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
     def _stream(
         self, behavior: Callable[..., Any], method: str, *, accepted: bool
     ) -> Callable[..., Any]:
-        bounds = self._reflection if method.startswith(_REFLECTION) else self._streams
+        bounds = self._streams
+        if method.startswith(_REFLECTION):
+            bounds = self._reflection
+        elif method == _EXPLAIN:
+            bounds = self._explanations
 
         def answer(messages: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: ANN401
             call = self._begin(context, method, accepted=accepted)

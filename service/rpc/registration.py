@@ -9,6 +9,7 @@ from convd.service.access.control import AccessControl
 from convd.service.access.principal import Principal
 from convd.service.access.table import Row, row_of_method
 from convd.service.calls.call import current_call
+from convd.service.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     # Generic in its stubs only.
@@ -36,6 +37,7 @@ class Registry:
             UnlistedError: One of them has no row.
         """
         rows = {method: row_of_method(f"/{service}/{method}") for method in handlers}
+        handlers = {method: _taking_a_stream(each) for method, each in handlers.items()}
         if self._access is not None:
             handlers = {
                 method: _guarded(handler, f"/{service}/{method}", rows[method], self._access)
@@ -45,6 +47,26 @@ class Registry:
 
     def add_generic_rpc_handlers(self, handlers: Iterable[object]) -> None:
         """Nothing: generated code adds the same methods by name too, and only those have rows."""
+
+
+def _taking_a_stream(handler: "_MethodHandler") -> "_MethodHandler":
+    """A method with one message and many answers takes a stream, and so has its threads and bounds.
+
+    One that is answered by callback stays as it is.
+    """
+    work = handler.unary_stream
+    if work is None or getattr(work, "experimental_non_blocking", False):
+        return handler
+
+    def answer(messages: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        message = next(messages, None)
+        if message is None:
+            raise InvalidRequestError("the call has no message: send one")
+        yield from work(message, context)
+
+    return grpc.stream_stream_rpc_method_handler(
+        answer, handler.request_deserializer, handler.response_serializer
+    )
 
 
 def _guarded(

@@ -85,7 +85,8 @@ class GrpcServer:
             maximum_concurrent_rpcs=settings.unary_threads
             + settings.max_waiting_calls
             + MAX_SILENT
-            + settings.max_streams,
+            + settings.max_streams
+            + settings.max_explanations,
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 (

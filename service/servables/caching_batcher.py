@@ -54,9 +54,9 @@ class CachingBatcher(Batcher):
     ) -> BatchedResult:
         """As `Batcher.submit`; if every row was cached, the batch size is 0.
 
-        Optional outputs are large and not cached.
+        Optional outputs are large and not cached, and rows of low priority are never sent twice.
         """
-        if extras:
+        if extras or priority is Priority.LOW:
             return super().submit(
                 rows,
                 deadline=deadline,

@@ -3,6 +3,9 @@
 import math
 import threading
 
+import numpy as np
+from numpy.typing import NDArray
+
 from convd.artifact.graph_contract import FEATURES, Extras
 from convd.artifact.manifest import Manifest
 from convd.runtime.choice import ProvenSession
@@ -30,6 +33,8 @@ class Servable:
         batcher: Runs the rows of many requests together.
         metrics: Counts its requests and batches.
         settings: The server's settings, overridden by the model's own.
+        class_weights: What each label gives to the activation maps, float32 `[labels, maps]`; None
+            where there are none.
     """
 
     def __init__(
@@ -43,6 +48,7 @@ class Servable:
         batcher: Batcher,
         metrics: VersionMetrics,
         settings: ServerSettings,
+        class_weights: NDArray[np.float32] | None = None,
     ) -> None:
         self.name = name
         self.version = version
@@ -66,6 +72,7 @@ class Servable:
         self.batcher = batcher
         self.metrics = metrics
         self.settings = settings
+        self.class_weights = class_weights
         self._holders = 0
         self._draining = False
         # Every request takes the lock, and taking it through the condition costs twice as much.

@@ -38,6 +38,11 @@ class _Servicer(pb_grpc.ClassificationServiceServicer):
     ) -> pb.ListModelsResponse:
         raise NotImplementedError
 
+    def Explain(  # noqa: N802
+        self, request: pb.ExplainRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.ExplainResponse]:
+        raise NotImplementedError
+
     def GetModel(  # noqa: N802
         self, request: pb.GetModelRequest, context: grpc.ServicerContext
     ) -> pb.GetModelResponse:

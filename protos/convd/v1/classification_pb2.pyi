@@ -47,6 +47,34 @@ probability is a sigmoid of its own; they do not sum to 1.
 """
 Global___Task: _TypeAlias = Task  # noqa: Y015
 
+class _ExplanationMethod:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExplanationMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExplanationMethod.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXPLANATION_METHOD_UNSPECIFIED: _ExplanationMethod.ValueType  # 0
+    """Class activation mapping where the model allows it, otherwise occlusion."""
+    EXPLANATION_METHOD_CLASS_ACTIVATION: _ExplanationMethod.ValueType  # 1
+    """Class activation mapping (Zhou et al., 2016): exact, from the answer itself. The model has to be
+    exported with --features, and its last layer has to take the means of feature maps.
+    """
+    EXPLANATION_METHOD_OCCLUSION: _ExplanationMethod.ValueType  # 2
+    """Occlusion (Zeiler and Fergus, 2014): how much the probability drops when a place is covered."""
+
+class ExplanationMethod(_ExplanationMethod, metaclass=_ExplanationMethodEnumTypeWrapper):
+    """How the evidence for a class is found."""
+
+EXPLANATION_METHOD_UNSPECIFIED: ExplanationMethod.ValueType  # 0
+"""Class activation mapping where the model allows it, otherwise occlusion."""
+EXPLANATION_METHOD_CLASS_ACTIVATION: ExplanationMethod.ValueType  # 1
+"""Class activation mapping (Zhou et al., 2016): exact, from the answer itself. The model has to be
+exported with --features, and its last layer has to take the means of feature maps.
+"""
+EXPLANATION_METHOD_OCCLUSION: ExplanationMethod.ValueType  # 2
+"""Occlusion (Zeiler and Fergus, 2014): how much the probability drops when a place is covered."""
+Global___ExplanationMethod: _TypeAlias = ExplanationMethod  # noqa: Y015
+
 @_typing.final
 class ModelSpec(_message.Message):
     """Names a model and, where it matters, its version."""
@@ -456,6 +484,191 @@ class ClassifyStreamResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
 Global___ClassifyStreamResponse: _TypeAlias = ClassifyStreamResponse  # noqa: Y015
+
+@_typing.final
+class ExplainRequest(_message.Message):
+    """Asks where in an image the evidence for a class lies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    CLASS_INDEX_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    """Its name."""
+    class_index: _builtins.int
+    """Its index in the network's output, from 0."""
+    method: Global___ExplanationMethod.ValueType
+    """How."""
+    @_builtins.property
+    def model(self) -> Global___ModelSpec:
+        """The model to ask. Required."""
+
+    @_builtins.property
+    def image(self) -> Global___Image:
+        """The image, encoded or as pixels. Required."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___ModelSpec | None = ...,
+        image: Global___Image | None = ...,
+        label: _builtins.str = ...,
+        class_index: _builtins.int = ...,
+        method: Global___ExplanationMethod.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["class_choice", b"class_choice", "class_index", b"class_index", "image", b"image", "label", b"label", "model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_choice", b"class_choice", "class_index", b"class_index", "image", b"image", "label", b"label", "method", b"method", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_class_choice: _TypeAlias = _typing.Literal["label", "class_index"]  # noqa: Y015
+    _WhichOneofArgType_class_choice: _TypeAlias = _typing.Literal["class_choice", b"class_choice"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_class_choice) -> _WhichOneofReturnType_class_choice | None: ...
+
+Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class ExplainResponse(_message.Message):
+    """One message of an explanation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def progress(self) -> Global___ExplainProgress:
+        """How far it is."""
+
+    @_builtins.property
+    def explanation(self) -> Global___Explanation:
+        """The explanation; nothing follows."""
+
+    def __init__(
+        self,
+        *,
+        progress: Global___ExplainProgress | None = ...,
+        explanation: Global___Explanation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "part", b"part", "progress", b"progress"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "part", b"part", "progress", b"progress"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["progress", "explanation"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
+
+@_typing.final
+class ExplainProgress(_message.Message):
+    """How far an explanation is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DONE_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    done: _builtins.int
+    """Runs of the network that are done."""
+    total: _builtins.int
+    """Runs of the network that it takes."""
+    def __init__(
+        self,
+        *,
+        done: _builtins.int = ...,
+        total: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainProgress: _TypeAlias = ExplainProgress  # noqa: Y015
+
+@_typing.final
+class Explanation(_message.Message):
+    """Where in an image the evidence for a class lies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    CLASS_PROBABILITY_FIELD_NUMBER: _builtins.int
+    HEAT_MAP_FIELD_NUMBER: _builtins.int
+    OVERLAY_PNG_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
+    """Name of the model that answered."""
+    model_version: _builtins.int
+    """Version of the model that answered."""
+    method: Global___ExplanationMethod.ValueType
+    """How the evidence was found; never unspecified."""
+    overlay_png: _builtins.bytes
+    """The image with the heat map over it: a PNG of the heat map's size. Where the image has an EXIF
+    orientation, the PNG has the same.
+    """
+    @_builtins.property
+    def class_probability(self) -> Global___ClassProbability:
+        """The class, with its probability for the whole image."""
+
+    @_builtins.property
+    def heat_map(self) -> Global___HeatMap:
+        """The evidence at each place of the image that was sent."""
+
+    def __init__(
+        self,
+        *,
+        model_name: _builtins.str = ...,
+        model_version: _builtins.int = ...,
+        method: Global___ExplanationMethod.ValueType = ...,
+        class_probability: Global___ClassProbability | None = ...,
+        heat_map: Global___HeatMap | None = ...,
+        overlay_png: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["class_probability", b"class_probability", "heat_map", b"heat_map"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_probability", b"class_probability", "heat_map", b"heat_map", "method", b"method", "model_name", b"model_name", "model_version", b"model_version", "overlay_png", b"overlay_png"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
+
+@_typing.final
+class HeatMap(_message.Message):
+    """A value for each place of an image as it was sent, before any EXIF orientation is applied."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    height: _builtins.int
+    """Rows: those of the image, or fewer in proportion if its longer side has over 512 pixels."""
+    width: _builtins.int
+    """Columns."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Row-major [height, width]; NaN where preprocessing cuts the image off. Class activation: what the
+        place adds to the logit, of which the mean over the network's input is the logit without its
+        bias. Occlusion: how much the probability drops when the place is covered.
+        """
+
+    def __init__(
+        self,
+        *,
+        height: _builtins.int = ...,
+        width: _builtins.int = ...,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "values", b"values", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeatMap: _TypeAlias = HeatMap  # noqa: Y015
 
 @_typing.final
 class ListModelsRequest(_message.Message):

@@ -45,6 +45,11 @@ class ClassificationServiceStub:
                 request_serializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyStreamRequest.SerializeToString,
                 response_deserializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyStreamResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_stream(
+                '/convd.v1.ClassificationService/Explain',
+                request_serializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ExplainResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/convd.v1.ClassificationService/ListModels',
                 request_serializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ListModelsRequest.SerializeToString,
@@ -76,6 +81,14 @@ class ClassificationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Explain(self, request, context):
+        """Says where in one image the evidence for a class lies. Answers how far it is, and at last the
+        explanation. It takes the time that classification leaves, within the call's deadline.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListModels(self, request, context):
         """Lists every model version that the repository holds, with its state.
         """
@@ -102,6 +115,11 @@ def add_ClassificationServiceServicer_to_server(servicer, server):
                     servicer.ClassifyStream,
                     request_deserializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyStreamRequest.FromString,
                     response_serializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyStreamResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_stream_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ExplainRequest.FromString,
+                    response_serializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ExplainResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -169,6 +187,33 @@ class ClassificationService:
             '/convd.v1.ClassificationService/ClassifyStream',
             convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyStreamRequest.SerializeToString,
             convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ClassifyStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/convd.v1.ClassificationService/Explain',
+            convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ExplainRequest.SerializeToString,
+            convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

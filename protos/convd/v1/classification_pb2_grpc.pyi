@@ -39,6 +39,10 @@ class ClassificationServiceStub:
     """Classifies request after request on one stream. Answers come in the order of the requests; a
     request that fails answers its error, and the stream goes on.
     """
+    Explain: _grpc.UnaryStreamMultiCallable[_classification_pb2.ExplainRequest, _classification_pb2.ExplainResponse]
+    """Says where in one image the evidence for a class lies. Answers how far it is, and at last the
+    explanation. It takes the time that classification leaves, within the call's deadline.
+    """
     ListModels: _grpc.UnaryUnaryMultiCallable[_classification_pb2.ListModelsRequest, _classification_pb2.ListModelsResponse]
     """Lists every model version that the repository holds, with its state."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_classification_pb2.GetModelRequest, _classification_pb2.GetModelResponse]
@@ -54,6 +58,10 @@ class ClassificationServiceAsyncStub(ClassificationServiceStub):
     ClassifyStream: _aio.StreamStreamMultiCallable[_classification_pb2.ClassifyStreamRequest, _classification_pb2.ClassifyStreamResponse]  # type: ignore[assignment]
     """Classifies request after request on one stream. Answers come in the order of the requests; a
     request that fails answers its error, and the stream goes on.
+    """
+    Explain: _aio.UnaryStreamMultiCallable[_classification_pb2.ExplainRequest, _classification_pb2.ExplainResponse]  # type: ignore[assignment]
+    """Says where in one image the evidence for a class lies. Answers how far it is, and at last the
+    explanation. It takes the time that classification leaves, within the call's deadline.
     """
     ListModels: _aio.UnaryUnaryMultiCallable[_classification_pb2.ListModelsRequest, _classification_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists every model version that the repository holds, with its state."""
@@ -79,6 +87,16 @@ class ClassificationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_classification_pb2.ClassifyStreamResponse], _abc.AsyncIterator[_classification_pb2.ClassifyStreamResponse]]:
         """Classifies request after request on one stream. Answers come in the order of the requests; a
         request that fails answers its error, and the stream goes on.
+        """
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _classification_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_classification_pb2.ExplainResponse], _abc.AsyncIterator[_classification_pb2.ExplainResponse]]:
+        """Says where in one image the evidence for a class lies. Answers how far it is, and at last the
+        explanation. It takes the time that classification leaves, within the call's deadline.
         """
 
     @_abc_1.abstractmethod

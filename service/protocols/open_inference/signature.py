@@ -7,7 +7,7 @@ from convd.artifact.graph_contract import IMAGE as IMAGE_TENSOR
 from convd.artifact.graph_contract import OUTPUTS
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.protos.inference import model_config_pb2 as pb_config
-from convd.service.batching.entry import Priority
+from convd.service.batching.entry import REQUEST_PRIORITIES, Priority
 from convd.service.lifecycle.policy import LatestVersions, SpecificVersions, VersionPolicy
 from convd.service.protocols.open_inference.parameters import MICROSECONDS
 from convd.service.servables.servable import Servable
@@ -93,7 +93,7 @@ def model_config(servable: Servable, policy: VersionPolicy | None) -> pb_config.
         parameters={"task": pb_config.ModelParameter(string_value=servable.manifest.task)},
         dynamic_batching=pb_config.ModelDynamicBatching(
             max_queue_delay_microseconds=round(settings.max_queue_delay_seconds * MICROSECONDS),
-            priority_levels=len(Priority),
+            priority_levels=len(REQUEST_PRIORITIES),
             default_priority_level=Priority.NORMAL,
             default_queue_policy=pb_config.ModelQueuePolicy(
                 timeout_action=pb_config.ModelQueuePolicy.REJECT,

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convd.runtime.cores import CoreBudget
-from convd.service.batching.entry import Entry, Priority
+from convd.service.batching.entry import REQUEST_PRIORITIES, Entry, Priority
 from convd.service.errors import DeadlineExceededError, QueueFullError, UnavailableError
 from tests.service.batching.engines import engine_on
 from tests.service.batching.simulation import Simulation, rows_of
 
 REQUESTS = st.tuples(
-    st.integers(1, 6), st.floats(0.1, 60.0) | st.just(math.inf), st.sampled_from(Priority)
+    st.integers(1, 6), st.floats(0.1, 60.0) | st.just(math.inf), st.sampled_from(REQUEST_PRIORITIES)
 )
 
 

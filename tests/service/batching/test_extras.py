@@ -19,7 +19,7 @@ from tests.service.batching.simulation import rows_of
 wishes = st.frozensets(st.sampled_from([output.name for output in OPTIONAL]))
 
 
-def engine(rows: Rows, extras: Extras = NO_EXTRAS) -> Outputs:
+def engine(rows: Rows, extras: Extras = NO_EXTRAS, _interruption: object = None) -> Outputs:
     """Answer each row by its number; an optional output by its number and the output's place."""
     numbers = rows[:, 0, 0, 0].astype(np.float32)[:, np.newaxis]
     optional = [

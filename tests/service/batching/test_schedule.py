@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from convd.runtime.cores import CoreAccount, CoreBudget, CoreRequest, CoreShare
 from convd.service.batching.engine import BatchCosts, Engine
-from convd.service.batching.entry import EntryState, Priority
+from convd.service.batching.entry import REQUEST_PRIORITIES, EntryState, Priority
 from convd.service.batching.runners import Phase
 from convd.service.batching.schedule import SMALL_BATCH_INTERVAL_SECONDS, GiveWay
 from convd.service.errors import DeadlineExceededError, QueueFullError
@@ -83,7 +83,7 @@ class Interleavings(RuleBasedStateMachine):
         index=st.integers(0, 1),
         size=st.integers(1, MAX_QUEUE_SIZE),
         timeout=st.one_of(st.just(math.inf), st.integers(1, 20)),
-        priority=st.sampled_from(Priority),
+        priority=st.sampled_from(REQUEST_PRIORITIES),
     )
     def arrive(self, index: int, size: int, timeout: float, priority: Priority) -> None:
         simulation = self.simulations[index]

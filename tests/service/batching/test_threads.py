@@ -12,7 +12,7 @@ import pytest
 from convd.runtime.cores import CoreBudget, CoreShare
 from convd.service.batching.batcher import Batcher
 from convd.service.batching.engine import Engine, Outputs, Rows
-from convd.service.batching.entry import Priority
+from convd.service.batching.entry import REQUEST_PRIORITIES
 from convd.service.cancellation import Cancellation
 from convd.service.errors import (
     DeadlineExceededError,
@@ -102,7 +102,7 @@ def test_nothing_is_lost_between_many_threads(
                 result = batcher.submit(
                     rows_of(ids),
                     deadline=now + draw.random() * 0.02 if draw.random() < 0.5 else None,
-                    priority=draw.choice(list(Priority)),
+                    priority=draw.choice(REQUEST_PRIORITIES),
                     cancellation=cancellation,
                 )
                 assert_answers(result, ids)

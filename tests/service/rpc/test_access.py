@@ -25,7 +25,7 @@ from tests.support import Client, running_server
 OPEN = {"ServerLive", "ServerReady"}
 SCOPES = {
     "health": {"Check", "List", "Watch", "ModelReady"},
-    "infer": {"Classify", "ClassifyStream", "ModelInfer", "ModelStreamInfer"},
+    "infer": {"Classify", "ClassifyStream", "Explain", "ModelInfer", "ModelStreamInfer"},
     "models:list": {"ListModels", "RepositoryIndex", "ServerMetadata"},
     "models:read": {"GetModel", "ModelMetadata", "ModelConfig"},
     "metrics:read": {"ModelStatistics"},

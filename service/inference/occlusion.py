@@ -1,0 +1,81 @@
+"""Occlusion sensitivity: how much a class's probability drops when a place is covered.
+
+Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, section 4.2:
+a gray square slides over the picture. It needs nothing but answers, so it explains any network.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+GRID = 9
+"""Places in each row and column."""
+
+_SHARE_OF_SIDE = 4
+_GRAY = 128
+
+
+class Patch(NamedTuple):
+    """What a square covers of a prepared image: rows and columns from, to."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+def patches(height: int, width: int) -> list[Patch]:
+    """The places of the square, row by row, for a prepared image of some size.
+
+    Each is a quarter of the sides; those at the edges are cut off.
+    """
+    return [
+        Patch(*_span(row, height), *_span(column, width))
+        for row in range(GRID)
+        for column in range(GRID)
+    ]
+
+
+def occluded(
+    image: NDArray[np.uint8], places: list[Patch], rows: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Cover one place after another.
+
+    Args:
+        image: A prepared image, uint8 `[height, width, channels]`.
+        places: What to cover.
+        rows: Pictures in each batch.
+
+    Yields:
+        uint8 `[rows, height, width, channels]`, the last one perhaps with fewer rows.
+    """
+    for start in range(0, len(places), rows):
+        part = places[start : start + rows]
+        batch = np.repeat(image[np.newaxis], len(part), axis=0)
+        for covered, patch in zip(batch, part, strict=True):
+            covered[patch.top : patch.bottom, patch.left : patch.right] = _GRAY
+        yield batch
+
+
+def sensitivity(whole: float, covered: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The map of the drops.
+
+    Args:
+        whole: Probability of the class for the picture as it is.
+        covered: Its probability with each place covered, float32 `[GRID * GRID]`.
+
+    Returns:
+        float32 `[GRID, GRID]`; negative where covering helps.
+    """
+    drops: NDArray[np.float32] = (whole - covered).astype(np.float32).reshape(GRID, GRID)
+    return drops
+
+
+def _span(index: int, side: int) -> tuple[int, int]:
+    """From and to of a square whose centre lies in the middle of a cell."""
+    centre = (index + 0.5) * side / GRID
+    half = max(0.5, side / _SHARE_OF_SIDE / 2)
+    start = max(0, round(centre - half))
+    return start, max(start + 1, min(side, round(centre + half)))

@@ -7,7 +7,7 @@ import random
 from convd.service.calls.call import Call
 from convd.service.protocols.classification import ClassificationServicer
 from convd.service.web.api.classify import ClassifyPictures
-from convd.service.web.api.infer_codec import HEADER_LENGTH
+from convd.service.web.api.infer_body import HEADER_LENGTH
 from convd.service.web.api.open_inference import OpenInferenceHttp
 from convd.service.web.request import Head, Request
 from convd.service.web.routes import CLASSIFY, OPEN_INFERENCE

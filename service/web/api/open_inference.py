@@ -12,14 +12,9 @@ from convd.service.calls.call import Call
 from convd.service.errors import InvalidRequestError, UnavailableError
 from convd.service.inference.decode_budget import DecodeBudget
 from convd.service.protocols.open_inference.servicer import OpenInferenceServicer
-from convd.service.web.api.infer_codec import (
-    HEADER_LENGTH,
-    JSON_FACTOR,
-    json_size,
-    read_document,
-    read_infer,
-    write_infer,
-)
+from convd.service.web.api.infer_answer import write_infer
+from convd.service.web.api.infer_body import HEADER_LENGTH, json_size, read_infer
+from convd.service.web.api.json_fields import JSON_FACTOR, read_document
 from convd.service.web.api.json_messages import message_document
 from convd.service.web.request import Request
 from convd.service.web.response import Response, json_response

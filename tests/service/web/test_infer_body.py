@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.service.errors import InvalidRequestError, UnsupportedError
-from convd.service.web.api.infer_codec import JSON_FACTOR, json_size, read_document, read_infer
+from convd.service.web.api.infer_body import json_size, read_infer
 from convd.service.web.api.inflation import inflate
+from convd.service.web.api.json_fields import JSON_FACTOR, read_document
 from tests.service.web.bodies import binary_body, json_body
 
 INT64 = st.integers(-(2**63), 2**63 - 1)

@@ -1,55 +1,33 @@
-"""Inference requests and responses of the Open Inference Protocol as JSON with binary data.
+"""Reads inference requests of the Open Inference Protocol: JSON, and binary data after it.
 
-A request becomes the message that gRPC would have received, so both are checked by the same code,
-and a response is written from the message that gRPC would send.
+A request becomes the message that gRPC would have received, so both are checked by the same code.
 https://github.com/kserve/open-inference-protocol,
 https://github.com/triton-inference-server/server/tree/main/docs/protocol
 """
 
 import base64
 import binascii
-import json
-import math
 from itertools import chain
-from typing import Any, NamedTuple
-
-import numpy as np
-from pydantic_core import from_json
+from typing import Any
 
 from convd.protos.inference import grpc_service_pb2 as pb
 from convd.service.errors import InvalidRequestError
-from convd.service.protocols.open_inference.tensors import (
-    InputTensor,
-    bytes_elements,
-    raw_bytes_tensor,
-)
+from convd.service.protocols.open_inference.tensors import raw_bytes_tensor
 from convd.service.quoting import quote
+from convd.service.web.api.infer_answer import BinaryOutputs
+from convd.service.web.api.json_fields import (
+    object_field,
+    objects_field,
+    pop_flag,
+    read_document,
+    text_field,
+)
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 """The header that says how many bytes of a body are JSON; the rest is binary data."""
 
-JSON_FACTOR = 48
-"""What a JSON document takes as Python objects, at most, for each of its bytes."""
-
 _INT64 = range(-(2**63), 2**63)
 _MAX_NESTING = 8
-_MAX_TENSORS = 32
-
-
-class BinaryOutputs(NamedTuple):
-    """Which outputs go as binary data after the JSON.
-
-    Attributes:
-        default: Whether those do that do not say.
-        chosen: For the others, by name.
-    """
-
-    default: bool
-    chosen: dict[str, bool]
-
-    def wanted(self, name: str) -> bool:
-        """Whether this output goes as binary data."""
-        return self.chosen.get(name, self.default)
 
 
 def json_size(body: bytes, header_length: str) -> int:
@@ -88,12 +66,12 @@ def read_infer(body: bytes, size: int) -> tuple[pb.ModelInferRequest, BinaryOutp
         InvalidRequestError: It is malformed; the text names the field.
     """
     document = read_document(memoryview(body)[:size])
-    request = pb.ModelInferRequest(id=_text(document, "id", "the request"))
-    given = _object(document, "parameters", "the request")
-    default = _flag(given, "binary_data_output", "the request")
+    request = pb.ModelInferRequest(id=text_field(document, "id", "the request"))
+    given = object_field(document, "parameters", "the request")
+    default = pop_flag(given, "binary_data_output", "the request")
     _set_parameters(request.parameters, given, "the request")
     position = size
-    for index, tensor in enumerate(_objects(document, "inputs")):
+    for index, tensor in enumerate(objects_field(document, "inputs")):
         position = _read_input(request, tensor, f"input {index}", body, position)
     if position != len(body):
         raise InvalidRequestError(
@@ -101,71 +79,14 @@ def read_infer(body: bytes, size: int) -> tuple[pb.ModelInferRequest, BinaryOutp
             "'binary_data_size'"
         )
     chosen: dict[str, bool] = {}
-    for index, output in enumerate(_objects(document, "outputs")):
+    for index, output in enumerate(objects_field(document, "outputs")):
         where = f"output {index}"
-        name = _text(output, "name", where)
-        parameters = _object(output, "parameters", where)
+        name = text_field(output, "name", where)
+        parameters = object_field(output, "parameters", where)
         if "binary_data" in parameters:
-            chosen[name] = _flag(parameters, "binary_data", where)
+            chosen[name] = pop_flag(parameters, "binary_data", where)
         _set_parameters(request.outputs.add(name=name).parameters, parameters, where)
     return request, BinaryOutputs(default, chosen)
-
-
-def write_infer(response: pb.ModelInferResponse, binary: BinaryOutputs) -> tuple[bytes, int | None]:
-    """Write a response.
-
-    Args:
-        response: The response, with raw contents.
-        binary: Which outputs go as binary data.
-
-    Returns:
-        The body, and how many bytes of it are JSON; None if all are.
-    """
-    outputs, parts = [], []
-    for output, raw in zip(response.outputs, response.raw_output_contents, strict=True):
-        document: dict[str, Any] = {
-            "name": output.name,
-            "datatype": output.datatype,
-            "shape": list(output.shape),
-        }
-        if binary.wanted(output.name):
-            document["parameters"] = {"binary_data_size": len(raw)}
-            parts.append(raw)
-        elif output.datatype == "BYTES":
-            named = InputTensor(name=output.name)
-            elements = bytes_elements(named, raw, math.prod(output.shape))
-            document["data"] = [element.decode() for element in elements]
-        else:
-            document["data"] = np.frombuffer(raw, "<f4").tolist()
-        outputs.append(document)
-    content: dict[str, Any] = {
-        "model_name": response.model_name,
-        "model_version": response.model_version,
-        "parameters": {
-            name: getattr(one, str(one.WhichOneof("parameter_choice")))
-            for name, one in response.parameters.items()
-        },
-        "outputs": outputs,
-    }
-    if response.id:
-        content["id"] = response.id
-    header = json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
-    return b"".join((header, *parts)), len(header) if parts else None
-
-
-def read_document(data: bytes | memoryview) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        InvalidRequestError: It is not a JSON object.
-    """
-    try:
-        document = from_json(bytes(data), allow_inf_nan=False)
-    except ValueError as error:
-        raise InvalidRequestError(f"the body is not a JSON document: {quote(str(error))}") from None
-    if not isinstance(document, dict):
-        raise InvalidRequestError("the body is not a JSON object: send {...}")
-    return document
 
 
 def _read_input(
@@ -176,8 +97,8 @@ def _read_input(
     position: int,
 ) -> int:
     """Add an input to a request; the position in the body after its binary data."""
-    name, datatype = _text(tensor, "name", where), _text(tensor, "datatype", where)
-    parameters = _object(tensor, "parameters", where)
+    name, datatype = text_field(tensor, "name", where), text_field(tensor, "datatype", where)
+    parameters = object_field(tensor, "parameters", where)
     size, data = parameters.pop("binary_data_size", None), tensor.get("data")
     message = request.inputs.add(name=name, datatype=datatype, shape=_shape(tensor, where))
     if size is not None:
@@ -259,41 +180,3 @@ def _set_parameters(target: Any, given: dict[str, Any], where: str) -> None:  # 
                 f"parameter '{quote(name)}' of {where} is neither a boolean, a number of 64 bits "
                 "nor a string"
             )
-
-
-def _flag(parameters: dict[str, Any], name: str, where: str) -> bool:
-    value = parameters.pop(name, False)
-    if not isinstance(value, bool):
-        raise InvalidRequestError(f"parameter '{name}' of {where} is not a boolean")
-    return value
-
-
-def _text(document: dict[str, Any], name: str, where: str) -> str:
-    value = document.get(name)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise InvalidRequestError(f"'{name}' of {where} is not a string")
-    return value
-
-
-def _object(document: dict[str, Any], name: str, where: str) -> dict[str, Any]:
-    value = document.get(name)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise InvalidRequestError(f"'{name}' of {where} is not an object")
-    return {key: one for key, one in value.items() if one is not None}
-
-
-def _objects(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    value = document.get(name)
-    if value is None:
-        return []
-    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
-        raise InvalidRequestError(f"'{name}' is not a list of objects")
-    if len(value) > _MAX_TENSORS:
-        raise InvalidRequestError(
-            f"the request has {len(value)} {name}: send at most {_MAX_TENSORS}"
-        )
-    return value

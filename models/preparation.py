@@ -94,7 +94,7 @@ def prepare_run(settings: TrainingSettings, report: Report) -> PreparedRun:
     prepared = PreparedDataset(train, preprocessing)
     batch_size = settings.batch_size or suitable_batch_size(len(prepared))
     learning_rate = settings.learning_rate or peak_learning_rate(
-        architecture.learning_rate, batch_size, is_pretrained=settings.init is not None
+        architecture.learning_rate, batch_size
     )
     return PreparedRun(
         architecture=architecture,

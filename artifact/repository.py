@@ -170,7 +170,8 @@ class ModelRepository:
         Raises:
             RepositoryError: The name is not valid, or the folder cannot be created.
         """
-        check_model_name(name)
+        # Nothing is written through a link that leads out.
+        self.versions(name)
         model = self.root / name
         with contextlib.ExitStack() as held:
             try:

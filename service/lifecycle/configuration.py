@@ -17,6 +17,7 @@ from convd.service.lifecycle.policy import (
     SpecificVersions,
     VersionPolicy,
 )
+from convd.service.quoting import one_line
 from convd.service.settings import (
     BatchSize,
     ConcurrentExecutions,
@@ -157,7 +158,7 @@ class ConfigurationFile:
         stays = "; the last good configuration stays in force" if self._good is not None else ""
         self.problem = f"{self._path.name} is refused: {public_reason(error)}{stays}"
         if str(error) != self._logged:
-            logger.error("%s is refused: %s%s", self._path, error, stays)
+            logger.error("%s is refused: %s%s", self._path, one_line(str(error)), stays)
         self._logged = str(error)
 
 

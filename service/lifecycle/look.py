@@ -6,6 +6,7 @@ from pathlib import Path
 
 from convd.artifact.errors import ArtifactError, RepositoryError, public_reason
 from convd.artifact.repository import ModelRepository
+from convd.service.quoting import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class RepositoryLook:
             if self._problems.get(name) != problem:
                 logger.error(
                     "repository read failed; loaded versions stay loaded: %s",
-                    ": ".join(filter(None, [name, str(error)])),
+                    one_line(": ".join(filter(None, [name, str(error)]))),
                     exc_info=None if expected else error,
                 )
             self._problems[name] = problem
@@ -81,5 +82,5 @@ class RepositoryLook:
     def _say_refused(self) -> None:
         for folder, reason in tuple(self._repository.refused.items()):
             if folder not in self._said:
-                logger.warning("%s is not served: %s", folder, reason)
+                logger.warning("%s is not served: %s", one_line(str(folder)), reason)
                 self._said.add(folder)

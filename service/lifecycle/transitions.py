@@ -16,6 +16,7 @@ from convd.service.lifecycle.draining import Drains
 from convd.service.lifecycle.policy import Action, State
 from convd.service.lifecycle.problems import contract_differences
 from convd.service.lifecycle.retries import Attempt, FailedLoads, fingerprint
+from convd.service.quoting import one_line
 from convd.service.servables.servable import Servable
 
 logger = logging.getLogger(__name__)
@@ -125,7 +126,7 @@ class VersionTransitions:
         self.enter(status)
         level = logging.DEBUG if known else logging.ERROR
         # ONNX Runtime's messages have several lines.
-        full = " ".join(str(error).split()) or type(error).__name__
+        full = one_line(" ".join(str(error).split())) or type(error).__name__
         expected = isinstance(error, ExplainedError | OSError | MemoryError)
         logger.log(
             level,

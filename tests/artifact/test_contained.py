@@ -171,6 +171,11 @@ def test_folders_that_lead_out_are_neither_models_nor_versions(tmp_path: Path) -
             repository.open_version(name, version)
     with pytest.raises(RepositoryError, match="cats leads out of the repository"):
         repository.versions("cats")
+    with (
+        pytest.raises(RepositoryError, match="cats leads out of the repository"),
+        repository.staging("cats"),
+    ):
+        pass
 
 
 def test_a_version_reads_nothing_from_other_versions_through_links(tmp_path: Path) -> None:

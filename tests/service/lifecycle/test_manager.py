@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import hashlib
 import logging
 import os
 import shutil
@@ -472,3 +473,22 @@ def test_folders_that_cannot_be_served_are_said_once(
     said = [line for line in caplog.messages if "is not served" in line]
     assert len(said) == 3
     assert "whole number" in "".join(said)
+
+
+def test_no_name_or_content_in_a_repository_forges_a_line_of_the_log(
+    pets: Lifecycle, caplog: pytest.LogCaptureFixture
+) -> None:
+    forged = "x\nERROR forged \x1b[31m"
+    (pets.root / forged).mkdir()
+    (pets.root / os.fsdecode(b"\xff\xfe")).mkdir()
+    pets.configure(f"{forged!r}: 1".replace("'", '"'))
+    publish_tiny(pets.root, seed=2)
+    path = pets.root / "pets" / "2" / "manifest.json"
+    data = path.read_bytes().replace(b"{", b'{"a\\u001b[31m\\nERROR forged": 1,', 1)
+    path.write_bytes(data)
+    checksum = hashlib.sha256(data).hexdigest()
+    (path.parent / "manifest.json.sha256").write_text(f"{checksum}  manifest.json\n")
+    pets.look(3)
+    said = [record.getMessage() for record in caplog.records]
+    assert sum("forged" in line for line in said) == 3
+    assert all(line.isprintable() for line in said if "forged" in line or "not served" in line)

@@ -1,18 +1,23 @@
 """What a set of requirements needs in the end, as far as it is installed here."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 _PIN = re.compile(r"^([A-Za-z0-9_.-]+)==(\S+)")
 
 
-def closure(wanted: Iterable[str]) -> set[str]:
+def closure(wanted: Iterable[str], pins: Mapping[str, str]) -> set[str]:
     """Canonical names of all packages that some requirements bring along.
+
+    Args:
+        wanted: The requirements.
+        pins: The pinned version of each package, as `pinned` reads it.
 
     Raises:
         PackageNotFoundError: One of them is not installed here.
@@ -26,7 +31,10 @@ def closure(wanted: Iterable[str]) -> set[str]:
             if (name, extra) in found:
                 continue
             found.add((name, extra))
-            for text in metadata.requires(name) or ():
+            # Another version than the pinned one may need something else.
+            installed = Version(metadata.version(name)).public
+            texts = metadata.requires(name) if installed == pins.get(name) else ()
+            for text in texts or ():
                 needed = Requirement(text)
                 if needed.marker is None or needed.marker.evaluate({"extra": extra}):
                     waiting.append(needed)

@@ -9,7 +9,7 @@ import re
 from packaging.utils import canonicalize_name
 
 from deploy.containers.dependencies import requirements
-from deploy.supply.closure import closure
+from deploy.supply.closure import closure, pinned
 from deploy.supply.lock import FOLDER
 from deploy.supply.tools import ROOT, run
 
@@ -22,9 +22,10 @@ def main() -> None:
     """Write one file for each image."""
     os.chdir(ROOT)
     OUTPUT.mkdir(parents=True, exist_ok=True)
+    pins = pinned(ROOT / "constraints.txt")
     for image, extras in IMAGES.items():
         listed = OUTPUT / f"{image}.txt"
-        listed.write_text(locked(closure(requirements(*extras))))
+        listed.write_text(locked(closure(requirements(*extras), pins)))
         result = OUTPUT / f"{image}.cdx.json"
         words = ("--output-reproducible", "--pyproject", "pyproject.toml", "--output-file", result)
         if run("cyclonedx-py", "requirements", listed, *words) != 0:

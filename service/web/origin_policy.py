@@ -45,8 +45,9 @@ class OriginPolicy:
         Raises:
             PermissionDeniedError: The request is refused.
         """
-        host = headers.get("host", "")
-        if not self._is_ours(host):
+        host = headers.get("host")
+        # Browsers always name the host; probes that speak HTTP/1.0 do not.
+        if host is not None and not self._is_ours(host):
             raise PermissionDeniedError(
                 f"this server does not answer to the host name {quote(host)}: use its IP address, "
                 "or start it with --allowed-host and the name"

@@ -61,6 +61,10 @@ def test_names_that_the_operator_gives_are_accepted() -> None:
     assert not enters(OriginPolicy("127.0.0.1"), host="gpu7.example")
 
 
+def test_a_probe_that_names_no_host_is_not_a_browser() -> None:
+    CONTAINER.check("GET", {})
+
+
 @given(name=st.text(max_size=30))
 def test_any_name_is_accepted_or_refused(name: str) -> None:
     enters(CONTAINER, host=name)

@@ -116,7 +116,7 @@ def test_convd_classify_shows_pytorchs_probabilities(
     words = [*files, "--model", name, "--server", f"127.0.0.1:{server.grpc_port}"]
     wanted = pytorchs(workplace, repository, name)
     done = CliRunner().invoke(classify.command, [*words, "--json"])
-    answers = [json.loads(line) for line in done.output.splitlines()]
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(answers) == len(files)
     independent = name.startswith("several")
     for answer, row in zip(answers, wanted, strict=False):

@@ -34,7 +34,13 @@ NEEDS_IPV6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6
 @pytest.fixture
 def settings(tmp_path: Path) -> dict[str, Any]:
     publish_tiny(tmp_path)
-    return {"repository": tmp_path, "grpc_port": 0, "http_port": 0, "provider": "cpu"}
+    return {
+        "repository": tmp_path,
+        "grpc_port": 0,
+        "http_port": 0,
+        "provider": "cpu",
+        "insecure": True,
+    }
 
 
 @contextlib.contextmanager
@@ -71,6 +77,7 @@ def test_grpc_and_http_are_answered_on_ipv6(
     server = Application(load_settings(settings | {"host": host}))
     server.start()
     try:
+        wait_until(lambda: not server.unready_reason())
         for address in reached_at:
             assert_answers(address, server)
     finally:

@@ -122,12 +122,12 @@ def test_convd_classify_marks_each_label_that_is_predicted(server: Client, tmp_p
 
 def test_convd_models_shows_what_the_labels_are_and_their_figure(server: Client) -> None:
     shown = convd(models.command, server).splitlines()
-    (tags,) = (line for line in shown if line.lstrip().startswith("tags"))
-    (pets,) = (line for line in shown if line.lstrip().startswith("pets"))
-    assert "independent: cat, dog, ship" in tags
-    assert "0.8125 mAP" in tags
-    assert "independent" not in pets
-    assert "mAP" not in pets
+    (tags,) = (place for place, line in enumerate(shown) if line.startswith("tags"))
+    (pets,) = (place for place, line in enumerate(shown) if line.startswith("pets"))
+    assert "0.8125 mAP" in shown[tags]
+    assert shown[tags + 1].strip() == "3 independent labels: cat, dog, ship"
+    assert "mAP" not in shown[pets]
+    assert shown[pets + 1].strip() == "3 classes: cat, dog, ship"
 
 
 def test_every_predicted_label_is_counted(repository: Path) -> None:

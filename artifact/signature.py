@@ -72,11 +72,11 @@ class SignatureRule:
     """Which signatures count.
 
     Attributes:
-        key: The public key that must verify them.
+        keys: The public keys, one of which must verify them.
         signed_since: Signatures made before this count no longer; None sets no such limit.
     """
 
-    key: VerificationKey
+    keys: tuple[VerificationKey, ...]
     signed_since: datetime | None = None
 
     def read(self, folder: ContainedFolder, model: str, version: int) -> Statement:
@@ -98,7 +98,7 @@ class SignatureRule:
             raise InvalidArtifactError(
                 "the artifact is not signed, and a signature is required: sign it with 'convd sign'"
             ) from None
-        statement = unseal(data, self.key, signature_file=str(SIGNATURE_FILE))
+        statement = unseal(data, self.keys, signature_file=str(SIGNATURE_FILE))
         about, now = statement.about, datetime.now(UTC)
         if (about.model, about.version) != (model, version):
             raise InvalidArtifactError(

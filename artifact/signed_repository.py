@@ -132,7 +132,7 @@ def configuration_to_publish(
     """
     if not repository.versions(name):
         return repository.read_configuration(name)
-    return SignedRepository(repository.root, SignatureRule(key)).read_configuration(name)
+    return SignedRepository(repository.root, SignatureRule((key,))).read_configuration(name)
 
 
 def _check_configuration(about: SignedVersion, sha256: str | None) -> None:

@@ -27,6 +27,7 @@ _HASHES: dict[str, type[SHA256 | SHA384 | SHA512]] = {
     "secp384r1": SHA384,
     "secp521r1": SHA512,
 }
+_END = b"-----END PUBLIC KEY-----"
 _MAKE_KEY = (
     "make one with: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem"
 )
@@ -57,17 +58,23 @@ def read_signing_key(path: Path) -> SigningKey:
     raise SigningKeyError(f"{path} is neither a P-256, P-384, P-521 nor Ed25519 key; {_MAKE_KEY}")
 
 
-def read_verification_key(path: Path) -> VerificationKey:
-    """Read the key to verify with.
+def read_verification_keys(path: Path) -> tuple[VerificationKey, ...]:
+    """Read the keys to verify with.
 
     Args:
-        path: A PEM file.
+        path: A PEM file, with several keys while one replaces another.
 
     Raises:
-        SigningKeyError: It is missing, or not a public key of a supported kind.
+        SigningKeyError: It is missing, or holds something other than public keys of a supported
+            kind.
     """
+    blocks = [block for block in _read(path).split(_END) if block.strip()]
+    return tuple(_verification_key(block + _END, path) for block in blocks or [b""])
+
+
+def _verification_key(pem: bytes, path: Path) -> VerificationKey:
     try:
-        key = load_pem_public_key(_read(path))
+        key = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise SigningKeyError(
             f"{path} is not a public key in PEM format; {_MAKE_PUBLIC_KEY}", detail=str(error)

@@ -12,8 +12,9 @@ of the predicate that its verifiers ignore.
 import base64
 import binascii
 import hashlib
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, Field, PositiveInt, ValidationError
@@ -26,6 +27,7 @@ _BUNDLE_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 _PREDICATE_TYPE = "https://model_signing/signature/v1.0"
+_MAX_SIGNATURES = 8
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -131,12 +133,12 @@ def seal(statement: Statement, key: SigningKey, *, signature_file: str) -> bytes
     return _json(bundle) + b"\n"
 
 
-def unseal(bundle: bytes, key: VerificationKey, *, signature_file: str) -> Statement:
+def unseal(bundle: bytes, keys: Collection[VerificationKey], *, signature_file: str) -> Statement:
     """Read a statement; nothing of it is parsed before its signature is verified.
 
     Args:
         bundle: What `seal` wrote.
-        key: The public key.
+        keys: The public keys, one of which must verify it.
         signature_file: Name of the file, for errors.
 
     Raises:
@@ -154,7 +156,9 @@ def unseal(bundle: bytes, key: VerificationKey, *, signature_file: str) -> State
             "'convd sign'",
             detail=str(error),
         ) from error
-    if not is_statement or not any(is_signed(_signed_bytes(payload), s, key) for s in signatures):
+    signed = _signed_bytes(payload)
+    pairs = itertools.product(signatures[:_MAX_SIGNATURES], keys)
+    if not is_statement or not any(is_signed(signed, one, key) for one, key in pairs):
         raise InvalidArtifactError(
             f"{signature_file} was not made with the required key, or was altered afterwards"
         )

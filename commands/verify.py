@@ -13,7 +13,7 @@ from convd.artifact.bundle import MODEL_FILE, Artifact
 from convd.artifact.errors import ArtifactError
 from convd.artifact.signature import SignatureRule
 from convd.artifact.signed_repository import SignedRepository
-from convd.artifact.signing_keys import read_verification_key
+from convd.artifact.signing_keys import read_verification_keys
 from convd.commands import exit_codes
 from convd.commands.published import published_version
 from convd.runtime.provider import ExecutionProvider
@@ -82,7 +82,7 @@ def _show(checks: Sequence[tuple[str, str, str]]) -> None:
 def _open_signed(path: Path, key: Path) -> Artifact:
     """Open a version as a server does that requires signatures."""
     place = published_version(path)
-    rule = SignatureRule(read_verification_key(key))
+    rule = SignatureRule(read_verification_keys(key))
     repository = SignedRepository(place.repository, rule)
     repository.read_configuration(place.model)
     return repository.open_version(place.model, place.version)

@@ -58,8 +58,8 @@ class ServerSettings(BaseSettings):
     )
     require_signature: Path | None = Field(
         None,
-        description="Public key (PEM, P-256 or Ed25519); only versions that 'convd sign' or "
-        "'convd export --sign' signed with its private key are served.",
+        description="Public key (PEM, P-256 or Ed25519), or several in one file; only versions "
+        "that 'convd sign' or 'convd export --sign' signed with the private key of one are served.",
     )
     signed_since: Instant | None = Field(
         None,

@@ -11,7 +11,7 @@ from convd.artifact.precision import Precision
 from convd.artifact.repository import ModelRepository
 from convd.artifact.signature import SignatureRule
 from convd.artifact.signed_repository import SignedRepository
-from convd.artifact.signing_keys import read_verification_key
+from convd.artifact.signing_keys import read_verification_keys
 from convd.runtime.choice import prove_session
 from convd.runtime.cores import CoreBudget
 from convd.runtime.provider import ExecutionProvider
@@ -43,8 +43,8 @@ def open_repository(settings: ServerSettings) -> ModelRepository:
     """
     repository = ModelRepository(settings.repository, settings.chosen_models)
     if settings.require_signature is not None:
-        key = read_verification_key(settings.require_signature)
-        rule = SignatureRule(key, settings.signed_since)
+        keys = read_verification_keys(settings.require_signature)
+        rule = SignatureRule(keys, settings.signed_since)
         repository = SignedRepository(settings.repository, rule, settings.chosen_models)
     repository.check_whole()
     return repository

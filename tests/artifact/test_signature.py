@@ -22,14 +22,14 @@ from convd.artifact.errors import ArtifactError, InvalidArtifactError, SigningKe
 from convd.artifact.repository import ModelRepository
 from convd.artifact.signature import SIGNATURE_FILE, SignatureRule, Signer
 from convd.artifact.signed_repository import SignedRepository, configuration_to_publish
-from convd.artifact.signing_keys import SigningKey, read_signing_key, read_verification_key
+from convd.artifact.signing_keys import SigningKey, read_signing_key, read_verification_keys
 from convd.artifact.statement import SignedVersion, Statement, seal, unseal
 from convd.commands.main import main
 from tests.artifact.signing import KEY, STRANGER, private_pem, public_pem, sign_version
 from tests.support import rewrite_manifest
 from tests.tiny_artifact import publish_tiny
 
-RULE = SignatureRule(KEY.public_key())
+RULE = SignatureRule((KEY.public_key(),))
 NAME = str(SIGNATURE_FILE)
 
 
@@ -69,18 +69,18 @@ def statement(**about: object) -> Statement:
 def test_every_kind_of_key_signs_and_verifies(key: SigningKey, tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_bytes(private_pem(key))
     (tmp_path / "key.pub.pem").write_bytes(public_pem(key))
-    public = read_verification_key(tmp_path / "key.pub.pem")
+    public = read_verification_keys(tmp_path / "key.pub.pem")
     said = statement()
     sealed = seal(said, read_signing_key(tmp_path / "key.pem"), signature_file=NAME)
     assert unseal(sealed, public, signature_file=NAME) == said
     with pytest.raises(InvalidArtifactError, match="was not made with the required key"):
-        unseal(sealed, STRANGER.public_key(), signature_file=NAME)
+        unseal(sealed, [STRANGER.public_key()], signature_file=NAME)
 
 
 @given(noise=st.binary(max_size=200))
 def test_arbitrary_bytes_are_not_a_signature(noise: bytes) -> None:
     with pytest.raises(InvalidArtifactError, match=NAME):
-        unseal(noise, KEY.public_key(), signature_file=NAME)
+        unseal(noise, [KEY.public_key()], signature_file=NAME)
 
 
 @given(
@@ -95,7 +95,7 @@ def test_arbitrary_bytes_are_not_a_signature(noise: bytes) -> None:
 def test_arbitrary_json_is_not_a_signature(value: object) -> None:
     for bundle in (value, {"dsseEnvelope": value}):
         with pytest.raises(InvalidArtifactError, match=NAME):
-            unseal(json.dumps(bundle).encode(), KEY.public_key(), signature_file=NAME)
+            unseal(json.dumps(bundle).encode(), [KEY.public_key()], signature_file=NAME)
 
 
 @given(place=st.integers(min_value=0), bit=st.integers(0, 7))
@@ -105,7 +105,7 @@ def test_a_statement_with_one_other_bit_is_refused(place: int, bit: int) -> None
     payload[place % len(payload)] ^= 1 << bit
     bundle["dsseEnvelope"]["payload"] = base64.b64encode(payload).decode()
     with pytest.raises(InvalidArtifactError, match="was altered afterwards"):
-        unseal(json.dumps(bundle).encode(), KEY.public_key(), signature_file=NAME)
+        unseal(json.dumps(bundle).encode(), [KEY.public_key()], signature_file=NAME)
 
 
 def test_a_signed_statement_about_something_else_is_refused() -> None:
@@ -115,10 +115,10 @@ def test_a_signed_statement_about_something_else_is_refused() -> None:
         payload[kind] = {"resources": []} if kind == "predicate" else "https://example.org/other"
         # Whatever a key has signed for another purpose must not count for this one.
         with pytest.raises(InvalidArtifactError, match="does not say which version"):
-            unseal(resign(payload), KEY.public_key(), signature_file=NAME)
+            unseal(resign(payload), [KEY.public_key()], signature_file=NAME)
     bundle["dsseEnvelope"]["payloadType"] = "text/plain"
     with pytest.raises(InvalidArtifactError, match="was not made with the required key"):
-        unseal(json.dumps(bundle).encode(), KEY.public_key(), signature_file=NAME)
+        unseal(json.dumps(bundle).encode(), [KEY.public_key()], signature_file=NAME)
 
 
 def resign(payload: dict[str, object]) -> bytes:
@@ -220,7 +220,17 @@ def test_what_was_signed_opens_with_and_without_the_rule(root: Path) -> None:
 def test_signatures_before_a_date_count_no_longer(root: Path) -> None:
     later = datetime.now(UTC) + timedelta(seconds=1)
     with pytest.raises(InvalidArtifactError, match="before --signed-since"):
-        SignedRepository(root, SignatureRule(KEY.public_key(), later)).open_version("pets", 1)
+        SignedRepository(root, SignatureRule((KEY.public_key(),), later)).open_version("pets", 1)
+
+
+def test_a_key_is_replaced_by_another_without_a_gap(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "keys.pem").write_bytes(public_pem(STRANGER) + b"\n# old:\n" + public_pem(KEY))
+    both = SignatureRule(read_verification_keys(tmp_path / "keys.pem"))
+    sign_version(root, "pets", 2, STRANGER)
+    for version in (1, 2):
+        SignedRepository(root, both).open_version("pets", version)
+    with pytest.raises(InvalidArtifactError, match="was not made with the required key"):
+        SignedRepository(root, SignatureRule((STRANGER.public_key(),))).open_version("pets", 1)
 
 
 def test_a_signature_from_the_future_is_refused(
@@ -334,7 +344,7 @@ def test_a_file_that_is_not_a_key_is_refused(
         read_signing_key(path)
     if content != public_pem(KEY):
         with pytest.raises(SigningKeyError):
-            read_verification_key(path)
+            read_verification_keys(path)
 
 
 def run(*words: object) -> tuple[int, str]:

@@ -34,6 +34,8 @@ from convd.export.sources.checkpoint import network_from_checkpoint
 from convd.models.data import load_dataset
 from convd.models.settings import TrainingSettings
 from convd.models.training import train
+from convd.service.access.scopes import EVERYTHING
+from testbed.principals import write_principals
 from tests.export.digits_of_both_kinds import make_workplace, pictures_of, publish_all
 from tests.support import (
     Client,
@@ -485,6 +487,39 @@ def bars(page: Page) -> dict[str, tuple[float, bool]]:
         weight = row.locator(".name").evaluate("one => getComputedStyle(one).fontWeight")
         found[row.locator(".name").inner_text()] = (width / track, int(weight) >= 600)
     return found
+
+
+def test_a_server_with_principals_asks_for_a_token_once(
+    browser: Browser, repository: Path, tmp_path: Path
+) -> None:
+    principals = tmp_path / "principals.json"
+    tokens = write_principals(principals, {"lab": EVERYTHING, "camera": ["infer:digits"]})
+    with running_server(repository, principals=principals) as client:
+        page = browser.new_page(viewport=DESKTOP, reduced_motion="reduce")
+        page.goto(f"http://127.0.0.1:{client.http_port}")
+        dialog = page.locator("#token-dialog")
+        expect(dialog).to_be_visible()
+        expect(page.locator("#token-refused")).to_be_hidden()
+        page.keyboard.press("Escape")
+        expect(dialog).to_be_visible()
+        page.fill("#token", "wrong")
+        page.keyboard.press("Enter")
+        expect(page.locator("#token-refused")).to_be_visible()
+        page.fill("#token", tokens["lab"])
+        page.keyboard.press("Enter")
+        expect(dialog).to_be_hidden()
+        expect(page.locator("#readiness")).to_have_text("ready")
+        page.get_by_role("button", name="Model card of digits version 1").click()
+        plot = page.locator("#card-body img[alt='a plot']")
+        expect(plot).to_have_js_property("naturalWidth", 40)
+        page.locator("#card-close").click()
+        choose(page, digit(SHOWN_DIGIT))
+        expect(page.locator("#trial-answer")).to_be_visible()
+        page.reload()
+        expect(page.locator("#readiness")).to_have_text("ready")
+        expect(dialog).to_be_hidden()
+        assert page.evaluate("localStorage.length + document.cookie.length") == 0
+        page.close()
 
 
 def test_bars_of_independent_labels_do_not_read_as_parts_of_a_whole(

@@ -24,8 +24,9 @@ async function refresh(table, trial) {
     table.show(models, openCard);
     fillChoice(find("live-model"), models);
     trial.offer(models);
-  } catch {
-    showReadiness("bad", "no answer");
+  } catch (refusal) {
+    const denied = refusal.code === "PERMISSION_DENIED";
+    showReadiness("bad", denied ? "the token does not allow to list models" : "no answer");
   }
 }
 

@@ -1,6 +1,6 @@
 // The table of models, and their model cards.
 
-import { describeVersion } from "./server.js";
+import { describeVersion, showImage } from "./server.js";
 
 const STATE_LOOKS = { available: "good", loading: "warn", draining: "warn", failed: "bad" };
 
@@ -95,6 +95,18 @@ export class ModelTable {
   }
 }
 
+function cardOf(html) {
+  // Pictures in a template are not requested.
+  const template = document.createElement("template");
+  template.innerHTML = policy ? policy.createHTML(html) : html;
+  for (const image of template.content.querySelectorAll("img")) {
+    const path = image.getAttribute("src");
+    image.removeAttribute("src");
+    showImage(image, path).catch(() => {});
+  }
+  return template.content;
+}
+
 /** Open the card of one version. */
 export async function openCard({ name, version }) {
   const dialog = document.getElementById("card");
@@ -104,7 +116,7 @@ export async function openCard({ name, version }) {
   dialog.showModal();
   try {
     const { card_html: html } = await describeVersion(name, version);
-    if (html) body.innerHTML = policy ? policy.createHTML(html) : html;
+    if (html) body.replaceChildren(cardOf(html));
     else body.replaceChildren(make("p", { textContent: "This artifact has no model card." }));
   } catch (refusal) {
     body.replaceChildren(make("p", { className: "notice", textContent: refusal.message }));

@@ -1,5 +1,7 @@
 // All requests of the console to the server.
 
+import { currentToken, replaceToken } from "./token.js";
+
 /** A refusal by the server, in its own words. */
 export class Refusal extends Error {
   constructor(code, message, requestId = "") {
@@ -9,12 +11,23 @@ export class Refusal extends Error {
   }
 }
 
-async function request(path, options = {}) {
-  let response;
+async function send(path, options, token) {
+  const headers = { ...options.headers };
+  if (token) headers.Authorization = `Bearer ${token}`;
   try {
-    response = await fetch(path, { ...options, signal: AbortSignal.timeout(35_000) });
+    return await fetch(path, { ...options, headers, signal: AbortSignal.timeout(35_000) });
   } catch {
     throw new Refusal("UNAVAILABLE", "The server does not respond. Is it still running?");
+  }
+}
+
+async function request(path, options = {}) {
+  let token = currentToken();
+  let response = await send(path, options, token);
+  while (response.status === 401) {
+    await replaceToken(token);
+    token = currentToken();
+    response = await send(path, options, token);
   }
   if (response.ok) return response;
   const text = await response.text();
@@ -37,6 +50,13 @@ export const describeVersion = async (model, version) =>
 
 export const fetchImage = async (path) => (await request(path)).blob();
 
+/** Show a picture of the server in an image, whose own request would carry no token. */
+export async function showImage(image, path) {
+  const url = URL.createObjectURL(await fetchImage(path));
+  image.addEventListener("load", () => URL.revokeObjectURL(url), { once: true });
+  image.src = url;
+}
+
 export async function classify(model, version, image) {
   const query = new URLSearchParams({ model, version });
   return (await request(`api/classify?${query}`, { method: "POST", body: image })).json();
@@ -54,6 +74,6 @@ export async function unreadyReason() {
     await request("readyz");
     return "";
   } catch (refusal) {
-    return refusal.message.replace(/^not ready: /, "");
+    return refusal.message.trim().replace(/^not ready(: )?/, "") || "the token does not tell why";
   }
 }

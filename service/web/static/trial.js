@@ -1,6 +1,6 @@
 // The "Try it" panel: classifies one image, and shows what the network saw.
 
-import { Refusal, classify, describeVersion, fetchImage } from "./server.js";
+import { Refusal, classify, describeVersion, fetchImage, showImage } from "./server.js";
 
 const MAX_IMAGE_BYTES = 16 * 1024 * 1024;
 const CLASSES_AT_FIRST = 10;
@@ -81,7 +81,7 @@ export class TrialPanel {
     const button = document.createElement("button");
     const picture = document.createElement("img");
     button.type = "button";
-    picture.src = path;
+    showImage(picture, path).catch(() => {});
     picture.alt = `Golden image ${index + 1}`;
     button.append(picture);
     button.addEventListener("click", async () => {

@@ -32,6 +32,8 @@ FLOOD_PER_SECOND = 1000
 MOST_FLOOD_CORES = 0.1
 LOOKS = 100_000
 
+# Fewer than a connection may have, else its client would be refused before convd hears of it.
+_MAX_STREAMS = 200
 _WRONG = "convd_" + "x" * 43
 
 
@@ -177,6 +179,8 @@ def _flood(server: ServerProcess, request: Path, token: str) -> tuple[float, flo
             seconds=seconds,
             deadline_seconds=5.0,
             token=token,
+            max_streams=_MAX_STREAMS,
+            cores={max(os.sched_getaffinity(0))},
         )
 
     call(_WRONG, FLOOD_PER_SECOND, 1.0)

@@ -105,6 +105,8 @@ def load_at_rate(
     seconds: float,
     deadline_seconds: float,
     token: str = "",
+    max_streams: int = 0,
+    cores: set[int] | None = None,
 ) -> list[float]:
     """Send at even distances over one connection, whether or not answers come: an open loop.
 
@@ -116,6 +118,8 @@ def load_at_rate(
         seconds: For how long; then it is waited for the answers that are missing.
         deadline_seconds: The deadline that each request carries.
         token: A bearer token that each request carries; empty for none.
+        max_streams: Maximum requests under way; 0 for as many as there are.
+        cores: The cores that the client may run on; None for all.
 
     Returns:
         Seconds that each request took, whatever its answer, in ascending order.
@@ -123,10 +127,11 @@ def load_at_rate(
     count = round(requests_per_second * seconds)
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "requests.log"
-        words = ["--clients", 1, "--max-concurrent-streams", count, "--requests", count]
+        words = ["--clients", 1, "--max-concurrent-streams", max_streams or count]
+        words += ["--requests", count]
         words += ["--rps", requests_per_second, "--log-file", log, *_with_token(token)]
         words += ["--header", f"grpc-timeout: {deadline_seconds * 1000:.0f}m"]
-        _parse(_run(address, method, request, words))
+        _parse(_run(address, method, request, words, cores))
         return _logged_seconds(log)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from convd.service.access.table import METHODS
 from tests.support import ROOT
 
 PAGE = (ROOT / "docs" / "security.md").read_text()
@@ -23,11 +24,12 @@ def test_a_test_that_the_page_names_exists(file: str, name: str) -> None:
 def rows(heading: str) -> list[list[str]]:
     """The cells of the table below a heading."""
     section = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("| ")]
+    table = section.partition("\n### ")[0]
+    lines = [line for line in table.splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
 
 
-@pytest.mark.parametrize("heading", ["The model repository", "The browser", "Supply"])
+@pytest.mark.parametrize("heading", ["Callers", "The model repository", "The browser", "Supply"])
 def test_each_defence_has_a_test(heading: str) -> None:
     assert rows(heading)
     for row in rows(heading):
@@ -46,3 +48,19 @@ def test_each_class_of_bulletins_has_a_test_or_a_reason() -> None:
 def test_the_way_to_report_is_linked() -> None:
     assert "](docs/security.md)" in Path(ROOT / "SECURITY.md").read_text()
     assert "](../SECURITY.md)" in PAGE
+
+
+def test_each_method_stands_in_the_row_of_its_scope() -> None:
+    section = PAGE.partition("\n### Scopes\n")[2].partition("\n### ")[0]
+    by_scope = {}
+    for line in section.splitlines():
+        if line.startswith("| ") and not line.startswith(("| Scope", "| ---")):
+            scope, methods, _ = (cell.strip() for cell in line.strip("|").split(" | "))
+            by_scope[scope.strip("`").removesuffix(":MODEL")] = methods
+    for method, row in METHODS.items():
+        name = method.rpartition("/")[2]
+        if "SharedMemory" in name:
+            name = "shared memory"
+        elif name == "ServerReflectionInfo":
+            name = "reflection"
+        assert name in by_scope[str(row.scope or "none")], method

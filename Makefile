@@ -46,6 +46,11 @@ export-forms: setup  ## write the table of docs/export.md: what you have, what y
 quantization: setup  ## train ResNet-18, publish it in float32 and int8, compare; write docs/quantization.md
 	$(BIN)/python -m bench.quantization
 
+demo-model: setup  ## train and publish the model that `docker compose up` serves by default
+	rm -rf deploy/demo
+	$(CONVD) train lenet --data digits --output runs/demo-model --overwrite
+	$(CONVD) export runs/demo-model --name digits --repository deploy/demo --calibrate digits
+
 serve: setup  ## serve the models in REPOSITORY, by default the demo's
 	$(CONVD) serve --repository $(REPOSITORY)
 

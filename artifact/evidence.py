@@ -1,5 +1,6 @@
 """Measurements made before publication, as the manifest records them."""
 
+import math
 from typing import Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
@@ -30,6 +31,20 @@ class Accuracy(FrozenModel):
         """The figure that counts for the task: mean average precision, or top-1 accuracy."""
         precision = self.mean_average_precision
         return self.top1 if precision is None else precision
+
+    @property
+    def right(self) -> int:
+        """Number of examples that are right; of a multiclass network."""
+        return round(self.top1 * self.examples)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the top-1 accuracy (Wilson, 1927): what so few examples can tell."""
+        share, count, z = self.top1, self.examples, 1.96
+        middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+        spread = math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+        half = z * spread / (1 + z**2 / count)
+        return max(middle - half, 0.0), min(middle + half, 1.0)
 
     def __str__(self) -> str:
         precision = self.mean_average_precision

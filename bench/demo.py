@@ -17,10 +17,21 @@ REPOSITORY = RUN / "repository"
 SHOWN_DIGIT = 7
 
 
+NEXT = f"""
+That was the whole way. To go on, serve the model, and leave the server running:
+
+    make serve
+
+Then look at its console, http://127.0.0.1:8002, and ask it from another terminal:
+
+    .venv/bin/convd classify {RUN}/digit.png --model digits"""
+
+
 def main() -> None:
     """Train, export, serve, classify, and read the request counter back."""
     convd("train", "lenet", "--data", "digits", "--output", CHECKPOINT, "--overwrite")
-    convd("export", CHECKPOINT, "--name", "digits", "--repository", REPOSITORY)
+    model = ("--name", "digits", "--repository", REPOSITORY)
+    convd("export", CHECKPOINT, *model, "--calibrate", "digits")
     with server(REPOSITORY, RUN / "server.log") as running:
         image, label = _held_out_digit()
         print(f"\n# a held-out digit of class {label!r}")
@@ -36,7 +47,7 @@ def main() -> None:
     if not counters:
         raise SystemExit("/metrics shows no classified request")
     print("\n".join(counters))
-    print("\nThat was the whole way. Next: make serve, or 'convd --help'.")
+    print(NEXT)
 
 
 def _held_out_digit() -> tuple[Path, str]:

@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from convd.artifact.errors import ArtifactError
+from convd.artifact.evidence import Baseline
 from convd.artifact.manifest import Fact, Manifest
 from convd.artifact.repository import ModelRepository, check_model_name
 from convd.artifact.signature import Signer
@@ -24,6 +25,9 @@ from convd.export.report.model_card import describe_accuracy
 from convd.export.sources.labelled_pictures import load_held_out, load_training_part
 from convd.export.sources.loading import SourceRequest, load_source
 from convd.models.errors import ModelsError
+
+_NOTABLE_GAP = 0.03
+"""A difference between confidence and accuracy that is more than the bins' own width."""
 
 
 class PrecisionName(click.Choice[str]):
@@ -227,6 +231,14 @@ def command(
     console.print(f"next: convd serve --repository {repository}")
 
 
+def _confidence(baseline: Baseline) -> float:
+    """Mean probability of the predicted classes, as near as the bins tell."""
+    bins = len(baseline.confidence_shares)
+    return sum(
+        share * (place + 0.5) / bins for place, share in enumerate(baseline.confidence_shares)
+    )
+
+
 def _as_json(name: str, published: Published) -> dict[str, object]:
     manifest = published.manifest.model_dump(mode="json")
     path = str(published.path)
@@ -259,6 +271,14 @@ def _show_evidence(console: Console, manifest: Manifest) -> None:
             f"the network itself gives the same predictions on all {agreement.examples} pictures"
             + (f", but for {ties} ties" if ties else "")
         )
+    baseline = manifest.baseline
+    if accuracy is not None and baseline is not None and manifest.calibration is None:
+        gap = _confidence(baseline) - accuracy.top1
+        if manifest.task == "multiclass" and abs(gap) >= _NOTABLE_GAP:
+            console.print(
+                f"its probabilities are about {abs(gap):.0%} too {'high' if gap > 0 else 'low'} on "
+                "average: --calibrate SPEC fits a temperature on held-out pictures"
+            )
     quantization = manifest.quantization
     if quantization is not None and quantization.top1_before is not None:
         console.print(f"accuracy in float32 {quantization.top1_before:.2%}")

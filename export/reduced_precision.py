@@ -59,9 +59,10 @@ def check_accuracy_drop(
     drop = quality_before - quality_after
     if drop > options.max_accuracy_drop:
         raise AccuracyDropError(
-            f"{options.precision} costs {drop:.2%} of accuracy ({quality_before:.2%} before, "
-            f"{quality_after:.2%} after, on {before.data}), more than --max-accuracy-drop allows "
-            f"({options.max_accuracy_drop:.2%}); give more --quantization-data, or publish float32"
+            f"{options.precision} costs {drop:.2%} of accuracy{_in_pictures(before, after)} "
+            f"({quality_before:.2%} before, {quality_after:.2%} after, on {before.data}), more "
+            f"than --max-accuracy-drop allows ({options.max_accuracy_drop:.2%}); give more "
+            "--quantization-data, or publish float32"
         )
     data = options.quantization_data
     return QuantizationReport(
@@ -70,6 +71,18 @@ def check_accuracy_drop(
         top1_before=before.accuracy().top1,
         top1_after=after.accuracy().top1,
         max_accuracy_drop=options.max_accuracy_drop,
+    )
+
+
+def _in_pictures(before: Evaluation, after: Evaluation) -> str:
+    """The drop as a number of pictures, and what so few of them can tell; not for labels."""
+    if before.task != "multiclass":
+        return ""
+    low, high = after.accuracy().interval
+    lost = before.accuracy().right - after.accuracy().right
+    return (
+        f", {lost} of {len(before.truth)} pictures, where the 95 % interval of the accuracy is "
+        f"{low:.1%} to {high:.1%}"
     )
 
 

@@ -26,16 +26,21 @@ def plot_learning_curve(records: Sequence[EpochRecord], path: Path) -> None:
     from matplotlib.figure import Figure
 
     epochs = [record.epoch for record in records]
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
-    loss.plot(epochs, [record.train_loss for record in records], marker=".")
-    loss.set(xlabel="epoch", ylabel="training loss", title="Loss")
+    loss.plot(epochs, [record.train_loss for record in records], marker=".", label="training")
+    # Records of runs that an earlier version began have no such loss.
+    watched = [(one.epoch, one.watched_loss) for one in records if one.watched_loss is not None]
+    if watched:
+        loss.plot(*zip(*watched, strict=True), label=records[-1].watched)
+    loss.set(xlabel="epoch", ylabel="loss", title="Loss")
     accuracy.plot(epochs, [record.train_accuracy for record in records], label="training")
     accuracy.plot(
         epochs, [record.watched_accuracy for record in records], label=records[-1].watched
     )
     accuracy.set(xlabel="epoch", ylabel="accuracy", title="Accuracy")
-    accuracy.legend(loc="lower right")
+    # Next to the curves, which may be anywhere.
+    figure.legend(*accuracy.get_legend_handles_labels(), loc="outside right center")
     for axes in (loss, accuracy):
         axes.grid(alpha=0.3)
     with writing(path) as partial:

@@ -20,6 +20,7 @@ class EpochRecord(FrozenModel):
         train_accuracy: Share of them classified correctly, before each step.
         watched: The pictures on which accuracy was measured after the epoch.
         watched_accuracy: Share of those classified correctly.
+        watched_loss: Mean loss over those; None in records of earlier versions.
         learning_rate: At its last step.
         images_per_second: Training pictures per second, without evaluation.
         seconds: Its duration, with evaluation.
@@ -33,6 +34,7 @@ class EpochRecord(FrozenModel):
     learning_rate: float
     images_per_second: float
     seconds: float
+    watched_loss: float | None = None
 
 
 def rises_above_chance(records: Sequence[EpochRecord], chance_loss: float) -> bool:

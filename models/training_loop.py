@@ -13,7 +13,7 @@ from convd.models.data.prepared import PreparedDataset
 from convd.models.errors import TrainingError
 from convd.models.evaluation import Predictions, predict_prepared
 from convd.models.interruption import Interruption
-from convd.models.losses import chance_loss
+from convd.models.losses import chance_loss, classification_loss
 from convd.models.normalization import NormalizeImages
 from convd.models.optimization import Optimization, derived_seed
 from convd.models.preparation import PreparedRun
@@ -180,13 +180,21 @@ class TrainingLoop:
         """Measure and record the epoch, and keep the weights if they are the best so far."""
         progress, run = self.progress, self._run
         epoch = progress.finished_epochs + 1
-        accuracy = self.predict(run.validation or run.held_out).top1
+        predictions = self.predict(run.validation or run.held_out)
+        accuracy = predictions.top1
+        watched_loss = classification_loss(
+            predictions.logits,
+            predictions.targets,
+            loss=self._settings.loss,
+            label_smoothing=self._settings.effective_label_smoothing,
+        )
         record = EpochRecord(
             epoch=epoch,
             train_loss=progress.loss_sum / run.pictures_per_epoch,
             train_accuracy=progress.correct / run.pictures_per_epoch,
             watched="held out" if run.validation is None else "validation",
             watched_accuracy=accuracy,
+            watched_loss=watched_loss.item(),
             learning_rate=self._optimization.learning_rate(progress.steps - 1),
             images_per_second=self._images_per_second,
             seconds=time.monotonic() - self._epoch_began,

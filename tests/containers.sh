@@ -26,7 +26,8 @@ docker info >/dev/null 2>&1 || fail 'no Docker engine answers: start one, or set
 docker compose version >/dev/null 2>&1 || fail 'docker compose (version 2) is missing'
 
 step 'build'
-docker compose build --quiet demo server
+docker compose build --quiet server
+docker build --quiet --target export --tag convd:export .  # for who trains in a container
 
 step 'the serving image is at most 500 MB, and has no torch and no pip'
 size=$(docker image inspect --format '{{.Size}}' convd:serve)
@@ -46,16 +47,43 @@ docker image rm convd:again >/dev/null
 diff "$folder/first" "$folder/second" || fail 'two builds differ'
 echo "$(wc -l <"$folder/first") files, all equal"
 
-step 'up: train, publish, serve, watch'
+step 'up, as it is: the demo model, served by an image without torch, and nothing else'
+[[ $(docker compose config --services) == server ]] || fail "it would start $(docker compose config --services)"
+docker compose up --detach --wait || { docker compose logs; fail 'it did not come up'; }
+docker compose down --timeout 5 >/dev/null 2>&1
+
+step 'models of your own, on other ports'
+own=$folder/own
+mkdir -m 755 "$own" && cp -r deploy/demo/digits "$own/mine"
+CONVD_MODELS=$own CONVD_GRPC_PORT=18001 CONVD_HTTP_PORT=18002 docker compose up --detach --wait || { docker compose logs; fail 'it did not come up'; }
+served=$(docker run --rm --network host convd:serve models --server 127.0.0.1:18001)
+[[ $served == *mine*available* && $served != *digits* ]] || fail "it serves $served"
+curl --silent --fail http://127.0.0.1:18002/readyz
+CONVD_MODELS=$folder/mistyped docker compose up --detach 2>/dev/null && fail 'a folder that is not there was made'
+docker compose down --timeout 5 >/dev/null 2>&1
+
+step 'a quota of one processor is one thread'
+quota() { docker run --rm --cpus "$1" --volume "$PWD/deploy/demo:/models:ro" convd:serve doctor --json /models; }
+[[ $(quota 1) == *'and a quota of 1"'* ]] || fail "$(quota 1)"
+docker run --rm --cpus 1 --entrypoint python convd:serve -c 'from convd.runtime.cores import available_cores as c; assert c() == 1, c()'
+
+step 'upgrade and rollback: another image, and the one before'
+docker tag convd:serve convd:before
+image() { docker inspect --format '{{.Config.Image}}' "$(server)"; }
+docker compose up --detach --wait
+CONVD_IMAGE=convd:before docker compose up --detach --wait
+[[ $(image) == convd:before ]] || fail "it runs $(image)"
+docker compose up --detach --wait
+[[ $(image) == convd:serve ]] || fail "it runs $(image)"
+docker image rm convd:before >/dev/null
+
+step 'up with what watches it'
+export COMPOSE_PROFILES=monitoring
 docker compose up --detach --wait server prometheus || { docker compose logs; fail 'the stack did not come up'; }
 
 step 'a digit over the published port, and within the container'
 curl --silent --fail http://127.0.0.1:8002/readyz
-docker run --rm --network host --user 0 --volume "$folder:/out" --entrypoint python convd:export -c '
-from convd.models.data import load_dataset
-held_out = load_dataset("digits").held_out
-held_out.picture(1).save("/out/digit.png")
-print("a held-out", held_out.labels[held_out.target(1)])'
+cp deploy/demo/digits/1/golden/00.png "$folder/digit.png" && chmod 644 "$folder/digit.png"
 docker run --rm --network host --volume "$folder:/in:ro" convd:serve classify /in/digit.png --model digits --top-k 3
 answer=$(docker run --rm --network host --volume "$folder:/in:ro" convd:serve classify /in/digit.png --model digits --json)
 [[ $answer == *'"model"'*'"probability"'* ]] || fail "no probabilities: $answer"

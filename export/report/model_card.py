@@ -67,7 +67,11 @@ def describe_preprocessing(recipe: Preprocessing) -> str:
 def describe_accuracy(accuracy: Accuracy) -> str:
     """How good a network is, in words."""
     if accuracy.mean_average_precision is None:
-        return f"top-1 accuracy {accuracy.top1:.2%} on {accuracy.examples} pictures"
+        low, high = accuracy.interval
+        return (
+            f"top-1 accuracy {accuracy.top1:.2%}: {accuracy.right} of {accuracy.examples} pictures "
+            f"(95 % interval {low:.1%} to {high:.1%})"
+        )
     return (
         f"mean average precision {accuracy.mean_average_precision:.4f}, the most probable label is "
         f"true of {accuracy.top1:.2%}, on {accuracy.examples} pictures"

@@ -61,7 +61,7 @@ def plot_reliability(
         truth: Which labels are true of each picture, bool `[pictures, labels]`.
         task: Whether the labels exclude each other.
     """
-    figure = Figure(figsize=(4.5, 5.5), layout="constrained")
+    figure = Figure(figsize=(6.5, 5.5), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color="0.7", linestyle="--", label="perfect")
     edges = np.linspace(0, 1, RELIABILITY_BINS + 1)
@@ -76,7 +76,8 @@ def plot_reliability(
         )
         lower.stairs(curve.counts, edges, label=name)
     upper.set(ylabel="accuracy", ylim=(0, 1), title="Reliability")
-    upper.legend(loc="upper left")
+    # Next to the curves, which may be anywhere.
+    figure.legend(*upper.get_legend_handles_labels(), loc="outside right upper")
     lower.set(xlabel="confidence", ylabel="pictures", xlim=(0, 1))
     _save(figure, path)
 

@@ -95,6 +95,9 @@ screenshots:  ## run test-console and renew docs/screenshots
 drills: setup  ## new and broken versions and dying workers, under load (needs h2load); writes docs/drills.md
 	$(BIN)/python -m bench.drills.lifecycle
 
+test-docs: setup  ## run every command of the documents in a fresh clone and a fresh environment
+	$(BIN)/python -m tests.docs.run_commands
+
 test-install: setup  ## build wheel and sdist, install them, and use them from a project with names like convd's
 	tests/install.sh $(BIN)/python
 

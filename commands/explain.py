@@ -1,5 +1,6 @@
 """`convd explain`: where in an image the evidence for a class lies."""
 
+import json
 from pathlib import Path
 
 import click
@@ -42,6 +43,7 @@ _NUMBERS = ".npy"
     show_default=True,
     help="How long to wait; occlusion takes the time that classification leaves.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @connection_options
 def command(
     image: Path,
@@ -52,6 +54,7 @@ def command(
     method: Method,
     output: Path,
     timeout_seconds: float,
+    as_json: bool,
     connection: Connection,
 ) -> None:
     """Say where in IMAGE the evidence for a class lies, and draw it over the image.
@@ -86,6 +89,11 @@ def command(
             output.write_bytes(found.overlay_png)
     except OSError as error:
         raise click.ClickException(f"cannot write {output}: {error.strerror}") from error
+    if as_json:
+        told = {"model": found.model, "version": found.version, "label": found.label}
+        told |= {"probability": found.probability, "method": found.method, "output": str(output)}
+        click.echo(json.dumps(told))
+        return
     click.echo(
         f"{found.label} {found.probability:.4%} ({found.model} version {found.version}), by "
         f"{found.method}: {output}"

@@ -110,22 +110,29 @@ def _explain(
     values: YamlMapping,
     config: Path | None,
 ) -> str:
+    def source_of(key: str) -> str:
+        if key in flags:
+            return _flag(key)
+        if key in variables:
+            return f"the variable {ENVIRONMENT_PREFIX}{key.upper()}"
+        if key in values:
+            return f"{key} ({config}, line {values.lines.get(key, 1)})"
+        return ""
+
     key = str(problem["loc"][0]) if problem["loc"] else ""
-    if key in flags:
-        source = _flag(key)
-    elif key in variables:
-        source = f"the variable {ENVIRONMENT_PREFIX}{key.upper()}"
-    elif key in values:
-        source = f"{key} ({config}, line {values.lines.get(key, 1)})"
-    else:
-        source = ""
+    source = source_of(key)
     if problem["type"] == "extra_forbidden":
         return f"{source}: unknown setting{_nearest(key)}"
     if problem["type"] == "missing":
         return f"{key}: required; give {_flag(key)}"
     message = str(problem["msg"]).removeprefix("Value error, ")
+    if not key:
+        # Of settings that do not go together, each that was given and is named.
+        named = dict.fromkeys(re.findall(r"\w+", message))
+        sources = [source_of(name) for name in named if source_of(name)]
+        return f"{message} [{'; '.join(sources)}]" if sources else message
     if not source:
-        return f"{key}: {message}" if key else message
+        return f"{key}: {message}"
     given = flags.get(key, variables.get(key, values.get(key)))
     return f"{source}: {quote(str(given))} cannot be used: {_what_is_allowed(key) or message}"
 

@@ -193,6 +193,11 @@ def test_a_value_out_of_place_names_where_it_came_from(tmp_path: Path) -> None:
     config.write_text("grpc_port: 8001\nkeepalive_seconds: never\n")
     with pytest.raises(SettingsError, match=r"keepalive_seconds \(.*convd.yaml, line 2\)"):
         load_settings({"repository": "."}, config)
+    variables = {"CONVD_MAX_QUEUE_SIZE": "10"}
+    with pytest.raises(SettingsError, match=r"greater than max_queue_size \(10\)") as refused:
+        load_settings({"repository": ".", "max_images_per_request": "20"}, None, variables)
+    sources = "[--max-images-per-request; the variable CONVD_MAX_QUEUE_SIZE]"
+    assert str(refused.value).endswith(sources)
     with pytest.raises(SettingsError, match="--log-level: loud cannot be used"):
         load_settings({"repository": ".", "log_level": "loud"})
 

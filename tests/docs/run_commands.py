@@ -99,7 +99,7 @@ def prepare(folder: Path) -> None:
     random = np.random.default_rng(0)
     for number, name in enumerate(("cat", "dog", "ship", "bird")):
         (folder / "photos" / name).mkdir(parents=True, exist_ok=True)
-        for index in range(12):
+        for index in range(30):
             picture = Image.fromarray(random.integers(0, 90, (96, 128, 3), np.uint8))
             box = (10 + 20 * number, 20, 60 + 20 * number, 60)
             ImageDraw.Draw(picture).ellipse(box, fill=(255, 60 * number, 120))

@@ -556,6 +556,35 @@ def test_bars_of_independent_labels_do_not_read_as_parts_of_a_whole(
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
+def test_words_of_a_card_are_whole_on_a_small_phone(page: Page) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.get_by_role("button", name="Model card of digits version 1").click()
+    expect(page.get_by_role("dialog")).to_contain_text("Accuracy")
+    # Checksums and paths have no place to break at; everything else is words.
+    broken = page.evaluate(
+        """() => {
+          const card = document.querySelector(".card-body");
+          const texts = document.createTreeWalker(card, NodeFilter.SHOW_TEXT);
+          const broken = [];
+          for (let node; (node = texts.nextNode()); ) {
+            if (node.parentElement.closest("code")) continue;
+            for (const word of node.data.matchAll(/\\p{L}+/gu)) {
+              const range = document.createRange();
+              range.setStart(node, word.index);
+              range.setEnd(node, word.index + word[0].length);
+              const tops = new Set([...range.getClientRects()].map((one) => Math.round(one.top)));
+              if (tops.size > 1) broken.push(word[0]);
+            }
+          }
+          return broken;
+        }"""
+    )
+    assert broken == []
+    screenshot(page, "card-phone")
+    page.get_by_role("button", name="Close the model card").click()
+    page.set_viewport_size(DESKTOP)
+
+
 def test_a_network_with_one_logit_is_shown_as_two_classes(
     labels_page: Page, labels: Client
 ) -> None:

@@ -46,7 +46,7 @@ say 'the serving extra brings no torch'
 # A project in which every folder of convd's has a namesake that must not be imported.
 mkdir "$folder/project"
 cd "$folder/project"
-for name in artifact bench commands export models protos runtime service; do
+for name in artifact bench client commands export models protos runtime service; do
   mkdir "$name"
   echo "raise ImportError('this is the $name of the user, not of convd')" >"$name/__init__.py"
 done

@@ -126,10 +126,10 @@ def _write_cifar10(path: Path, random: np.random.Generator) -> None:
         files[name] = {b"data": data, b"labels": labels}
     with tarfile.open(path, "w:gz") as archive:
         for name, content in files.items():
-            data = pickle.dumps(content)
+            packed = pickle.dumps(content)
             member = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
+            member.size = len(packed)
+            archive.addfile(member, io.BytesIO(packed))
 
 
 def main() -> None:

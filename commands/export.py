@@ -1,33 +1,27 @@
 """`convd export`: from a trained network to a verified artifact."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 from rich.console import Console
 
 from convd.artifact.errors import ArtifactError
-from convd.artifact.evidence import Baseline
-from convd.artifact.manifest import Fact, Manifest
 from convd.artifact.repository import ModelRepository, check_model_name
 from convd.artifact.signature import Signer
 from convd.artifact.signing_keys import read_signing_key
+from convd.commands.export_report import as_json as published_as_json
+from convd.commands.export_report import show_evidence, show_facts, show_plan
 from convd.commands.option_types import Labels, NetworkOption, OptionValue
 from convd.commands.picture_options import given_description, picture_options
 from convd.commands.sign import valid_days_option
 from convd.export.errors import ExportError
-from convd.export.graph.network_output import describe_output
 from convd.export.options import ExportOptions, ExportPrecision
 from convd.export.progress import TerminalProgress
-from convd.export.publication import Published, plan, publish
-from convd.export.report.model_card import describe_accuracy
+from convd.export.publication import plan, publish
 from convd.export.sources.labelled_pictures import load_held_out, load_training_part
 from convd.export.sources.loading import SourceRequest, load_source
 from convd.models.errors import ModelsError
-
-_NOTABLE_GAP = 0.03
-"""A difference between confidence and accuracy that is more than the bins' own width."""
 
 
 class PrecisionName(click.Choice[str]):
@@ -208,7 +202,7 @@ def command(
                 rows = plan(trained, models, name, wanted, progress)
             else:
                 if not as_json:
-                    _show_facts(console, trained.facts)
+                    show_facts(console, trained.facts)
                 published = publish(trained, models, name, wanted, progress)
     except (ExportError, ArtifactError, ModelsError) as error:
         raise click.ClickException(str(error)) from error
@@ -219,83 +213,13 @@ def command(
             f"cannot write {where}: {error.strerror}; nothing was published"
         ) from error
     if as_json:
-        click.echo(json.dumps(rows if dry_run else _as_json(name, published)))
+        click.echo(json.dumps(rows if dry_run else published_as_json(name, published)))
         return
     if dry_run:
-        _show_plan(console, rows)
-        _show_facts(console, trained.facts)
+        show_plan(console, rows)
+        show_facts(console, trained.facts)
         console.print("nothing was done: this was a dry run")
         return
     console.print(f"published {name} version {published.version}: {published.path}")
-    _show_evidence(console, published.manifest)
+    show_evidence(console, published.manifest)
     console.print(f"next: convd serve --repository {repository}")
-
-
-def _confidence(baseline: Baseline) -> float:
-    """Mean probability of the predicted classes, as near as the bins tell."""
-    bins = len(baseline.confidence_shares)
-    return sum(
-        share * (place + 0.5) / bins for place, share in enumerate(baseline.confidence_shares)
-    )
-
-
-def _as_json(name: str, published: Published) -> dict[str, object]:
-    manifest = published.manifest.model_dump(mode="json")
-    path = str(published.path)
-    return {"model": name, "version": published.version, "path": path, "manifest": manifest}
-
-
-def _show_plan(console: Console, rows: dict[str, str]) -> None:
-    for subject, what in rows.items():
-        console.print(f"{subject:16} {what}")
-
-
-def _show_facts(console: Console, facts: Sequence[Fact]) -> None:
-    """Each thing that is taken for granted, and where it was taken from."""
-    for fact in facts:
-        console.print(f"{fact.subject:16} {fact.value}  [{fact.origin}]")
-
-
-def _show_evidence(console: Console, manifest: Manifest) -> None:
-    console.print(f"outputs: {describe_output(manifest.network_output)}")
-    accuracy, agreement = manifest.accuracy, manifest.agreement
-    if accuracy is None or agreement is None:
-        console.print(
-            "the recipe is unproved: without --data SPEC nothing shows that labels, size, mean and "
-            "std are those of training"
-        )
-    else:
-        ties = agreement.differing_by_rounding
-        console.print(f"{describe_accuracy(accuracy)} ({accuracy.data})")
-        console.print(
-            f"the network itself gives the same predictions on all {agreement.examples} pictures"
-            + (f", but for {ties} ties" if ties else "")
-        )
-    baseline = manifest.baseline
-    if accuracy is not None and baseline is not None and manifest.calibration is None:
-        gap = _confidence(baseline) - accuracy.top1
-        if manifest.task == "multiclass" and abs(gap) >= _NOTABLE_GAP:
-            console.print(
-                f"its probabilities are about {abs(gap):.0%} too {'high' if gap > 0 else 'low'} on "
-                "average: --calibrate SPEC fits a temperature on held-out pictures"
-            )
-    quantization = manifest.quantization
-    if quantization is not None and quantization.top1_before is not None:
-        console.print(f"accuracy in float32 {quantization.top1_before:.2%}")
-    calibration = manifest.calibration
-    if calibration is not None:
-        before, after = calibration.before, calibration.after
-        console.print(
-            f"temperature {manifest.temperature:.4g}: expected calibration error "
-            f"{before.expected_calibration_error:.4f} -> {after.expected_calibration_error:.4f}, "
-            f"negative log-likelihood {before.negative_log_likelihood:.4f} -> "
-            f"{after.negative_log_likelihood:.4f}"
-        )
-    for parity in manifest.parity:
-        unfit = "" if parity.within_limit else "; not near enough, so it will not serve this model"
-        console.print(
-            f"{parity.provider} ({parity.precision}) against {parity.reference}: probabilities "
-            f"differ by at most {parity.max_probability_difference:.1e}, top-1 agrees on "
-            f"{parity.top1_agreement:.1%} of {parity.images} pictures in batches of "
-            f"{', '.join(map(str, parity.batch_sizes))}{unfit}"
-        )

@@ -137,10 +137,9 @@ class InferenceService:
         refusals: dict[int, str] = {}
         admitted = False
         try:
-            if answer_bytes is not None:
-                bytes_each = answer_bytes(servable)
-                if extras:
-                    bytes_each += servable.extra_bytes(extras)
+            may_be_large = len(sources) * servable.most_answer_bytes > self._max_answer_bytes
+            if answer_bytes is not None and (may_be_large or extras):
+                bytes_each = answer_bytes(servable) + servable.extra_bytes(extras)
                 if len(sources) * bytes_each > self._max_answer_bytes:
                     raise InvalidRequestError(self._too_large_answer(len(sources), bytes_each))
             if isinstance(sources, np.ndarray):

@@ -31,10 +31,11 @@ class Distribution:
         bounds: Upper bounds of the buckets, ascending, without infinity.
 
     Attributes:
+        buffer: Values that are not sorted into buckets yet.
         feeds: Called before the distribution is read, to add values that are buffered elsewhere.
     """
 
-    __slots__ = ("_bounds", "_buffer", "_counts", "_exemplars", "_lock", "_sum", "feeds")
+    __slots__ = ("_bounds", "_counts", "_exemplars", "_lock", "_sum", "buffer", "feeds")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.feeds: list[Callable[[], None]] = []
@@ -43,7 +44,7 @@ class Distribution:
         self._exemplars: list[Exemplar | None] = [None] * (len(bounds) + 1)
         self._sum = 0.0
         # Appending to a deque and taking from it need no lock.
-        self._buffer: deque[float] = deque()
+        self.buffer: deque[float] = deque()
         self._lock = threading.Lock()
 
     def observe(self, value: float, trace_id: str = "") -> None:
@@ -53,12 +54,12 @@ class Distribution:
             value: The value, in the unit of the histogram's name.
             trace_id: The trace that it belongs to, for an exemplar; empty for none.
         """
-        self._buffer.append(value)
+        self.buffer.append(value)
         if trace_id:
             bucket = bisect.bisect_left(self._bounds, value)
             self._exemplars[bucket] = Exemplar({"trace_id": trace_id}, value, time.time())
-        if len(self._buffer) >= _MAX_BUFFERED:
-            self._sort_in()
+        if len(self.buffer) >= _MAX_BUFFERED:
+            self.sort_in()
 
     def observe_all(self, values: "np.ndarray") -> None:
         """Observe many values at once."""
@@ -84,11 +85,12 @@ class Distribution:
     def _complete(self) -> None:
         for feed in list(self.feeds):
             feed()
-        self._sort_in()
+        self.sort_in()
 
-    def _sort_in(self) -> None:
+    def sort_in(self) -> None:
+        """Sort the buffered values into their buckets."""
         with self._lock:
-            buffer = self._buffer
+            buffer = self.buffer
             self._add(np.array([buffer.popleft() for _ in range(len(buffer))], np.float64))
 
     def _add(self, values: "np.ndarray") -> None:
@@ -137,7 +139,14 @@ class Histogram(Collector):
         distribution = self._distributions.get(labels)
         if distribution is None:
             distribution = self.labels(*labels)
-        distribution.observe(value, trace_id)
+        if trace_id:
+            distribution.observe(value, trace_id)
+            return
+        # Without a call more: every request comes here.
+        buffer = distribution.buffer
+        buffer.append(value)
+        if len(buffer) >= _MAX_BUFFERED:
+            distribution.sort_in()
 
     def adopt(self, values: tuple[str, ...], distribution: Distribution) -> None:
         """Export an existing distribution; it replaces one with the same labels."""

@@ -2,6 +2,7 @@
 
 import math
 import threading
+from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from convd.service.settings import ServerSettings
 
 _CLASS_BYTES = 16
 """What a class takes in an answer besides its label: index, probability, and their tags."""
+
+_CLASS_TEXT_BYTES = 128
+"""More than a class takes as text besides its label, in each of two outputs."""
 
 
 class Servable:
@@ -62,6 +66,9 @@ class Servable:
         }
         lengths = [len(label.encode()) + _CLASS_BYTES for label in manifest.labels]
         self._all_classes_bytes, self._largest_class_bytes = sum(lengths), max(lengths)
+        self.most_answer_bytes = sum(self.tensor_bytes.values()) + 2 * (
+            self._all_classes_bytes + _CLASS_TEXT_BYTES * len(lengths)
+        )
         self.session = proven.session
         self.provider = proven.session.provider
         self.precision = self.provider.computes_in(manifest.precision)
@@ -73,11 +80,10 @@ class Servable:
         self.metrics = metrics
         self.settings = settings
         self.class_weights = class_weights
-        self._holders = 0
+        # A deque as a count: every request adds to it and takes from it, which needs no lock.
+        self._holders: deque[None] = deque()
         self._draining = False
-        # Every request takes the lock, and taking it through the condition costs twice as much.
-        self._lock = threading.Lock()
-        self._released = threading.Condition(self._lock)
+        self._released = threading.Condition()
 
     def answer_bytes(self, top_k: int) -> int:
         """Upper bound of what the classes of one image take in an answer.
@@ -110,21 +116,22 @@ class Servable:
 
     def retain(self) -> None:
         """Add a holder; the servable is not unloaded before every holder has released it."""
-        with self._lock:
-            self._holders += 1
+        self._holders.append(None)
 
     def release(self) -> None:
         """Remove a holder."""
-        with self._lock:
-            self._holders -= 1
-            if self._draining and not self._holders:
+        # `drain` writes the flag and then looks at the holders, this takes one away and then reads
+        # the flag: one of them sees the other.
+        self._holders.pop()
+        if self._draining:
+            with self._released:
                 self._released.notify_all()
 
     def drain(self, timeout_seconds: float) -> bool:
         """Wait until the servable has no holders; False on timeout."""
         with self._released:
             self._draining = True
-            return self._released.wait_for(lambda: self._holders == 0, timeout_seconds)
+            return self._released.wait_for(lambda: not self._holders, timeout_seconds)
 
     def close(self) -> None:
         """Refuse all waiting and future requests."""

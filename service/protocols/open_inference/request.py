@@ -184,10 +184,10 @@ def _read_inputs(
             "per input"
         )
     if input_count == raw_count == 1:
-        shape = _pixels_shape(inputs[0])
-        if shape is not None:
+        shape, content = _pixels_shape(inputs[0]), raw_contents[0]
+        if shape is not None and len(content) == math.prod(shape):
             check_row_count(shape[0])
-            return uint8_elements(inputs[0], raw_contents[0], math.prod(shape)).reshape(shape), None
+            return np.ndarray(shape, np.uint8, content), None
     pixels: NDArray[np.uint8] | None = None
     files: list[bytes] | None = None
     for index in range(input_count):

@@ -28,6 +28,9 @@ demo: setup  ## train, export, serve, classify, and read the metrics back
 zoo: setup  ## train, export, serve and ask every architecture; write docs/zoo.md (20 to 40 minutes)
 	$(BIN)/python -m bench.zoo
 
+pointing: setup  ## train every architecture on drawn pictures and see where it looks; write docs/pointing.md
+	$(BIN)/python -m bench.pointing
+
 pooling: setup  ## compare max, average and sum pooling; write docs/pooling.md
 	$(BIN)/python -m bench.pooling
 

@@ -39,7 +39,8 @@ def _list(
     "--data",
     required=True,
     metavar="SPEC",
-    help="What to train on: digits, folder:PATH, cifar10:PATH or mnist:PATH.",
+    help="What to train on: digits, drawn: (dog, cat, boat, bird), folder:PATH, cifar10:PATH or "
+    "mnist:PATH.",
 )
 @click.option(
     "--output",

@@ -6,6 +6,7 @@ from pathlib import Path
 from convd.models.data.cifar10 import load_cifar10_splits
 from convd.models.data.dataset import DatasetSplits, ImageDataset
 from convd.models.data.digits import load_digits_splits
+from convd.models.data.drawn import load_drawn_splits
 from convd.models.data.files import Report
 from convd.models.data.folder import load_folder_splits
 from convd.models.data.mnist import load_mnist_splits
@@ -13,7 +14,7 @@ from convd.models.errors import DataError
 
 __all__ = ["DatasetSplits", "ImageDataset", "load_dataset"]
 
-SPECIFICATIONS = "digits, folder:PATH, cifar10:PATH or mnist:PATH"
+SPECIFICATIONS = "digits, drawn:, folder:PATH, cifar10:PATH or mnist:PATH"
 
 
 def load_dataset(
@@ -27,7 +28,7 @@ def load_dataset(
     """Load a data set and divide it.
 
     Args:
-        spec: `digits`, `folder:PATH`, `cifar10:PATH` or `mnist:PATH`.
+        spec: `digits`, `drawn:`, `folder:PATH`, `cifar10:PATH` or `mnist:PATH`.
         seed: Selects the held-out pictures of a data set that is not published in parts.
         classes: Labels of the classes to keep, in their new order; None keeps all.
         strict: Whether a broken file is an error; otherwise it is skipped and listed.
@@ -42,6 +43,8 @@ def load_dataset(
     root = Path(path).expanduser()
     if spec == "digits":
         splits = load_digits_splits(seed)
+    elif spec in ("drawn", "drawn:"):
+        splits = load_drawn_splits(seed)
     elif kind == "folder":
         splits = load_folder_splits(root, seed=seed, strict=strict, report=report)
     elif kind == "cifar10":

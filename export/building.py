@@ -12,6 +12,7 @@ import convd
 from convd.artifact.bundle import MODEL_FILE, Artifact, checksums, write_manifest
 from convd.artifact.class_activation import write_class_weights
 from convd.artifact.evidence import Agreement, FeatureOutputs, ParityReport, QuantizationReport
+from convd.artifact.graph_contract import OutputArrays
 from convd.artifact.manifest import Manifest
 from convd.artifact.precision import Precision
 from convd.export.examination import Examination, examine, examine_head, serving_model
@@ -30,6 +31,7 @@ from convd.export.reduced_precision import check_accuracy_drop, reduce_precision
 from convd.export.report.calibration import Calibration, calibrate
 from convd.export.report.evaluation import Evaluation
 from convd.export.report.golden_cases import GoldenPictures, choose_golden
+from convd.export.report.learned import draw_learned
 from convd.export.report.model_card import MODEL_CARD_FILE, model_card
 from convd.export.report.plots import draw
 from convd.export.source import TrainedNetwork
@@ -84,8 +86,11 @@ def build_artifact(
     quantization, agreement = _compare_predictions(
         source, found, float32, evaluation, options, progress
     )
-    _write_golden_cases(folder, source, found, session, evaluation, options.precision)
+    golden, answers = _write_golden_cases(
+        folder, source, found, session, evaluation, options.precision
+    )
     plots = draw(folder, source.labels, evaluation, calibration)
+    learned = draw_learned(folder, source, golden.images, answers, head, evaluation)
     manifest = Manifest(
         created_at=datetime.now(UTC),
         task=found.reading.task,
@@ -112,7 +117,7 @@ def build_artifact(
     )
     check_flags(source, manifest)
     check_recorded_accuracy(source.recorded_accuracy, manifest.accuracy)
-    card = model_card(name, manifest, plots)
+    card = model_card(name, manifest, plots, learned)
     (folder / MODEL_CARD_FILE).write_text(card, encoding="utf-8")
     manifest = manifest.model_copy(update={"files": checksums(folder)})
     write_manifest(folder, manifest)
@@ -188,7 +193,7 @@ def _write_golden_cases(
     session: Session,
     evaluation: Evaluation | None,
     precision: Precision,
-) -> None:
+) -> tuple[GoldenPictures, OutputArrays]:
     predicted = evaluation.predicted if evaluation else None
     indices = choose_golden(predicted, len(source.examples))
     golden = GoldenPictures(folder, source.examples, indices, source.preprocessing)
@@ -206,6 +211,7 @@ def _write_golden_cases(
             found.reference.name,
         )
     golden.write_cases(answers.probabilities, answers.features)
+    return golden, answers
 
 
 def _promised_tolerances(

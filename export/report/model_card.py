@@ -16,6 +16,7 @@ from convd.artifact.manifest import Fact, Manifest
 from convd.artifact.preprocessing import Preprocessing
 from convd.artifact.scaling import describe_color
 from convd.export.graph.network_output import describe_output
+from convd.export.report.learned import CardPicture
 
 MODEL_CARD_FILE = "MODEL_CARD.md"
 RELIABILITY_PLOT = PurePosixPath("plots/reliability.png")
@@ -24,13 +25,19 @@ CONFUSION_PLOT = PurePosixPath("plots/confusion.png")
 _MAX_LABELS = 100
 
 
-def model_card(name: str, manifest: Manifest, plots: Sequence[PurePosixPath] = ()) -> str:
+def model_card(
+    name: str,
+    manifest: Manifest,
+    plots: Sequence[PurePosixPath] = (),
+    learned: Sequence[CardPicture] = (),
+) -> str:
     """Write the card as Markdown.
 
     Args:
         name: The model's name.
         manifest: What its artifact promises.
         plots: Pictures to show, relative to the artifact.
+        learned: Pictures of what the network has learned.
     """
     sections = [
         _facts(name, manifest),
@@ -39,6 +46,8 @@ def model_card(name: str, manifest: Manifest, plots: Sequence[PurePosixPath] = (
         _facts_taken(manifest.provenance.facts),
         _labels(manifest.labels),
     ]
+    if learned:
+        sections.append(["## What it has learned", *_learned(learned)])
     if manifest.provenance.training:
         rows = [f"- {key}: {value}" for key, value in manifest.provenance.training.items()]
         sections.append(["## Training", "", *rows])
@@ -199,6 +208,13 @@ def _agreement(agreement: Agreement | None) -> list[str]:
         f"the network's own{but}.",
         "",
     ]
+
+
+def _learned(pictures: Sequence[CardPicture]) -> list[str]:
+    lines = []
+    for file, caption in pictures:
+        lines += ["", caption, "", f"![{file.stem}]({file})"]
+    return lines
 
 
 def _facts_taken(facts: Sequence[Fact]) -> list[str]:

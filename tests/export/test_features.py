@@ -183,6 +183,22 @@ def test_maps_and_weights_make_the_logits(repository: Path) -> None:
         assert abs(evidence.mean() + TinyCnn().linear.bias[place].item() - logit) < 1e-5
 
 
+def test_the_card_shows_what_was_learned(repository: Path, published: Path) -> None:
+    wanted = {
+        repository / "maps" / "1": ["filters", "class-maps"],
+        published: ["filters", "stage-c1", "stage-s2", "stage-c3", "stage-s4", "least-sure"],
+    }
+    for path, names in wanted.items():
+        card = (path / "MODEL_CARD.md").read_text(encoding="utf-8")
+        assert "## What it has learned" in card
+        for name in names:
+            file = f"plots/{name}.png"
+            assert f"({file})" in card
+            assert file in Artifact.open(path).manifest.files
+            with Image.open(path / file) as picture:
+                assert picture.width >= 64
+
+
 def test_the_self_test_compares_features(tmp_path: Path) -> None:
     version = ModelRepository(tmp_path)
     path = publish(trained(TinyCnn().eval()), version, "maps", WITH_FEATURES).path

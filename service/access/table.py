@@ -111,6 +111,7 @@ PATHS: dict[tuple[str, str], Row] = {
     ("GET", "/static/{file}"): OPEN,
     **{("GET", f"{model}/ready"): Row(Scope.HEALTH) for model in _MODELS},
     ("POST", "/api/classify"): Row(Scope.INFER, _in_query),
+    ("POST", "/api/explain"): Row(Scope.INFER, _in_query),
     ("POST", "/v1/classify/{model}"): Row(Scope.INFER, _in_path),
     **{("POST", f"{model}/infer"): Row(Scope.INFER, _in_path) for model in _MODELS},
     ("GET", "/api/models"): Row(Scope.LIST_MODELS),

@@ -66,8 +66,10 @@ class Actions:
         self._pages: Mapping[str, Callable[[Request], Response]] = Console(
             inference.catalog, repository
         ).actions
+        trial = Trial(inference)
         self._calls: Mapping[str, Callable[[Request, Call], Response]] = {
-            "console_classify": Trial(inference).answer,
+            "console_classify": trial.answer,
+            "console_explain": trial.explain,
             "classify": ClassifyPictures(classification, inference.check_image_count).answer,
             **OpenInferenceHttp(open_inference, inference.decode_budget).actions,
         }

@@ -76,6 +76,14 @@ CONSOLE = (
         MAX_PICTURE_BYTES,
         recorded_as="/console/classify",
     ),
+    Route(
+        "POST",
+        "/api/explain",
+        "console_explain",
+        Lane.TRIAL,
+        MAX_PICTURE_BYTES,
+        recorded_as="/console/explain",
+    ),
 )
 """What the console asks of the models."""
 

@@ -10,6 +10,7 @@ from PIL import Image
 from convd.artifact.preprocessing import ChannelOrder, ImageArray
 from convd.service.calls.call import Call
 from convd.service.errors import InvalidRequestError
+from convd.service.inference.explanation import Explanation, Question
 from convd.service.inference.ranking import top_classes
 from convd.service.inference.service import Classified, InferenceService
 from convd.service.lifecycle.catalog import VersionChoice
@@ -21,7 +22,7 @@ _DEADLINE_SECONDS = 30.0
 
 
 class Trial:
-    """Classifies images that users try in the console.
+    """Classifies images that users try in the console, and explains the answers.
 
     Args:
         inference: The use case.
@@ -44,6 +45,29 @@ class Trial:
             call, _choice(request.head), [request.body], _describe_answer
         )
         return json_response(answer | {"seconds": time.monotonic() - call.started_at})
+
+    def explain(self, request: Request, call: Call) -> Response:
+        """Answer where in the image the evidence for a class lies.
+
+        Args:
+            request: As for `answer`; its query may have `label`, for another class than the best.
+            call: The call.
+        """
+        if call.deadline is None:
+            call.deadline = request.arrived_at + _DEADLINE_SECONDS
+        label = request.head.parameter("label") or None
+        question = Question(_choice(request.head), request.body, label=label)
+        *_, found = self._inference.explain(call, question)
+        assert isinstance(found, Explanation)  # noqa: S101
+        return json_response(
+            {
+                "label": found.servable.manifest.labels[found.place],
+                "probability": found.probability,
+                "method": found.method.value,
+                "overlay_png": base64.b64encode(found.picture).decode(),
+                "seconds": time.monotonic() - call.started_at,
+            }
+        )
 
 
 def _describe_answer(answer: Classified) -> dict[str, object]:

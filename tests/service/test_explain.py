@@ -1,6 +1,8 @@
 """`Explain`: the map is right, fits the picture, and keeps deadlines, cancellation and limits."""
 
+import base64
 import io
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +25,7 @@ from convd.commands.main import main
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.service.inference.occlusion import GRID, patches
 from tests.explained import BIAS, CLASS_WEIGHTS, RECIPE, publish_red, red_spot
-from tests.support import Client, code_of, png, running_server, wait_until
+from tests.support import Client, code_of, http_request, png, running_server, wait_until
 
 CAM = pb.EXPLANATION_METHOD_CLASS_ACTIVATION
 OCCLUSION = pb.EXPLANATION_METHOD_OCCLUSION
@@ -242,3 +244,18 @@ def test_the_python_client_explains(client: Client) -> None:
     assert (found.method, found.label) == ("occlusion", "red")
     assert np.shape(found.heat) == (47, 61)
     assert told[-1] == GRID * GRID
+
+
+def test_the_console_explains(client: Client) -> None:
+    path = "/api/explain?model=plain&label=red"
+    picture = png(red_spot(61, 47, 30, 20, 9))
+    status, _, body = http_request(client.http_port, "POST", path, picture)
+    assert status == 200
+    answer = json.loads(body)
+    assert (answer["label"], answer["method"]) == ("red", "occlusion")
+    drawn = Image.open(io.BytesIO(base64.b64decode(answer["overlay_png"])))
+    assert drawn.size == (61, 47)
+    path = "/api/explain?model=plain&label=blue"
+    status, _, body = http_request(client.http_port, "POST", path, picture)
+    assert status == 400
+    assert b"has no label" in body

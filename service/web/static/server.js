@@ -62,6 +62,12 @@ export async function classify(model, version, image) {
   return (await request(`api/classify?${query}`, { method: "POST", body: image })).json();
 }
 
+/** Where in an image the evidence for a class lies. */
+export async function explain(model, version, label, image) {
+  const query = new URLSearchParams({ model, version, label });
+  return (await request(`api/explain?${query}`, { method: "POST", body: image })).json();
+}
+
 /** The metrics with these names, in Prometheus' text format. */
 export async function fetchMetrics(names) {
   const query = new URLSearchParams(names.map((name) => ["name[]", name]));

@@ -1,6 +1,6 @@
 // The "Try it" panel: classifies one image, and shows what the network saw.
 
-import { Refusal, classify, describeVersion, fetchImage, showImage } from "./server.js";
+import { Refusal, classify, describeVersion, explain, fetchImage, showImage } from "./server.js";
 
 const MAX_IMAGE_BYTES = 16 * 1024 * 1024;
 const CLASSES_AT_FIRST = 10;
@@ -41,6 +41,7 @@ export class TrialPanel {
       if (this.image) this.try(this.image);
     });
     find("trial").addEventListener("submit", (event) => event.preventDefault());
+    find("trial-explain").addEventListener("click", () => this.explain());
     this.acceptDrops(find("drop"));
   }
 
@@ -120,6 +121,9 @@ export class TrialPanel {
 
   showAnswer(answer, image) {
     this.reveal("trial-answer");
+    this.answered = { ...answer, image };
+    find("trial-why").hidden = true;
+    find("trial-explaining").textContent = "";
     const original = find("trial-original");
     URL.revokeObjectURL(original.src);
     original.src = URL.createObjectURL(image);
@@ -141,6 +145,31 @@ export class TrialPanel {
     );
     find("trial-independent").hidden = !independent;
     this.showClasses(answer.classes, CLASSES_AT_FIRST);
+  }
+
+  /** Show where in the image the evidence for the best class lies. */
+  async explain() {
+    const { model, version, classes, image } = this.answered;
+    const turn = this.turn;
+    const button = find("trial-explain");
+    const status = find("trial-explaining");
+    button.disabled = true;
+    status.textContent = "Looking for the evidence…";
+    try {
+      const found = await explain(model, version, classes[0].label, image);
+      if (turn !== this.turn) return;
+      const overlay = find("trial-overlay");
+      overlay.src = `data:image/png;base64,${found.overlay_png}`;
+      overlay.alt = `Where the evidence for ${found.label} lies: the brighter, the more`;
+      overlay.onload = () => overlay.classList.toggle("pixels", overlay.naturalWidth < 100);
+      find("trial-evidence").textContent = `Evidence for ${found.label}, by ${found.method}`;
+      find("trial-why").hidden = false;
+      status.textContent = `Found in ${found.seconds.toFixed(1)} s.`;
+    } catch (refusal) {
+      if (turn === this.turn) status.textContent = refusal.message;
+    } finally {
+      button.disabled = false;
+    }
   }
 
   showClasses(classes, count) {

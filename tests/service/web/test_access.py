@@ -32,7 +32,7 @@ OPEN = r"GET (/livez|/readyz|/v2/health/\w+|/|/static/{file})"
 MODEL = r"/v2/models/{model}(/versions/{version})?"
 SCOPES = {
     "health": rf"GET {MODEL}/ready",
-    "infer": rf"POST (/api/classify|/v1/classify/{{model}}|{MODEL}/infer)",
+    "infer": rf"POST (/api/(classify|explain)|/v1/classify/{{model}}|{MODEL}/infer)",
     "models:list": r"GET /api/models|GET /v2|POST /v2/repository/index",
     "models:read": rf"GET (/api/models/{{model}}/.*|{MODEL}(/config)?)",
     "metrics:read": rf"GET (/metrics|/v2/models/stats|{MODEL}/stats)",

@@ -31,6 +31,9 @@ zoo: setup  ## train, export, serve and ask every architecture; write docs/zoo.m
 pointing: setup  ## train every architecture on drawn pictures and see where it looks; write docs/pointing.md
 	$(BIN)/python -m bench.pointing
 
+walkthrough: setup  ## from a matrix of pixels to a trained network, every number computed; write docs/walkthrough.md
+	$(BIN)/python -m bench.walkthrough
+
 pooling: setup  ## compare max, average and sum pooling; write docs/pooling.md
 	$(BIN)/python -m bench.pooling
 

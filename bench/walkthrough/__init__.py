@@ -1,0 +1,1 @@
+"""`make walkthrough`: from a matrix of pixels to a trained network, every number computed."""

@@ -230,6 +230,8 @@ def test_the_command_writes_a_picture_and_numbers(client: Client, tmp_path: Path
     with Image.open(tmp_path / "map.png") as drawn:
         assert drawn.size == (61, 47)
     assert np.load(tmp_path / "map.npy").shape == (47, 61)
+    result = CliRunner().invoke(main, [*arguments, "--json", "--server", server])
+    assert json.loads(result.stdout)["output"] == str(tmp_path / "map.npy")
 
 
 def test_the_python_client_explains(client: Client) -> None:

@@ -1,12 +1,14 @@
 """`convd export --features`: what the last layer takes, proved, served to those who ask for it."""
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from google.protobuf import json_format
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
@@ -26,7 +28,7 @@ from convd.runtime.cpu import CPU
 from convd.runtime.selftest import SelfTestError, run_self_test
 from convd.runtime.session import Session
 from tests.export.networks import CLASSES, TinyCnn, trained
-from tests.support import Client, code_of, png, rewrite_manifest, running_server
+from tests.support import Client, code_of, http_request, png, rewrite_manifest, running_server
 
 WITH_FEATURES = ExportOptions(features=True)
 PICTURES = [
@@ -101,6 +103,21 @@ def test_features_and_maps_are_pytorchs(client: Client) -> None:
         )
         assert shape == maps.shape[1:]
         assert np.abs(np.reshape(found.activation_maps.values, shape) - maps[place]).max() < 1e-5
+
+
+def test_they_are_the_same_over_http(client: Client) -> None:
+    image = png(PICTURES[0])
+    request = pb.ClassifyRequest(
+        model=pb.ModelSpec(name="maps"),
+        images=[pb.Image(encoded=image)],
+        return_features=True,
+        return_activation_maps=True,
+    )
+    path = "/v1/classify/maps?top_k=0&return_features=true&return_activation_maps=1"
+    status, _, body = http_request(client.http_port, "POST", path, image)
+    assert status == 200
+    found = json_format.ParseDict(json.loads(body), pb.ClassifyResponse())
+    assert found == client.stub.Classify(request)
 
 
 def test_who_does_not_ask_gets_none(client: Client) -> None:

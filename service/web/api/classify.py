@@ -47,8 +47,11 @@ class ClassifyPictures:
             model=_model(request),
             images=[pb.Image(encoded=one) for one in self._pictures(request)],
             top_k=_number(head, "top_k", default=DEFAULT_TOP_K, least=0, most=_MAX_INT32),
+            return_features=_flag(head, "return_features"),
+            return_activation_maps=_flag(head, "return_activation_maps"),
         )
-        return json_response(message_document(self._servicer.Classify(message, _NO_CONTEXT)))
+        answer = self._servicer.Classify(message, _NO_CONTEXT)
+        return json_response(message_document(answer, with_empty_lists=False))
 
     def _pictures(self, request: Request) -> list[bytes]:
         kind, options = parse_options_header(request.head.headers.get("content-type", ""))
@@ -86,6 +89,13 @@ def _model(request: Request) -> pb.ModelSpec:
         number = _number(request.head, "version", default=0, least=1, most=_MAX_INT64)
         return pb.ModelSpec(name=name, version=number)
     return pb.ModelSpec(name=name, version_label=version)
+
+
+def _flag(head: Head, name: str) -> bool:
+    text = head.parameter(name).lower()
+    if text not in ("", "true", "false", "1", "0"):
+        raise InvalidRequestError(f"{name} is '{quote(text)}': send true or false")
+    return text in ("true", "1")
 
 
 def _number(head: Head, name: str, *, default: int, least: int, most: int) -> int:

@@ -84,6 +84,9 @@ def test_it_is_counted_as_its_method(server: Client) -> None:
         (PICTURE, "pets", "?top_k=many", 400),
         (PICTURE, "pets", "?top_k=%C2%B2", 400),
         (PICTURE, "pets", "?top_k=3000000000", 400),
+        (PICTURE, "pets", "?return_features=maybe", 400),
+        # This model was exported without them.
+        (PICTURE, "pets", "?return_features=true", 400),
         (PICTURE, "pets", "?timeout_seconds=soon", 400),
         (PICTURE, "pets", "?timeout_seconds=0.000001", 504),
     ],

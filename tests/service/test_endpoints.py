@@ -96,6 +96,7 @@ def test_reflection_describes_every_service(client: Client) -> None:
     assert [method.name for method in service.methods] == [
         "Classify",
         "ClassifyStream",
+        "Explain",
         "ListModels",
         "GetModel",
     ]

@@ -140,7 +140,7 @@ openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -subj /CN=se
   -keyout "$access/server.key" -out "$folder/server.csr" 2>/dev/null
 openssl x509 -req -in "$folder/server.csr" -CA "$access/ca.crt" -CAkey "$folder/ca.key" -days 2 -out "$access/server.crt" \
   -extfile <(echo 'subjectAltName=DNS:server,DNS:localhost,IP:127.0.0.1') 2>/dev/null
-token() { docker run --rm --user 0 --volume "$access:/access" convd:serve token create "$@" --principals /access/principals.json 2>/dev/null; }
+token() { docker run --rm --user "$(id -u)" --volume "$access:/access" convd:serve token create "$@" --principals /access/principals.json 2>/dev/null; }
 token prometheus --scope metrics:read >"$access/prometheus.token"
 token camera --scope infer:digits >"$folder/camera.token"
 chmod 644 "$access"/* "$folder"/camera.token && chmod 755 "$access"

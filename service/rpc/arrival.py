@@ -79,7 +79,7 @@ class ArrivalInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
             try:
                 principal = self._access.admit(method, row, authorization)
             except ServiceError as error:
-                _refused.set(error)
+                _refused.set(_without_frames(error))
                 return self._refusing
             arrived_principal.set(principal)
             if principal is not ANONYMOUS:
@@ -151,11 +151,19 @@ class _Door(_AtOnce):
             certificate = read_certificate(shown[0]) if shown else None
             principal = self._access.admit(self._method, self._row, None, certificate)
         except ServiceError as error:
-            work(_refused.set, error)
+            work(_refused.set, _without_frames(error))
             return super().submit(work, *arguments)
         work(arrived_principal.set, principal)
         threads = self._anonymous if principal is ANONYMOUS else self._usual
         return threads.submit(work, *arguments)
+
+
+def _without_frames(error: ServiceError) -> ServiceError:
+    """Cut the cycle from an error by its frames to the call's context, which has the error.
+
+    Else each refused call would be left to the garbage collector, a third of what it costs.
+    """
+    return error.with_traceback(None)
 
 
 def _on(

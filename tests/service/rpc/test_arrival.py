@@ -1,6 +1,7 @@
 """Calls that are begun and not finished by callers without credentials."""
 
 import contextlib
+import gc
 import shutil
 import threading
 from collections.abc import Iterator
@@ -148,3 +149,16 @@ def test_a_cached_answer_is_for_the_principal_who_caused_it(
     ask("camera")
     ask("lab")
     assert hits() == before + 2
+
+
+def test_a_refused_call_leaves_nothing_to_the_garbage_collector(guarded: Guarded) -> None:
+    calls = 50
+    gc.collect()
+    gc.disable()
+    try:
+        with half_sent(guarded.client.grpc_port, CLASSIFY, calls) as begun:
+            assert {call.answer().status for call in begun} == {UNAUTHENTICATED}
+        # What a cycle of a call would hold: its state, context, metadata and error.
+        assert gc.collect() < calls
+    finally:
+        gc.enable()

@@ -299,6 +299,29 @@ def test_an_image_is_tried_and_shown_as_the_network_saw_it(page: Page, client: C
     expect(page.locator("#trial-input")).to_have_js_property("naturalWidth", 32)
 
 
+def test_an_answer_is_explained(page: Page) -> None:
+    """By keyboard; in the dark and on a phone it has room, too."""
+    choose(page, digit(SHOWN_DIGIT))
+    label = page.locator("#trial-summary strong").inner_text()
+    button = page.get_by_role("button", name="Where is the evidence?")
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#trial-why")).to_be_visible(timeout=30_000)
+    expect(page.locator("#trial-overlay")).to_have_js_property("naturalWidth", 8)
+    expect(page.locator("#trial-evidence")).to_have_text(f"Evidence for {label}, by occlusion")
+    expect(page.get_by_alt_text(re.compile(f"Where the evidence for {label} lies"))).to_be_visible()
+    expect(page.locator("#trial-explaining")).to_contain_text("Found in")
+    page.emulate_media(color_scheme="dark")
+    page.set_viewport_size(PHONE)
+    page.locator("#trial-why").scroll_into_view_if_needed()
+    expect(page.locator("#trial-why")).to_be_in_viewport()
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    screenshot(page, "console-explained")
+    # The evidence belongs to its picture.
+    choose(page, digit(SHOWN_DIGIT + 1), "another.png")
+    expect(page.locator("#trial-why")).to_be_hidden()
+
+
 def test_an_image_can_be_dropped(page: Page) -> None:
     transfer = page.evaluate_handle(
         """bytes => {

@@ -104,9 +104,17 @@ class _Seen:
     def look(self, picture: Image.Image) -> None:
         self.size = picture.size
         self.orientation = orientation_of(picture)
-        share = min(1.0, MAX_SIDE / max(picture.size))
-        width, height = (max(1, round(side * share)) for side in picture.size)
-        self.small = to_mode(picture, "RGB").resize((width, height), Image.Resampling.BOX)
+        # Thinned out first: what is kept beside a large picture is small in every mode.
+        thin = picture.resize(_within(picture.size, 4 * MAX_SIDE), Image.Resampling.NEAREST)
+        size = _within(picture.size, MAX_SIDE)
+        self.small = to_mode(thin, "RGB").resize(size, Image.Resampling.BOX)
+
+
+def _within(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """A size in proportion whose longer side has at most so many pixels."""
+    share = min(1.0, longest / max(size))
+    width, height = (max(1, round(side * share)) for side in size)
+    return width, height
 
 
 class Explainer:

@@ -4,6 +4,7 @@ ArtifactError
 ├── InvalidImageError        bytes or pixels that cannot be classified
 ├── InvalidArtifactError     a version directory that is incomplete or altered
 ├── RepositoryError          an unusable repository, model name or version
+├── StorageError             object storage that cannot be reached or used
 ├── OutsideError             a file or folder that leads out of the repository, or cannot be read
 └── SigningKeyError          a file that is not a signing or verification key
 """
@@ -38,6 +39,10 @@ class InvalidArtifactError(ArtifactError):
 
 class RepositoryError(ArtifactError):
     """A repository path cannot be read or written, or a model name is not valid."""
+
+
+class StorageError(ArtifactError):
+    """Object storage cannot be reached, or refuses a request."""
 
 
 class OutsideError(ArtifactError):

@@ -217,6 +217,11 @@ class ModelRepository:
         """
         return Artifact.open(self.version_folder(name, version))
 
+    @contextlib.contextmanager
+    def signed_files(self, name: str) -> Iterator[Path]:  # noqa: ARG002
+        """A repository with at least the signatures and the `config.yaml` of a model: this one."""
+        yield self.root
+
     def read_configuration(self, name: str) -> bytes | None:
         """Read a model's `config.yaml`; None if there is none.
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from convd.artifact.bundle import Artifact
 from convd.artifact.errors import ArtifactError, InvalidArtifactError
+from convd.artifact.remote_repository import RemoteRepository
 from convd.artifact.repository import CONFIGURATION_FILE, ModelRepository
 from convd.artifact.signature import SignatureRule, configuration_digest
 from convd.artifact.signing_keys import VerificationKey
@@ -119,7 +120,7 @@ class SignedRepository(ModelRepository):
 
 
 def configuration_to_publish(
-    repository: ModelRepository, name: str, key: VerificationKey
+    repository: ModelRepository | RemoteRepository, name: str, key: VerificationKey
 ) -> bytes | None:
     """The `config.yaml` that a publisher may sign along with a new version, unread.
 
@@ -132,7 +133,8 @@ def configuration_to_publish(
     """
     if not repository.versions(name):
         return repository.read_configuration(name)
-    return SignedRepository(repository.root, SignatureRule((key,))).read_configuration(name)
+    with repository.signed_files(name) as root:
+        return SignedRepository(root, SignatureRule((key,))).read_configuration(name)
 
 
 def _check_configuration(about: SignedVersion, sha256: str | None) -> None:

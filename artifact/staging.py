@@ -21,18 +21,18 @@ def staging_folder(model: Path) -> Iterator[Path]:
     with contextlib.ExitStack() as held:
         model.mkdir(parents=True, exist_ok=True)
         # Another publisher could otherwise remove the new, still unlocked folder.
-        with _locked(model):
+        with locked(model):
             _remove_orphans(model)
             staging = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=model))
             held.callback(shutil.rmtree, staging, ignore_errors=True)
-            held.enter_context(_locked(staging))
+            held.enter_context(locked(staging))
         # mkdtemp creates 0700, but a server under another account must read the version.
         staging.chmod(0o755)
         yield staging
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
+def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold the lock of a folder; the system releases it if the holder dies.
 
     Raises:
@@ -49,7 +49,7 @@ def _locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
 def _remove_orphans(model: Path) -> None:
     """Remove what crashed publishers left behind; a live one holds the lock of its folder."""
     for staging in model.glob(_PREFIX + "*"):
-        with contextlib.suppress(BlockingIOError, FileNotFoundError), _locked(staging, wait=False):
+        with contextlib.suppress(BlockingIOError, FileNotFoundError), locked(staging, wait=False):
             shutil.rmtree(staging, ignore_errors=True)
 
 

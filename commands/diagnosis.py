@@ -14,6 +14,8 @@ from typing import Literal
 
 import convd
 from convd.artifact.errors import ArtifactError
+from convd.artifact.mirror import published_versions
+from convd.artifact.object_storage import ObjectStorage
 from convd.artifact.repository import ModelRepository
 from convd.installation import install_command
 from convd.runtime.cgroup import cpu_quota, memory_limit_bytes
@@ -59,6 +61,17 @@ def examine_machine() -> Iterator[Finding]:
         if off
         else "ORT_DISABLE_TELEMETRY=0 lets ONNX Runtime ask DNS servers for its maker's hosts",
     )
+
+
+def examine_storage(url: str) -> Iterator[Finding]:
+    """The models of a repository in object storage."""
+    try:
+        versions = published_versions(ObjectStorage(url))
+    except ArtifactError as error:
+        yield Finding("repository", "problem", str(error))
+        return
+    for name, published in versions.items():
+        yield Finding("repository", "ok", f"{name}: version {', '.join(map(str, published))}")
 
 
 def examine_repository(repository: Path) -> Iterator[Finding]:

@@ -12,7 +12,13 @@ import click
 from convd.artifact.errors import ArtifactError
 from convd.artifact.location import locate
 from convd.commands import exit_codes
-from convd.commands.diagnosis import Finding, examine_machine, examine_port, examine_repository
+from convd.commands.diagnosis import (
+    Finding,
+    examine_machine,
+    examine_port,
+    examine_repository,
+    examine_storage,
+)
 
 _MARKS = {"ok": "ok", "note": "note", "problem": "PROBLEM"}
 
@@ -72,7 +78,10 @@ def _examine_settings(place: Path | None, config: Path | None) -> Iterator[Findi
     except SettingsError:
         yield Finding("repository", "note", "none is given: 'convd doctor REPOSITORY' checks one")
     else:
-        yield from examine_repository(repository)
+        if isinstance(repository, Path):
+            yield from examine_repository(repository)
+        else:
+            yield from examine_storage(repository)
 
 
 def _show(finding: Finding) -> None:

@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 
 from convd.artifact.errors import ArtifactError
-from convd.artifact.repository import ModelRepository, check_model_name
+from convd.artifact.repository import check_model_name
 from convd.artifact.signature import Signer
 from convd.artifact.signing_keys import read_signing_key
 from convd.commands.export_report import as_json as published_as_json
@@ -18,7 +18,7 @@ from convd.commands.sign import valid_days_option
 from convd.export.errors import ExportError
 from convd.export.options import ExportOptions, ExportPrecision
 from convd.export.progress import TerminalProgress
-from convd.export.publication import plan, publish
+from convd.export.publication import open_destination, plan, publish
 from convd.export.sources.labelled_pictures import load_held_out, load_training_part
 from convd.export.sources.loading import SourceRequest, load_source
 from convd.models.errors import ModelsError
@@ -49,8 +49,8 @@ def _renamed(ctx: click.Context, param: click.Parameter, value: str | None) -> N
 @click.option(
     "--repository",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder with the models; made if it does not exist.",
+    metavar="PLACE",
+    help="Folder with the models, made if it does not exist; or s3://BUCKET/PREFIX, gs://, az://.",
 )
 @click.option("--arch", metavar="NAME", help="Architecture of convd, with --weights.")
 @click.option(
@@ -128,7 +128,7 @@ def _renamed(ctx: click.Context, param: click.Parameter, value: str | None) -> N
 def command(
     source: str | None,
     name: str,
-    repository: Path,
+    repository: str,
     arch: str | None,
     weights: Path | None,
     data: str | None,
@@ -180,9 +180,9 @@ def command(
         trust_code,
         given_description(**description),
     )
-    models = ModelRepository(repository)
     try:
         check_model_name(name)
+        models = open_destination(repository)
         with TerminalProgress(Console(stderr=True)) as progress:
             with progress.stage("reading the network"):
                 trained = load_source(request)
@@ -220,6 +220,6 @@ def command(
         show_facts(console, trained.facts)
         console.print("nothing was done: this was a dry run")
         return
-    console.print(f"published {name} version {published.version}: {published.path}")
+    console.print(f"published {name} version {published.version}: {published.place}")
     show_evidence(console, published.manifest)
     console.print(f"next: convd serve --repository {repository}")

@@ -17,7 +17,7 @@ _NOTABLE_GAP = 0.03
 def as_json(name: str, published: Published) -> dict[str, object]:
     """What was published, with its manifest."""
     manifest = published.manifest.model_dump(mode="json")
-    path = str(published.path)
+    path = published.place
     return {"model": name, "version": published.version, "path": path, "manifest": manifest}
 
 

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convd.artifact.preprocessing import (
@@ -12,10 +11,10 @@ from convd.artifact.preprocessing import (
     ResizeShorterSide,
     ResizeTo,
 )
-from convd.artifact.repository import ModelRepository, check_model_name
+from convd.artifact.repository import check_model_name
 from convd.export.graph.network_output import Activation
 from convd.export.options import ExportOptions, ExportPrecision
-from convd.export.publication import Published
+from convd.export.publication import Published, open_destination
 from convd.export.publication import publish as publish_source
 from convd.export.sources.description import GivenDescription
 from convd.export.sources.labelled_pictures import load_held_out, load_training_part
@@ -51,7 +50,8 @@ def publish(
         module: From normalised float32 `[batch, channels, height, width]` to one row of outputs
             for each picture; it is left as it is.
         name: Name under which the model is served.
-        repository: Folder with the models; made if it does not exist.
+        repository: Folder with the models, made if it does not exist; or a place in object
+            storage, such as s3://BUCKET/PREFIX.
         labels: Class names, in the order of the outputs.
         resize: Length of the shorter side, or height and width, in pixels.
         crop: What is cut from the middle: one number for both sides, or height and width.
@@ -105,7 +105,7 @@ def publish(
         quantization_data=load_training_part(quantization_data) if quantization_data else None,
         calibration_data=load_held_out(calibrate, source.labels) if calibrate else None,
     )
-    return publish_source(source, ModelRepository(Path(repository)), name, options)
+    return publish_source(source, open_destination(os.fspath(repository)), name, options)
 
 
 def _center_crop(size: int | tuple[int, int]) -> CenterCrop:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from convd.artifact.bundle import Artifact
 from convd.artifact.manifest import Manifest
+from convd.artifact.object_storage import ObjectStorage, is_storage_url
+from convd.artifact.remote_repository import RemoteRepository
 from convd.artifact.repository import ModelRepository, check_model_name
 from convd.artifact.signed_repository import configuration_to_publish
 from convd.export.building import build_artifact
@@ -22,19 +24,35 @@ class Published:
     """A version that was published.
 
     Attributes:
-        path: Its folder.
+        place: Its folder, or its URL in object storage.
         version: Its number.
         manifest: What it promises.
     """
 
-    path: Path
+    place: str
     version: int
     manifest: Manifest
+
+    @property
+    def path(self) -> Path:
+        """Its folder, where it was published to a folder."""
+        return Path(self.place)
+
+
+def open_destination(place: str) -> ModelRepository | RemoteRepository:
+    """The repository to publish to: a folder, or a place in object storage.
+
+    Raises:
+        StorageError: A package is missing, or the storage's settings cannot be used.
+    """
+    if is_storage_url(place):
+        return RemoteRepository(ObjectStorage(place))
+    return ModelRepository(Path(place))
 
 
 def publish(
     source: TrainedNetwork,
-    repository: ModelRepository,
+    repository: ModelRepository | RemoteRepository,
     name: str,
     options: ExportOptions | None = None,
     progress: ExportProgress | None = None,
@@ -67,12 +85,12 @@ def publish(
                 signer.sign(staging, name, version, files, configuration)
 
         version = repository.publish(name, staging, sign)
-        return Published(repository.version_path(name, version), version, manifest)
+        return Published(str(repository.version_path(name, version)), version, manifest)
 
 
 def plan(
     source: TrainedNetwork,
-    repository: ModelRepository,
+    repository: ModelRepository | RemoteRepository,
     name: str,
     options: ExportOptions,
     progress: ExportProgress | None = None,

@@ -16,9 +16,10 @@ from convd.service.calls.tracing import Tracer, open_tracer
 from convd.service.garbage import collect_and_freeze, collect_rarely
 from convd.service.inference.service import InferenceService
 from convd.service.lifecycle.catalog import Catalog, VersionStatus
-from convd.service.lifecycle.loading import ServableLoader, open_repository
+from convd.service.lifecycle.loading import ServableLoader
 from convd.service.lifecycle.manager import Everywhere, ServableManager
 from convd.service.lifecycle.policy import State
+from convd.service.lifecycle.served_repository import open_mirror, open_repository
 from convd.service.lifecycle.triton_metrics import TritonCollector
 from convd.service.lifecycle.version_metrics import VersionCollector
 from convd.service.metrics import Metrics
@@ -92,7 +93,8 @@ class Application:
         if settings.response_cache_bytes:
             cache = ResponseCache(settings.response_cache_bytes)
             self._metrics.watch_cache(lambda: cache.size_bytes)
-        repository = open_repository(settings)
+        mirror = open_mirror(settings)
+        repository = open_repository(settings, mirror)
         self._loader = ServableLoader(repository, settings, self._metrics, self.cores, cache)
         self._manager = ServableManager(
             repository,
@@ -104,6 +106,7 @@ class Application:
             on_change=self._version_changed,
             on_look=self._looked,
             everywhere=everywhere,
+            mirror=mirror,
         )
         inference = InferenceService(
             self._catalog,

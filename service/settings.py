@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from convd.artifact.errors import RepositoryError
+from convd.artifact.object_storage import URL_PATTERN
 from convd.artifact.repository import check_model_name, is_version_name
 from convd.runtime.cgroup import memory_limit_bytes
 from convd.runtime.choice import PROVIDER_CHOICES, PrecisionPolicy, ProviderChoice
@@ -35,6 +36,9 @@ def _in_utc(instant: datetime) -> datetime:
     return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
+StorageUrl = Annotated[str, Field(pattern=URL_PATTERN)]
+"""A place in object storage."""
+
 Instant = Annotated[datetime, AfterValidator(_in_utc)]
 
 
@@ -50,7 +54,15 @@ class ServerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, extra="forbid", frozen=True)
 
-    repository: Path = Field(description="Folder with the models to serve.")
+    repository: StorageUrl | Path = Field(
+        description="Folder with the models to serve, or their place in object storage: "
+        "s3://BUCKET/PREFIX, gs:// or az://, which is copied to this machine.",
+    )
+    repository_cache: Path = Field(
+        Path("~/.cache/convd/repositories"),
+        description="Folder for copies of repositories from object storage; several servers may "
+        "share it.",
+    )
     models: str = Field(
         "",
         description="Models to serve, separated by commas, where NAME:VERSION serves this version "

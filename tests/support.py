@@ -88,7 +88,7 @@ def code_of(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
 
 @contextlib.contextmanager
 def running_server(
-    repository: Path, *, tracer: Tracer | None = None, wait: bool = True, **settings: Any
+    repository: Path | str, *, tracer: Tracer | None = None, wait: bool = True, **settings: Any
 ) -> Iterator[Client]:
     """Run a server in this process until the block ends; it has loaded its models, if `wait`."""
     defaults: dict[str, Any] = {

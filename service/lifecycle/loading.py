@@ -9,9 +9,6 @@ from convd.artifact.bundle import MODEL_FILE, Artifact
 from convd.artifact.class_activation import read_class_weights
 from convd.artifact.precision import Precision
 from convd.artifact.repository import ModelRepository
-from convd.artifact.signature import SignatureRule
-from convd.artifact.signed_repository import SignedRepository
-from convd.artifact.signing_keys import read_verification_keys
 from convd.runtime.choice import prove_session
 from convd.runtime.cores import CoreBudget
 from convd.runtime.provider import ExecutionProvider
@@ -32,22 +29,6 @@ logger = logging.getLogger(__name__)
 _EXPIRY_DAYS = 30
 _TRIAL_SHARE = 10
 """The first runs of a model may take this many times longer than others wait for it."""
-
-
-def open_repository(settings: ServerSettings) -> ModelRepository:
-    """Open the repository that is served.
-
-    Raises:
-        RepositoryError: It does not exist, is a part of one, or cannot be read.
-        SigningKeyError: The public key for signatures cannot be read.
-    """
-    repository = ModelRepository(settings.repository, settings.chosen_models)
-    if settings.require_signature is not None:
-        keys = read_verification_keys(settings.require_signature)
-        rule = SignatureRule(keys, settings.signed_since)
-        repository = SignedRepository(settings.repository, rule, settings.chosen_models)
-    repository.check_whole()
-    return repository
 
 
 def _warn_of_expiry(name: str, version: int, artifact: Artifact) -> None:

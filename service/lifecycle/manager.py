@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
+from convd.artifact.mirror import Mirror
 from convd.artifact.repository import ModelRepository
 from convd.service.errors import ModelNotFoundError, UnavailableError
 from convd.service.lifecycle.catalog import Catalog, VersionStatus
@@ -42,6 +43,7 @@ class ServableManager:
         on_change: Called after every change of a version's status, by one thread at a time.
         on_look: Called after every look at the repository.
         everywhere: Makes every worker load or unload a model; None for a single process.
+        mirror: Copies the repository from object storage before each look; None for a folder.
         clock: A monotonic clock, in seconds, that schedules retries of failed loads.
     """
 
@@ -57,6 +59,7 @@ class ServableManager:
         on_change: Callable[[VersionStatus], None],
         on_look: Callable[[], None],
         everywhere: Everywhere | None = None,
+        mirror: Mirror | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._repository = repository
@@ -67,6 +70,7 @@ class ServableManager:
         self._on_change = on_change
         self._on_look = on_look
         self._everywhere = everywhere
+        self._mirror = mirror
         self._clock = clock
         self._stop = threading.Event()
         self._wake = threading.Event()
@@ -140,7 +144,8 @@ class ServableManager:
 
         A model that cannot be read stays as it is; the others are reconciled.
         """
-        if not self._look.attempt("", self._find_models):
+        self._copy_repository()
+        if self._stop.is_set() or not self._look.attempt("", self._find_models):
             return
         self._hanging = {name: over for name, over in self._hanging.items() if not over.is_set()}
         steps = {
@@ -191,6 +196,7 @@ class ServableManager:
 
     def load_here(self, name: str) -> None:
         """Load a model in this process, as `load_model` does."""
+        self._copy_repository(now=True)
         with self._changing(name):
             if name not in self._repository.models() or not self._repository.versions(name):
                 raise ModelNotFoundError(f"the repository has no model {quote(name)}")
@@ -231,6 +237,12 @@ class ServableManager:
         while any(one.state is State.DRAINING for one in self._catalog.statuses(name)):
             if self._stop.wait(0.02) or time.monotonic() > deadline:
                 return
+
+    def _copy_repository(self, *, now: bool = False) -> None:
+        """Bring the copy of object storage in step; in an outage it stays as it is."""
+        if self._mirror is not None:
+            copy = functools.partial(self._mirror.sync, self._stop.is_set, now=now)
+            self._look.attempt(self._mirror.url, copy)
 
     def _find_models(self) -> None:
         for name in self._look.models(had_models=bool(self._models)):

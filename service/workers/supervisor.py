@@ -11,11 +11,11 @@ from concurrent import futures
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from convd.artifact.repository import ModelRepository
 from convd.runtime.cores import available_cores
 from convd.service.address import BindError, join_address
 from convd.service.calls.admission import open_access
 from convd.service.errors import UnavailableError
+from convd.service.lifecycle.served_repository import open_mirror, open_repository
 from convd.service.metrics.principals import PrincipalMetrics
 from convd.service.settings import (
     ServerSettings,
@@ -61,13 +61,14 @@ class Supervisor:
         settings: The server's settings.
 
     Raises:
-        RepositoryError: The repository does not exist or cannot be read.
+        ArtifactError: The repository does not exist or cannot be read, or the public key for
+            signatures cannot.
         BindError: A port is in use or not allowed.
         SettingsError: A file that the settings name cannot be used.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
-        ModelRepository(settings.repository).check_whole()
+        open_repository(settings, open_mirror(settings))
         self._settings = settings
         self._port_holder = _hold_port(settings.host, settings.grpc_port)
         self.grpc_port = int(self._port_holder.getsockname()[1])

@@ -29,6 +29,7 @@ NOT_RUN = {
     "make help": "it only prints",
     "docker ": "tests/containers.sh runs it, with an engine",
     "torchvision:resnet50": "it downloads weights",
+    "s3://": "tests/service/test_object_storage.py runs it, with a server for S3",
 }
 """Commands that are not run here, by what they contain, with the reason."""
 

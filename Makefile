@@ -67,8 +67,8 @@ bench-openvino: setup  ## the same with OpenVINO for x86 processors of any maker
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps --upgrade --target .cache/openvino onnxruntime-openvino
 	PYTHONPATH=.cache/openvino $(BIN)/python -m bench.performance --only openvino --report docs/performance-openvino.md
 
-drills-load: setup  ## overload, memory, refused pictures and threads, measured (needs h2load); writes docs/drills
-	missed=0; for drill in overload memory refused_pictures threads; do \
+drills-load: setup  ## overload, memory, refused pictures, threads and access, measured (needs h2load); writes docs/drills
+	missed=0; for drill in overload memory refused_pictures threads access; do \
 		$(BIN)/python -m bench.$$drill || missed=1; \
 	done; exit $$missed
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.document import table, write_document
-from bench.h2load import INFER, check_installed, load, load_at_rate
+from bench.h2load import INFER, check_installed, flood, load, load_at_rate
 from bench.machine import machine
 from bench.networks import repository_of_one
 from bench.performance import infer_request
@@ -32,8 +32,6 @@ FLOOD_PER_SECOND = 1000
 MOST_FLOOD_CORES = 0.1
 LOOKS = 100_000
 
-# Fewer than a connection may have, else its client would be refused before convd hears of it.
-_MAX_STREAMS = 200
 _WRONG = "convd_" + "x" * 43
 
 
@@ -169,37 +167,55 @@ def _throughput(
 
 def _flood(server: ServerProcess, request: Path, token: str) -> tuple[float, float, float]:
     """Cores that a flood takes, and median seconds of a valid call without it and under it."""
+    client = {max(os.sched_getaffinity(0))}
 
-    def call(token: str, per_second: float, seconds: float) -> list[float]:
-        return load_at_rate(
+    def send_wrong_tokens(seconds: float) -> None:
+        flood(
             server.address,
             INFER,
             request,
-            requests_per_second=per_second,
+            requests_per_second=FLOOD_PER_SECOND,
             seconds=seconds,
-            deadline_seconds=5.0,
-            token=token,
-            max_streams=_MAX_STREAMS,
-            cores={max(os.sched_getaffinity(0))},
+            token=_WRONG,
+            cores=client,
         )
 
-    call(_WRONG, FLOOD_PER_SECOND, 1.0)
-    idle_before, began = server.cpu_seconds(), time.monotonic()
-    time.sleep(2.0)
-    idle_cores = (server.cpu_seconds() - idle_before) / (time.monotonic() - began)
+    def median_seconds() -> float:
+        return statistics.median(
+            load_at_rate(
+                server.address,
+                INFER,
+                request,
+                requests_per_second=50,
+                seconds=4.0,
+                deadline_seconds=5.0,
+                token=token,
+                cores=client,
+            )
+        )
+
+    send_wrong_tokens(1.0)
     cpu_before, began = server.cpu_seconds(), time.monotonic()
-    call(_WRONG, FLOOD_PER_SECOND, 8.0)
-    cores = (server.cpu_seconds() - cpu_before) / (time.monotonic() - began) - idle_cores
-    undisturbed = statistics.median(call(token, 50, 4.0))
-    flood = threading.Thread(target=call, args=(_WRONG, FLOOD_PER_SECOND, 5.0))
-    flood.start()
-    disturbed = statistics.median(call(token, 50, 4.0))
-    flood.join()
-    refused = server.counted("convd_principal_requests_total")
-    wrong = sum(count for labels, count in refused.items() if "UNAUTHENTICATED" in labels)
-    if wrong < 9 * FLOOD_PER_SECOND:
-        raise SystemExit(f"only {wrong:.0f} calls of the flood were refused")
-    return cores, undisturbed, disturbed
+    time.sleep(2.0)
+    idle_cores = (server.cpu_seconds() - cpu_before) / (time.monotonic() - began)
+    refused, cpu_before, began = _refused(server), server.cpu_seconds(), time.monotonic()
+    send_wrong_tokens(8.0)
+    idle_seconds = idle_cores * (time.monotonic() - began)
+    cpu_seconds = server.cpu_seconds() - cpu_before - idle_seconds
+    refused = _refused(server) - refused
+    if refused < 0.9 * 8 * FLOOD_PER_SECOND:
+        raise SystemExit(f"only {refused:.0f} calls of the flood were refused")
+    undisturbed = median_seconds()
+    disturbing = threading.Thread(target=send_wrong_tokens, args=(5.0,))
+    disturbing.start()
+    disturbed = median_seconds()
+    disturbing.join()
+    return cpu_seconds / refused * FLOOD_PER_SECOND, undisturbed, disturbed
+
+
+def _refused(server: ServerProcess) -> float:
+    counted = server.counted("convd_principal_requests_total")
+    return sum(count for labels, count in counted.items() if "UNAUTHENTICATED" in labels)
 
 
 def _looks(roster: Roster, valid: str) -> dict[str, list[int]]:

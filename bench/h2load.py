@@ -19,6 +19,9 @@ from testbed.server import ServerProcess
 CLASSIFY = "/convd.v1.ClassificationService/Classify"
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 
+# A connection may have more, else its client would be refused before convd hears of it.
+_MAX_FLOOD_STREAMS = 200
+
 
 @dataclass(frozen=True)
 class LoadResult:
@@ -105,7 +108,6 @@ def load_at_rate(
     seconds: float,
     deadline_seconds: float,
     token: str = "",
-    max_streams: int = 0,
     cores: set[int] | None = None,
 ) -> list[float]:
     """Send at even distances over one connection, whether or not answers come: an open loop.
@@ -118,7 +120,6 @@ def load_at_rate(
         seconds: For how long; then it is waited for the answers that are missing.
         deadline_seconds: The deadline that each request carries.
         token: A bearer token that each request carries; empty for none.
-        max_streams: Maximum requests under way; 0 for as many as there are.
         cores: The cores that the client may run on; None for all.
 
     Returns:
@@ -127,12 +128,38 @@ def load_at_rate(
     count = round(requests_per_second * seconds)
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "requests.log"
-        words = ["--clients", 1, "--max-concurrent-streams", max_streams or count]
-        words += ["--requests", count]
+        words = ["--clients", 1, "--max-concurrent-streams", count, "--requests", count]
         words += ["--rps", requests_per_second, "--log-file", log, *_with_token(token)]
         words += ["--header", f"grpc-timeout: {deadline_seconds * 1000:.0f}m"]
         _parse(_run(address, method, request, words, cores))
         return _logged_seconds(log)
+
+
+def flood(
+    address: str,
+    method: str,
+    request: Path,
+    *,
+    requests_per_second: float,
+    seconds: float,
+    token: str,
+    cores: set[int] | None = None,
+) -> None:
+    """Send at even distances over one connection, and care for no answer.
+
+    Args:
+        address: Host and port.
+        method: Full name of the method.
+        request: A file of `write_request`.
+        requests_per_second: How many are sent.
+        seconds: For how long.
+        token: A bearer token that each request carries.
+        cores: The cores that the client may run on; None for all.
+    """
+    count = round(requests_per_second * seconds)
+    words = ["--clients", 1, "--max-concurrent-streams", _MAX_FLOOD_STREAMS, "--requests", count]
+    words += ["--rps", requests_per_second, *_with_token(token)]
+    _run(address, method, request, words, cores)
 
 
 def mean_batch_rows(server: ServerProcess) -> float:

@@ -73,12 +73,15 @@ def _guarded(
     handler: "_MethodHandler", method: str, row: Row, access: AccessControl
 ) -> "_MethodHandler":
     """The handler of a method that first checks each message."""
+    scope, model = row.scope, row.model
 
     def check(principal: Principal, message: Any) -> None:  # noqa: ANN401
         # To know its size, protobuf writes the whole message again.
         if principal.limits.request_bytes is not None:
             principal.check_size(message.ByteSize())
-        access.check(method, row, principal, message)
+        # The usual case without further steps: a small network's request notices each of them.
+        if not (scope and model and principal.grants.allow(scope, model(message))):
+            access.check(method, row, principal, message)
 
     if handler.unary_unary is not None:
         return grpc.unary_unary_rpc_method_handler(
@@ -102,8 +105,11 @@ def _unary(
     work: Callable[[Any, grpc.ServicerContext], Any], check: Callable[[Principal, Any], None]
 ) -> Callable[[Any, grpc.ServicerContext], Any]:
     def answer(request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401
-        principal = _principal()
+        principal = current_call().principal
+        assert principal is not None, "the interceptor admits every call"  # noqa: S101
         check(principal, request)
+        if principal.limits.concurrent_calls is None:
+            return work(request, context)
         principal.enter()
         try:
             return work(request, context)
@@ -118,7 +124,8 @@ def _stream(
     check: Callable[[Principal, Any], None],
 ) -> Callable[[Iterator[Any], grpc.ServicerContext], Iterator[Any]]:
     def answer(messages: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
-        principal = _principal()
+        principal = current_call().principal
+        assert principal is not None, "the interceptor admits every call"  # noqa: S101
 
         def checked() -> Iterator[Any]:
             # The first message was counted when the call arrived.
@@ -137,9 +144,3 @@ def _stream(
             principal.leave()
 
     return answer
-
-
-def _principal() -> Principal:
-    principal = current_call().principal
-    assert principal is not None, "the interceptor admits every call"  # noqa: S101
-    return principal

@@ -25,6 +25,15 @@ has_samples() { query "$1" | grep --quiet '"value"'; }
 docker info >/dev/null 2>&1 || fail 'no Docker engine answers: start one, or set DOCKER_HOST'
 docker compose version >/dev/null 2>&1 || fail 'docker compose (version 2) is missing'
 
+# Offline, an image of another version that is here will do.
+prometheus=$(docker compose --profile monitoring config --images 2>/dev/null | grep prom/ || true)
+if [[ -n $prometheus ]] && ! docker image inspect "$prometheus" >/dev/null 2>&1 && ! docker pull --quiet "$prometheus" >/dev/null 2>&1; then
+  PROMETHEUS_IMAGE=$(docker images --format '{{.Repository}}:{{.Tag}}' prom/prometheus | head -n 1)
+  [[ -n $PROMETHEUS_IMAGE ]] || fail "$prometheus is not here and cannot be pulled"
+  export PROMETHEUS_IMAGE
+  echo "$prometheus cannot be pulled: with $PROMETHEUS_IMAGE"
+fi
+
 step 'build'
 docker compose build --quiet server
 docker build --quiet --target export --tag convd:export .  # for who trains in a container

@@ -1,7 +1,8 @@
 """Occlusion sensitivity: how much a class's probability drops when a place is covered.
 
 Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, section 4.2:
-a gray square slides over the picture. It needs nothing but answers, so it explains any network.
+a square slides over the picture. It needs nothing but answers, so it explains any network. The
+square has the picture's mean colour: the paper's gray is an object of its own on a coloured ground.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,6 @@ GRID = 9
 """Places in each row and column."""
 
 _SHARE_OF_SIDE = 4
-_GRAY = 128
 
 
 class Patch(NamedTuple):
@@ -51,11 +51,12 @@ def occluded(
     Yields:
         uint8 `[rows, height, width, channels]`, the last one perhaps with fewer rows.
     """
+    mean = image.mean(axis=(0, 1)).round().astype(np.uint8)
     for start in range(0, len(places), rows):
         part = places[start : start + rows]
         batch = np.repeat(image[np.newaxis], len(part), axis=0)
         for covered, patch in zip(batch, part, strict=True):
-            covered[patch.top : patch.bottom, patch.left : patch.right] = _GRAY
+            covered[patch.top : patch.bottom, patch.left : patch.right] = mean
         yield batch
 
 

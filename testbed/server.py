@@ -91,7 +91,7 @@ class ServerProcess:
 
 @contextlib.contextmanager
 def server_process(
-    repository: Path,
+    repository: Path | str,
     log: Path,
     *flags: object,
     env: Mapping[str, str] | None = None,
@@ -104,7 +104,7 @@ def server_process(
     """Run `convd serve` on free ports; it is ready when the block begins, and gone after it.
 
     Args:
-        repository: The models.
+        repository: The models: a folder, or a place in object storage.
         log: Where its log goes.
         *flags: More flags of `convd serve`.
         env: Its environment; None for this one without convd's variables.

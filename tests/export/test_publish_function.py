@@ -9,7 +9,9 @@ from torch import nn
 
 import convd
 import convd.publishing
+from convd.artifact.mirror import Mirror
 from convd.export.errors import SourceError
+from tests.object_storage import storage_server
 
 
 def network() -> nn.Module:
@@ -42,6 +44,24 @@ def test_a_module_of_this_process_is_published_and_loaded(tmp_path: Path) -> Non
     assert answer == pytest.approx(
         {"circle": float(wanted[0]), "square": float(wanted[1])}, abs=1e-5
     )
+
+
+def test_it_publishes_to_object_storage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with storage_server(monkeypatch) as server:
+        for version in (1, 2):
+            published = convd.publish(
+                network(),
+                name="shapes",
+                repository=server.url,
+                labels=["circle", "square"],
+                resize=(16, 16),
+                mean=0.5,
+                std=0.5,
+            )
+            assert published.place == f"{server.url}/shapes/{version}"
+        Mirror(server.storage, server.url, tmp_path).sync()
+    with convd.load(tmp_path / "shapes" / "2") as model:
+        assert model.labels == ("circle", "square")
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from convd.artifact.object_storage import ObjectStorage
 from convd.artifact.remote_repository import RemoteRepository
 from convd.artifact.signature import Signer
 from convd.artifact.signed_repository import configuration_to_publish
+from testbed.server import server_process
 from tests.artifact.signing import KEY, public_pem
 from tests.object_storage import StorageServer, storage_server
 from tests.support import Client, png, running_server, wait_until
@@ -253,3 +254,21 @@ def test_what_is_signed_while_it_is_published_is_served_by_who_requires_it(
     with pytest.raises(ArtifactError, match="was added after version 2 was signed"):
         publish(3)
     assert repository.versions("pets") == [1, 2]
+
+
+@pytest.mark.slow
+def test_workers_copy_a_version_once(
+    s3: StorageServer, artifacts: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def copies(version: int) -> int:
+        requests = [one for one in caplog.messages if f"/pets/{version}/model.onnx" in one]
+        return sum("GET" in one for one in requests)
+
+    caplog.set_level(logging.INFO, "werkzeug")
+    s3.publish(artifacts / "1")
+    flags = ("--workers", 2, "--repository-cache", tmp_path / "cache", "--poll-seconds", 0.2)
+    with server_process(s3.url, tmp_path / "log", *flags):
+        assert copies(1) == 1
+        s3.publish(artifacts / "2")
+        wait_until(lambda: (tmp_path / "log").read_text().count("unloaded pets version 1") == 2)
+        assert copies(2) == 1

@@ -103,7 +103,7 @@ class ServerSettings(BaseSettings):
     principals: Path | None = Field(
         None,
         description="File that says who may do what, written by convd token; read again when it "
-        "changes. Without it, everybody who can connect may do everything.",
+        "changes. Without it, anyone who can connect may do everything.",
     )
     insecure: bool = Field(
         False,
@@ -459,7 +459,7 @@ def exposure(settings: ServerSettings) -> str:
     if settings.tls_certificate is None:
         problems.append("calls and answers are not encrypted")
     if settings.principals is None and settings.tls_client_ca is None:
-        problems.append("everybody who can connect may do everything")
+        problems.append("anyone who can connect may do everything")
     return ", and ".join(problems)
 
 

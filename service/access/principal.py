@@ -15,7 +15,7 @@ _PAUSE_SECONDS = 0.1
 
 
 class Limits(BaseModel):
-    """How much a principal may use; None for as much as the server allows everybody."""
+    """How much a principal may use; None for as much as the server allows everyone."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

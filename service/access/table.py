@@ -15,7 +15,7 @@ class Row(NamedTuple):
     """What one method or path needs.
 
     Attributes:
-        scope: The scope; None if everybody may use it, without credentials too.
+        scope: The scope; None if anyone may use it, without credentials too.
         model: Reads from a message, or from the address of a request over HTTP, which model it is
             about; None if the scope concerns no model.
         free: Whether one message needs no scope; None if all of them need it. A caller without the
@@ -65,7 +65,7 @@ METHODS: dict[str, Row] = {
     _INFERENCE + "ModelStatistics": Row(Scope.READ_METRICS),
     _INFERENCE + "RepositoryModelLoad": Row(Scope.ADMINISTER_MODELS),
     _INFERENCE + "RepositoryModelUnload": Row(Scope.ADMINISTER_MODELS),
-    # Memory of the server's machine: refused to everybody, and talked about with administrators.
+    # Memory of the server's machine: refused to all callers, and only administrators learn so.
     _INFERENCE + "SystemSharedMemoryStatus": Row(Scope.ADMINISTER_MODELS),
     _INFERENCE + "SystemSharedMemoryRegister": Row(Scope.ADMINISTER_MODELS),
     _INFERENCE + "SystemSharedMemoryUnregister": Row(Scope.ADMINISTER_MODELS),

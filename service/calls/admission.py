@@ -20,7 +20,7 @@ def open_access(
         workers: Number of processes among which each principal's limits are divided.
 
     Returns:
-        Access control, to be closed; None where everybody may do everything.
+        Access control, to be closed; None where anyone may do everything.
 
     Raises:
         SettingsError: The file cannot be used.

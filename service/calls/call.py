@@ -35,7 +35,7 @@ class Call(Cancellation):
         deadline: When the caller stops waiting, in seconds of `time.monotonic`; None for never.
         request_id: The caller's id for it, or one that the server made; empty until needed.
         trace_id: The sampled trace that it belongs to, 32 hexadecimal digits; empty for none.
-        principal: Whose call it is; None where everybody may do everything.
+        principal: Whose call it is; None where anyone may do everything.
 
     Attributes:
         model: Name of the model, once it is resolved; empty before.

@@ -35,7 +35,7 @@ class ArrivalInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
     """Refuses calls that their callers may not make; comes before all other interceptors.
 
     A refused call is answered at once by the thread that receives calls. A caller without
-    credentials reaches only the methods that are open to everybody, in a few threads that are for
+    credentials reaches only the methods that are open to all callers, in a few threads that are for
     such callers, of which it holds none for long.
 
     Args:

@@ -21,7 +21,7 @@ class Registry:
 
     Args:
         server: The server.
-        access: Checks the messages of every method; None where everybody may do everything.
+        access: Checks the messages of every method; None where anyone may do everything.
     """
 
     def __init__(self, server: grpc.Server, access: AccessControl | None) -> None:

@@ -56,7 +56,7 @@ class GrpcServer:
         open_inference: Answers in the Open Inference Protocol.
         recorder: Records every call.
         settings: Address and limits.
-        access: Decides who may do what; None where everybody may do everything.
+        access: Decides who may do what; None where anyone may do everything.
         tls: Its certificate; None for a plain port.
         shares_port: Whether other workers listen on the same port.
 

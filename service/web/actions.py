@@ -42,7 +42,7 @@ class Actions:
         repository: Holds the artifacts.
         recorder: Records every call.
         gate: Tracks every call; once it is closed, new calls are refused.
-        access: Knows the principals; None where everybody may do everything.
+        access: Knows the principals; None where anyone may do everything.
         max_message_bytes: Maximum size of a body, once it is inflated.
     """
 

@@ -15,7 +15,7 @@ class Admission:
 
     Args:
         routes: Every route that there is.
-        access: Decides; None where everybody may do everything.
+        access: Decides; None where anyone may do everything.
 
     Raises:
         UnlistedError: A route has no row in the table of scopes.
@@ -32,7 +32,7 @@ class Admission:
         segments: Mapping[str, str],
         certificate: PeerCertificate | None,
     ) -> Principal | None:
-        """Who sends a request; None where everybody may do everything.
+        """Who sends a request; None where anyone may do everything.
 
         Raises:
             ServiceError: They may not send it, or not now.

@@ -38,7 +38,7 @@ def open_http(
         registry: The metrics.
         unready_reason: Returns why the server is not ready; empty if it is.
         ask_models: Answers the requests that need a model.
-        access: Decides who may do what; None where everybody may do everything.
+        access: Decides who may do what; None where anyone may do everything.
         tls: Its certificate; None for plain HTTP.
         stuck_reason: Returns why the process has to be ended; empty if it need not be.
 
@@ -70,7 +70,7 @@ def open_http(
             settings.http_port,
             site,
             on_stop=site.close,
-            # Where there are principals, the table says which paths are for everybody.
+            # Where there are principals, the table says which paths are open.
             tls=HttpsContext(tls, requires_certificate=access is None) if tls else None,
         )
     except OSError as error:

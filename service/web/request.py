@@ -51,7 +51,7 @@ class Request:
         body: Its body.
         arrived_at: When its first byte was read, in seconds of `time.monotonic`, which all
             processes of a machine share.
-        principal: Name of the principal that sends it; empty where everybody may do everything.
+        principal: Name of the principal that sends it; empty where anyone may do everything.
         may_know_reasons: Whether its answer may say why the server does not live or is not ready.
         cancellation: Set when the client hangs up; not in another process.
     """

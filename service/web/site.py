@@ -39,7 +39,7 @@ class Site:
     Args:
         origin_policy: Decides which requests to accept.
         answers: The routes, each with the function that answers.
-        admission: Decides who may send which request; None where everybody may send all.
+        admission: Decides who may send which request; None where anyone may send all.
         inference_threads: Maximum requests for inference in progress.
         max_message_bytes: Maximum size of a body where a route does not say.
     """

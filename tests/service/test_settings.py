@@ -173,10 +173,10 @@ def test_other_addresses_than_loopback_need_encryption_and_credentials(
     host: str, tmp_path: Path
 ) -> None:
     flags: dict[str, object] = {"repository": tmp_path, "host": host}
-    with pytest.raises(SettingsError, match="not encrypted, and everybody who can connect may do"):
+    with pytest.raises(SettingsError, match="not encrypted, and anyone who can connect may do"):
         load_settings(flags)
     files = {"tls_certificate": "server.crt", "tls_key": "server.key"}
-    with pytest.raises(SettingsError, match=r"\d: everybody|[:g]: everybody"):
+    with pytest.raises(SettingsError, match=r"\d: anyone|[:g]: anyone"):
         load_settings(flags | files)
     with pytest.raises(SettingsError, match="calls and answers are not encrypted;"):
         load_settings(flags | {"principals": "principals.json"})

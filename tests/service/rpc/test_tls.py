@@ -39,7 +39,7 @@ def models(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tls_port(authority: Authority, models: Path) -> Iterator[int]:
-    """A server with TLS, where everybody may do everything."""
+    """A server with TLS, where anyone may do everything."""
     certificate, key = authority.issue("server")
     with running_server(models, tls_certificate=certificate, tls_key=key) as client:
         yield client.grpc_port
@@ -54,6 +54,7 @@ def mutual_port(authority: Authority, models: Path) -> Iterator[int]:
         {"name": "camera", "scopes": ["models:list"], "certificates": ["spiffe://test/camera"]},
         {"name": "lab", "scopes": ["models:list"], "certificates": ["CN=lab"]},
         {"name": "nobody", "scopes": [], "certificates": ["CN=nobody"]},
+        {"name": "full", "scopes": ["health", "infer:*"], "certificates": ["CN=full"]},
     ]
     principals.write_text(json.dumps({"principals": entries}))
     with running_server(
@@ -176,6 +177,29 @@ def test_streams_and_health_with_a_certificate(mutual_port: int, authority: Auth
         stub = ClassificationServiceStub(channel)
         stream = stub.ClassifyStream(iter([pb.ClassifyStreamRequest()]), timeout=10)
         assert code_of(lambda: list(stream))[0] is DENIED
+
+
+def test_every_kind_of_call_works_with_a_certificate(
+    mutual_port: int, authority: Authority, digits: Digits
+) -> None:
+    certificate, key = authority.issue("full", hosts=())
+    credentials = grpc.ssl_channel_credentials(
+        authority.pem, key.read_bytes(), certificate.read_bytes()
+    )
+    message = pb.ClassifyRequest(
+        model=pb.ModelSpec(name="digits"), images=[pb.Image(encoded=digits.encoded())]
+    )
+    with grpc.secure_channel(f"localhost:{mutual_port}", credentials) as channel:
+        stub = ClassificationServiceStub(channel)
+        assert stub.Classify(message, timeout=10).results
+        requests = [pb.ClassifyStreamRequest(id=str(n), request=message) for n in range(3)]
+        answers = stub.ClassifyStream(iter(requests), timeout=10)
+        assert [answer.id for answer in answers] == ["0", "1", "2"]
+        watch = health_pb2_grpc.HealthStub(channel).Watch(
+            health_pb2.HealthCheckRequest(service="digits"), timeout=10
+        )
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        watch.cancel()
 
 
 def test_certificate_and_tokens_are_replaced_under_load(

@@ -32,7 +32,7 @@ def models(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def port(authority: Authority, models: Path) -> Iterator[int]:
-    """A server with HTTPS, where everybody may do everything."""
+    """A server with HTTPS, where anyone may do everything."""
     certificate, key = authority.issue("server")
     with running_server(models, tls_certificate=certificate, tls_key=key) as client:
         yield client.http_port

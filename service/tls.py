@@ -1,6 +1,7 @@
 """The server's certificate and key: read, checked, and read again when they change."""
 
 import logging
+import os
 import ssl
 import time
 from collections.abc import Callable
@@ -37,6 +38,16 @@ class TlsMaterial(NamedTuple):
     key: bytes
     client_authorities: bytes | None
     expires_at: float
+
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """Give a new context the certificate, its key and the authorities of clients."""
+        # Python's ssl reads these from files only, and the ones on disk may be others by now.
+        with os.fdopen(os.memfd_create("certificate"), "wb") as file:
+            file.write(self.key.rstrip() + b"\n" + self.chain)
+            file.flush()
+            context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
+        if self.client_authorities is not None:
+            context.load_verify_locations(cadata=self.client_authorities.decode())
 
 
 class TlsFiles:
@@ -82,28 +93,19 @@ class TlsFiles:
             return None
         return cls(settings.tls_certificate, settings.tls_key, settings.tls_client_ca, on_read)
 
-    def load_into(self, context: ssl.SSLContext) -> None:
-        """Give a new context the certificate, its key and the authorities of clients.
-
-        Raises:
-            OSError: The files cannot be read, or do not fit, as ssl.SSLError.
-        """
-        context.load_cert_chain(self._certificate, self._key)
-        if self.current.client_authorities is not None:
-            context.load_verify_locations(cadata=self.current.client_authorities.decode())
-
     def close(self) -> None:
         """Stop following the files."""
         self._followed.stop()
 
-    def _reload(self) -> None:
+    def _reload(self) -> bool:
         try:
             self.current = self._read()
         except SettingsError as error:
             logger.error("%s; the certificate that was read before stays in force", error)
-            return
+            return False
         logger.info("read a new certificate from %s", self._certificate)
         self._on_read(self.current.expires_at)
+        return True
 
     def _read(self) -> TlsMaterial:
         chain = _read("tls_certificate", self._certificate)

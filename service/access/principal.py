@@ -10,6 +10,9 @@ from convd.service.access.scopes import Grants
 from convd.service.access.token_bucket import TokenBucket
 from convd.service.errors import LimitExceededError
 
+_LEAST_RATE = 1e-6
+"""The smallest rate: hints when to try again stay numbers that clients can read."""
+
 _PAUSE_SECONDS = 0.1
 """When to try again after too many concurrent calls: the length of a typical call."""
 
@@ -19,14 +22,15 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    requests_per_second: float | None = Field(default=None, gt=0, le=1e9, allow_inf_nan=False)
-    pixels_per_second: float | None = Field(default=None, gt=0, le=1e15, allow_inf_nan=False)
+    requests_per_second: float | None = Field(default=None, ge=_LEAST_RATE, le=1e9)
+    pixels_per_second: float | None = Field(default=None, ge=_LEAST_RATE, le=1e15)
     concurrent_calls: int | None = Field(default=None, ge=1, le=1_000_000)
     request_bytes: int | None = Field(default=None, ge=1, le=2**31 - 1)
 
     def divided(self, workers: int) -> "Limits":
         """The share of each of several workers, which count apart."""
-        return Limits(
+        # Not validated: a share may be smaller than what a file may say.
+        return Limits.model_construct(
             requests_per_second=self.requests_per_second and self.requests_per_second / workers,
             pixels_per_second=self.pixels_per_second and self.pixels_per_second / workers,
             concurrent_calls=self.concurrent_calls and -(-self.concurrent_calls // workers),
@@ -46,9 +50,13 @@ class Principal:
     def __init__(self, name: str, grants: Grants, limits: Limits) -> None:
         self.name = name
         self.grants = grants
-        self.limits = limits
         self._lock = threading.Lock()
         self._concurrent = 0
+        self.limit(limits)
+
+    def limit(self, limits: Limits) -> None:
+        """Give it other limits, of which nothing is used yet but the calls in progress."""
+        self.limits = limits
         now = time.monotonic()
         self._requests, self._pixels = (
             None if rate is None else TokenBucket.full(rate, now)
@@ -61,8 +69,9 @@ class Principal:
         Raises:
             LimitExceededError: There have been too many of late.
         """
-        if self._requests is not None:
-            self._spend(self._requests, 1, "requests_per_second")
+        bucket = self._requests
+        if bucket is not None:
+            self._spend(bucket, 1, "requests_per_second")
 
     def spend_pixels(self, pixels: int) -> None:
         """Count the pixels of a picture before it is decoded.
@@ -70,8 +79,9 @@ class Principal:
         Raises:
             LimitExceededError: There have been too many of late.
         """
-        if self._pixels is not None:
-            self._spend(self._pixels, pixels, "pixels_per_second")
+        bucket = self._pixels
+        if bucket is not None:
+            self._spend(bucket, pixels, "pixels_per_second")
 
     def check_size(self, request_bytes: int) -> None:
         """Refuse a request that is too large.
@@ -93,10 +103,9 @@ class Principal:
             LimitExceededError: Too many of its calls are in progress.
         """
         limit = self.limits.concurrent_calls
-        if limit is None:
-            return
         with self._lock:
-            if self._concurrent < limit:
+            # Counted without a limit too: it may be given one before the call ends.
+            if limit is None or self._concurrent < limit:
                 self._concurrent += 1
                 return
         raise LimitExceededError(
@@ -106,9 +115,8 @@ class Principal:
 
     def leave(self) -> None:
         """Count the end of a call that `enter` let in."""
-        if self.limits.concurrent_calls is not None:
-            with self._lock:
-                self._concurrent -= 1
+        with self._lock:
+            self._concurrent -= 1
 
     def _spend(self, bucket: TokenBucket, amount: float, limit: str) -> None:
         with self._lock:
@@ -121,8 +129,14 @@ class Principal:
             )
 
 
+OTHERS = "others"
+"""Names, in metrics, the principals beyond the bound of series."""
+
 ANONYMOUS = Principal("anonymous", Grants({}), Limits())
 """The caller without valid credentials."""
+
+RESERVED_NAMES = (ANONYMOUS.name, OTHERS)
+"""Names that stand for nobody in particular, and that nobody may have."""
 
 arrived_principal: ContextVar[Principal | None] = ContextVar("arrived_principal", default=None)
 """Whose call this context works for, from its arrival on; None without access control."""

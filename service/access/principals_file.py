@@ -17,7 +17,7 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from convd.service.access.principal import Limits
+from convd.service.access.principal import RESERVED_NAMES, Limits
 from convd.service.access.scopes import Grants
 
 TOKEN_PREFIX = "convd_"  # noqa: S105
@@ -75,6 +75,13 @@ class PrincipalEntry(BaseModel):
     tokens: tuple[TokenEntry, ...] = ()
     certificates: tuple[Annotated[str, Field(min_length=1, max_length=2048)], ...] = ()
     limits: Limits = Limits()
+
+    @field_validator("name")
+    @classmethod
+    def _free(cls, name: str) -> str:
+        if name in RESERVED_NAMES:
+            raise ValueError(f"{name} is what the server calls those that have no name")
+        return name
 
     @field_validator("scopes")
     @classmethod

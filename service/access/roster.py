@@ -27,8 +27,9 @@ class Roster:
     Args:
         content: The file.
         workers: Number of processes among which each principal's limits are divided.
-        before: The roster of the reading before: a principal whose limits are still the same goes
-            on with what it has used of them.
+        before: The roster of the reading before. Its principals go on, also those of calls in
+            progress, with what they have used of their limits if these are still the same; those
+            that the file has no longer may do nothing from now on.
     """
 
     def __init__(
@@ -40,8 +41,10 @@ class Roster:
         for entry in content.principals:
             limits = entry.limits.divided(workers)
             principal = before._by_name.get(entry.name) if before else None
-            if principal is None or principal.limits != limits:
+            if principal is None:
                 principal = Principal(entry.name, Grants.parse(entry.scopes), limits)
+            elif principal.limits != limits:
+                principal.limit(limits)
             principal.grants = Grants.parse(entry.scopes)
             self._by_name[entry.name] = principal
             for token in entry.tokens:
@@ -49,6 +52,10 @@ class Roster:
                 self._by_token[bytes.fromhex(token.sha256)] = principal, expires_at
             for name in entry.certificates:
                 self._by_certificate[name] = principal
+        # Streams in progress go on with the principal that they began with.
+        for name, gone in before._by_name.items() if before else ():
+            if name not in self._by_name:
+                gone.grants = Grants({})
 
     @property
     def knows_certificates(self) -> bool:
@@ -113,13 +120,14 @@ class FollowedRoster:
         """Stop following the file."""
         self._followed.stop()
 
-    def _reload(self) -> None:
+    def _reload(self) -> bool:
         try:
             content = read_principals(self._path)
         except PrincipalsFileError as error:
             logger.error("%s; the principals that were read before stay in force", error)
             self._on_read(True)
-            return
+            return False
         self.current = Roster(content, workers=self._workers, before=self.current)
         logger.info("read %d principals from %s", len(content.principals), self._path)
         self._on_read(False)
+        return True

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from convd.service.access.scopes import Scope
+from convd.service.calls.call import call_in_progress
 from convd.service.errors import ModelNotFoundError, UnavailableError, VersionNotFoundError
 from convd.service.lifecycle.policy import State
 from convd.service.quoting import quote
@@ -146,9 +148,7 @@ class Catalog:
         name, version, label = choice
         statuses = self.statuses(name)
         if not statuses:
-            raise ModelNotFoundError(
-                f"there is no model {quote(name)}; the models are: {self._names()}"
-            )
+            raise ModelNotFoundError(f"there is no model {quote(name)}{self._hint()}")
         if label is not None:
             version = self._labelled(name, label)
         if version is None:
@@ -211,9 +211,14 @@ class Catalog:
             f"model {quote(name)} has no label {quote(label)}; its labels are: {labels}"
         )
 
-    def _names(self) -> str:
+    def _hint(self) -> str:
+        """Which models there are, for those who may know it."""
+        call = call_in_progress()
+        principal = call.principal if call is not None else None
+        if principal is not None and not principal.grants.allow(Scope.LIST_MODELS):
+            return ""
         with self._lock:
-            return ", ".join(sorted(self._models)) or "none"
+            return f"; the models are: {', '.join(sorted(self._models)) or 'none'}"
 
 
 def _newest(model: _Model) -> Servable | None:

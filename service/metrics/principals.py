@@ -2,10 +2,10 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from convd.service.access.principal import OTHERS
+
 MAX_PRINCIPALS = 200
 """Maximum principals with series of their own; the calls of others are counted together."""
-
-OTHERS = "others"
 
 
 class PrincipalMetrics:

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from convd.artifact.repository import ModelRepository
 from convd.service.access.control import AccessControl
-from convd.service.calls.call import Call
+from convd.service.access.principal import Principal
+from convd.service.calls.call import Call, set_current_call
 from convd.service.calls.gate import CallGate
 from convd.service.calls.recorder import CallRecorder
 from convd.service.errors import InvalidRequestError
@@ -78,11 +79,18 @@ class Actions:
         """Answer one request; errors become responses, which another process can send."""
         if request.route.recorded_as:
             return self._answer_call(request)
+        # Not recorded, but what an error may tell depends on whose call it is.
+        set_current_call(Call(protocol="http", principal=self._principal(request)))
         try:
             return self._pages[request.route.action](request)
         # The table of statuses covers every error.
         except Exception as error:
             return error_response(error)
+        finally:
+            set_current_call(None)
+
+    def _principal(self, request: Request) -> Principal | None:
+        return self._access.named(request.principal) if self._access else None
 
     def _answer_call(self, request: Request) -> Response:
         head = request.head
@@ -90,7 +98,7 @@ class Actions:
             request_id=head.request_id,
             method=request.route.recorded_as,
             protocol="http",
-            principal=self._access.named(request.principal) if self._access else None,
+            principal=self._principal(request),
         )
         gone = request.cancellation
         gone.listener = call.cancel

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from convd.service.access.principals_file import (
     PrincipalEntry,
@@ -16,6 +17,9 @@ from convd.service.access.principals_file import (
 )
 from convd.service.access.roster import FollowedRoster, Roster
 from convd.service.access.scopes import Scope
+from convd.service.errors import LimitExceededError
+from convd.service.followed_files import FollowedFiles
+from convd.service.rpc.refusal import retry_hint
 from testbed.principals import write_principals
 from tests.support import wait_until
 
@@ -84,7 +88,10 @@ def test_changes_keep_the_mode_and_follow_a_link(tmp_path: Path) -> None:
         ('{"principals": [{"name": "a b"}]}', "principals.0.name"),
         ('{"principals": [{"name": "a"}, {"name": "a"}]}', "the name a is there twice"),
         ('{"principals": [{"name": "a", "scopes": ["all"]}]}', "'all' is not a scope"),
-        ('{"principals": [{"name": "a", "limits": {"requests_per_second": 0}}]}', "greater than 0"),
+        (
+            '{"principals": [{"name": "a", "limits": {"requests_per_second": 0}}]}',
+            "greater than or equal to",
+        ),
         ('{"principals": [{"name": "a", "tokens": [{"sha256": "00"}]}]}', "sha256"),
         (
             '{"principals": [{"name": "a", "certificates": ["CN=x"]},'
@@ -147,8 +154,79 @@ def test_what_was_used_of_a_limit_outlives_a_reading() -> None:
     assert after is used
     assert after.grants.allow(Scope.INFER, "x")
     assert not after.grants.allow(Scope.HEALTH)
+    with pytest.raises(LimitExceededError):
+        used.spend_request()
     fresh = PrincipalsFile(principals=(entry("lab", token),))
-    assert Roster(fresh, before=before).of_token(token) is not used
+    assert Roster(fresh, before=before).of_token(token) is used
+    used.spend_request()
+
+
+def test_calls_in_progress_follow_the_file() -> None:
+    """Their principal is the one of the reading that they began with."""
+    tokens = new_token(), new_token()
+    one, two = (
+        PrincipalsFile(
+            principals=(
+                entry("lab", tokens[0], scopes=("health",), limits=limits),
+                entry("gone", tokens[1], scopes=("health",)),
+            )[:count]
+        )
+        for count, limits in ((2, {}), (1, {"concurrent_calls": 1}))
+    )
+    before = Roster(one)
+    lab, gone = (before.of_token(token) for token in tokens)
+    assert lab is not None
+    assert gone is not None
+    lab.enter()
+    Roster(two, before=before)
+    assert not gone.grants.allow(Scope.HEALTH)
+    assert lab.grants.allow(Scope.HEALTH)
+    with pytest.raises(LimitExceededError):
+        lab.enter()
+    lab.leave()
+    lab.enter()
+
+
+def test_files_that_could_not_be_used_are_tried_again(tmp_path: Path) -> None:
+    """What was in the way may not be in them: rights, or too many open files."""
+    path, outcomes, tried = tmp_path / "file", iter((False, False, True)), list[bool]()
+
+    def use() -> bool:
+        tried.append(next(outcomes))
+        return tried[-1]
+
+    path.write_text("one")
+    followed = FollowedFiles([path], use, retry_seconds=0.01)
+    followed.start()
+    try:
+        path.write_text("other")
+        wait_until(lambda: tried == [False, False, True])
+    finally:
+        followed.stop()
+
+
+@pytest.mark.parametrize("rate", ["5e-324", "1e-300", "0", "-1", "NaN", "Infinity", "1e400"])
+@pytest.mark.parametrize("limit", ["requests_per_second", "pixels_per_second"])
+def test_no_rate_is_one_that_hints_cannot_tell(tmp_path: Path, rate: str, limit: str) -> None:
+    path = tmp_path / "principals.json"
+    path.write_text(f'{{"principals": [{{"name": "lab", "limits": {{"{limit}": {rate}}}}}]}}')
+    with pytest.raises(PrincipalsFileError):
+        read_principals(path)
+
+
+def test_a_share_of_the_smallest_rate_is_a_rate() -> None:
+    least = PrincipalsFile(principals=(entry("lab", limits={"requests_per_second": 1e-6}),))
+    lab = Roster(least, workers=64).named("lab")
+    lab.spend_request()
+    with pytest.raises(LimitExceededError) as refused:
+        lab.spend_request()
+    assert retry_hint(refused.value)[0] == ("retry-after", "64000000")
+
+
+@pytest.mark.parametrize("name", ["anonymous", "others"])
+def test_nobody_has_a_name_that_stands_for_nobody(name: str) -> None:
+    with pytest.raises(ValidationError, match="the server calls"):
+        entry(name)
 
 
 def test_a_thousand_principals_are_read_at_once(tmp_path: Path) -> None:

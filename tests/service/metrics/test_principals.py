@@ -1,6 +1,7 @@
 from prometheus_client import CollectorRegistry
 
-from convd.service.metrics.principals import MAX_PRINCIPALS, OTHERS, PrincipalMetrics
+from convd.service.access.principal import OTHERS
+from convd.service.metrics.principals import MAX_PRINCIPALS, PrincipalMetrics
 
 
 def test_series_are_bounded_whatever_the_number_of_principals() -> None:

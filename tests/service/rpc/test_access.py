@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from convd.protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStu
 from convd.service.access.table import UnlistedError
 from convd.service.rpc.registration import Registry
 from testbed.principals import bearer, write_principals
-from tests.support import Client, running_server
+from tests.support import Client, code_of, running_server
 
 # What docs/security.md says, written down a second time: a change of the table is meant twice.
 OPEN = {"ServerLive", "ServerReady"}
@@ -62,6 +63,7 @@ def guarded(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         for scope in SCOPES
     }
     principals["elsewhere"] = ["infer:other", "models:read:other"]
+    principals["lister"] = ["infer:other", "models:list"]
     principals["nothing"] = []
     tokens = write_principals(root / "principals.json", principals)
     with running_server(
@@ -177,6 +179,36 @@ def test_a_scope_for_one_model_says_nothing_of_another(guarded: Guarded) -> None
             message = message_about(method, "absent")
             code = outcome(guarded.client.channel, method, message, guarded.tokens["elsewhere"])
             assert code is grpc.StatusCode.PERMISSION_DENIED, method.full_name
+
+
+def test_an_unknown_model_names_the_others_to_those_only_who_may_list_them(
+    guarded: Guarded,
+) -> None:
+    """A scope may be for a model that has gone, and for all of them without their list."""
+    channel: Any = guarded.client.channel
+    telling = set()
+    for method in methods(guarded):
+        if method.name in SCOPES["infer"] | SCOPES["models:read"]:
+            message = message_about(method, "other")
+            path = f"/{method.containing_service.full_name}/{method.name}"
+            call = channel.stream_stream(path, type(message).SerializeToString)
+            told = list[object]()
+            try:
+                metadata = bearer(guarded.tokens["elsewhere"])
+                # Streams tell it in an answer, and go on.
+                told += call(iter([message]), metadata=metadata, timeout=20)
+            except grpc.RpcError as refused:
+                told.append(refused)
+            assert "digits" not in str(told), method.full_name
+            if "there is no model" in str(told):
+                telling.add(method.name)
+    assert telling >= SCOPES["models:read"]
+    for who, may_know in (("elsewhere", False), ("lister", True)):
+        metadata = bearer(guarded.tokens[who])
+        classify = partial(guarded.client.classify, b"x", model="other", metadata=metadata)
+        code, text = code_of(classify)
+        assert code is grpc.StatusCode.NOT_FOUND
+        assert ("digits" in text) is may_know
 
 
 def test_no_scopes_at_all(guarded: Guarded) -> None:

@@ -177,6 +177,13 @@ def test_the_reasons_of_readiness_are_for_those_who_may_list_models(
             assert [b"broken" in answer[2] for answer in answers.values()] == [False, False, True]
 
 
+def test_an_unknown_model_names_no_other_one(guarded: Guarded) -> None:
+    for path in ("/v2/models/other", "/v2/models/other/config", "/api/models/other/1"):
+        status, _, body = guarded.ask("GET", path, guarded.tokens["elsewhere"])
+        assert status == 404, path
+        assert b"digits" not in body, path
+
+
 def test_a_route_without_a_row_cannot_be_registered() -> None:
     with pytest.raises(UnlistedError, match="GET /new has no row"):
         Admission([Route("GET", "/new", "new", Lane.PAGE)], None)

@@ -3,6 +3,7 @@
 import http.client
 import json
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
@@ -186,6 +187,61 @@ def test_without_principals_a_client_certificate_is_required(
         assert get(client.http_port, "/metrics", context_of(authority, own)) == 200
         with pytest.raises((ssl.SSLError, ConnectionError)):
             get(client.http_port, "/livez", context_of(authority))
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_no_session_outlives_the_authority_of_its_client(
+    models: Path, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    """A resumed session brings its client's certificate, which is not verified again."""
+    authority, next_one = Authority(tmp_path), Authority(tmp_path, "next")
+    certificate, key = authority.issue("server")
+    clients = tmp_path / "clients.pem"
+    shutil.copyfile(authority.certificate_file, clients)
+    context = context_of(authority, authority.issue("mesh"))
+    context.maximum_version = version
+
+    def ask(port: int, session: ssl.SSLSession | None) -> tuple[bytes, ssl.SSLSession | None]:
+        with (
+            socket.create_connection(("localhost", port), timeout=10) as raw,
+            context.wrap_socket(raw, server_hostname="localhost", session=session) as encrypted,
+        ):
+            encrypted.sendall(
+                b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            )
+            return encrypted.recv(15), encrypted.session
+
+    def is_refused(port: int, session: ssl.SSLSession | None) -> bool:
+        # TLS 1.3 tells a client with the first bytes that it reads; a connection may just end.
+        try:
+            return not ask(port, session)[0]
+        except OSError:
+            return True
+
+    with running_server(
+        models, tls_certificate=certificate, tls_key=key, tls_client_ca=clients
+    ) as client:
+        answer, session = ask(client.http_port, None)
+        assert answer == b"HTTP/1.1 200 OK"
+        shutil.copyfile(next_one.certificate_file, clients)
+        wait_until(lambda: is_refused(client.http_port, None))
+        assert is_refused(client.http_port, session)
+
+
+def test_files_that_do_not_fit_leave_the_pair_that_was_read_last(
+    models: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where nobody has connected since that one was read."""
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("server")
+    with running_server(models, tls_certificate=certificate, tls_key=key) as client:
+        caplog.set_level("INFO")
+        authority.issue("server")
+        second = x509.load_pem_x509_certificate(certificate.read_bytes()).serial_number
+        wait_until(lambda: "read a new certificate" in caplog.text)
+        shutil.copyfile(authority.issue("another")[0], certificate)
+        wait_until(lambda: "is not the key of the certificate" in caplog.text)
+        assert _serial(client.http_port, authority) == second
 
 
 def _serial(port: int, authority: Authority) -> int:

@@ -14,7 +14,7 @@ _PAUSE_SECONDS = 1.0
 class SparseLines(logging.Filter):
     """Lets one record of each place in the code pass per second, and counts the others.
 
-    The traceback of bytes that are not text is left out: the line says it all.
+    Bytes that are not text are left out, and their traceback.
     """
 
     def __init__(self) -> None:
@@ -30,13 +30,15 @@ class SparseLines(logging.Filter):
             self._held_back[kind] = self._held_back.get(kind, 0) + 1
             return False
         self._passed[kind] = now
+        if record.exc_info and isinstance(record.exc_info[1], UnicodeDecodeError):
+            # gRPC's own line has the bytes, which may be a token with one letter more.
+            record.msg, record.args = "a client sent metadata that is not text", ()
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+            record.exc_info = None
         held_back = self._held_back.pop(kind, 0)
         if held_back:
             record.msg = f"{record.getMessage()} ({held_back} similar lines were left out)"
             record.args = ()
-        if record.exc_info and isinstance(record.exc_info[1], UnicodeDecodeError):
-            record.levelno, record.levelname = logging.WARNING, "WARNING"
-            record.exc_info = None
         return True
 
 

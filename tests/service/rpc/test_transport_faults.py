@@ -9,7 +9,7 @@ import pytest
 
 from testbed.server import server_process
 from tests.service.rpc.raw_http2 import RawConnection
-from tests.support import Client, running_server
+from tests.support import Client, running_server, wait_until
 from tests.tiny_artifact import publish_tiny
 
 GARBAGE = b"\xff\xff\xff\xff"
@@ -59,6 +59,19 @@ def test_a_request_id_that_cannot_be_echoed_is_dropped(server: Client, request_i
     assert b"pets" in answer.body
     assert request_id not in answer.headers
     assert b"x-request-id" not in answer.headers
+
+
+def test_the_log_has_no_metadata_that_is_not_text(
+    server: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    def is_logged() -> bool:
+        with RawConnection(server.grpc_port) as connection:
+            connection.call(LIST, b"", (b"authorization", b"Bearer secret\xff"))
+        return "metadata that is not text" in caplog.text
+
+    # One line a second.
+    wait_until(is_logged)
+    assert "secret" not in caplog.text
 
 
 def test_an_id_with_control_characters_is_echoed_without_them(server: Client) -> None:

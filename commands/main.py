@@ -22,6 +22,7 @@ SUMMARIES = {
     "serve": "Serve the models of a repository over gRPC.",
     "classify": "Classify images on a server.",
     "explain": "Say where in an image the evidence for a class lies.",
+    "batch": "Classify many pictures into Parquet files, without a server.",
     "models": "List the models of a server.",
     "health": "Check whether a server is serving.",
     "token": "Create, list and revoke tokens: who may do what on a server.",

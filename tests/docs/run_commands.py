@@ -29,7 +29,7 @@ NOT_RUN = {
     "make help": "it only prints",
     "docker ": "tests/containers.sh runs it, with an engine",
     "torchvision:resnet50": "it downloads weights",
-    "s3://": "tests/service/test_object_storage.py runs it, with a server for S3",
+    "s3://": "tests/object_storage.py has a server for it",
 }
 """Commands that are not run here, by what they contain, with the reason."""
 

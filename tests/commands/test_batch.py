@@ -1,0 +1,171 @@
+"""Bulk classification: every kind of input, broken pictures, kill -9, and the server's answers."""
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from testbed.drawn_pictures import SHAPES, draw
+from tests.object_storage import storage_server
+from tests.support import running_server, wait_until
+from tests.tiny_artifact import publish_tiny
+
+BROKEN = 8
+WHOLE = 192
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("repository")
+    publish_tiny(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("pictures")
+    for number in range(WHOLE):
+        draw(SHAPES[number % 4], number).save(root / f"{number:03}.png")
+    for number in range(BROKEN):
+        whole = (root / f"{number:03}.png").read_bytes()
+        (root / f"broken-{number}.png").write_bytes(whole[: 20 + 300 * number])
+    return root
+
+
+def batch(source: Path | str, model: Path, output: Path, *flags: object) -> subprocess.Popen[str]:
+    words = ["batch", source, "--model", model, "--output", output, *flags]
+    command = [sys.executable, "-m", "convd", *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def rows(output: Path) -> list[dict[str, Any]]:
+    """All rows but for what they took, in order."""
+    parts = [pq.read_table(part) for part in sorted(output.glob("part-*.parquet"))]
+    return pa.concat_tables(parts).drop_columns("seconds").to_pylist()  # type: ignore[no-any-return]
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, text
+    return text
+
+
+def test_a_killed_run_goes_on_and_equals_an_undisturbed_one_and_the_server(
+    repository: Path, pictures: Path, tmp_path: Path
+) -> None:
+    flags = ("--pictures-per-part", 10, "--top-k", 0)
+    text = finished(batch(pictures, repository / "pets", tmp_path / "whole", *flags))
+    assert f"200 pictures, {BROKEN} with an error" in text
+    killed = batch(pictures, repository / "pets", tmp_path / "killed", *flags, "--threads", 1)
+    wait_until(lambda: len(list((tmp_path / "killed").glob("part-*"))) >= 3)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    done = {part: part.stat().st_mtime_ns for part in (tmp_path / "killed").glob("part-*")}
+    assert len(done) < 20
+    text = finished(batch(pictures, repository / "pets", tmp_path / "killed", *flags, "--json"))
+    assert json.loads(text.splitlines()[-1])["pictures"] == 200 - 10 * len(done)
+    assert {part: part.stat().st_mtime_ns for part in done} == done
+    expected = rows(tmp_path / "whole")
+    assert rows(tmp_path / "killed") == expected
+    assert len({row["path"] for row in expected}) == 200
+    with running_server(repository) as server:
+        for row in expected:
+            answer = (
+                server.classify((pictures / row["path"]).read_bytes(), model="pets")
+                if (row["error"] is None)
+                else None
+            )
+            if answer is not None:
+                classes = answer.results[0].classification.classes
+                assert [one.probability for one in classes] == row["probabilities"]
+    broken = [row for row in expected if row["error"] is not None]
+    assert [row["path"] for row in broken] == [f"broken-{number}.png" for number in range(BROKEN)]
+
+
+def test_shards_parquet_and_lists_give_the_answers_of_the_folder(
+    repository: Path, pictures: Path, tmp_path: Path
+) -> None:
+    files = sorted(pictures.iterdir())[:30]
+    for number in range(2):
+        with tarfile.open(tmp_path / f"shard-{number}.tar", "w") as shard:
+            for file in files[15 * number : 15 * number + 15]:
+                shard.add(file, file.name)
+                about = tarfile.TarInfo(f"{file.stem}.json")
+                shard.addfile(about, io.BytesIO(b""))
+    data = [file.read_bytes() for file in files]
+    paths = list(map(str, files))
+    pq.write_table(
+        pa.table({"bytes": data, "path": paths}), tmp_path / "bytes.parquet", row_group_size=7
+    )
+    pq.write_table(pa.table({"path": paths}), tmp_path / "paths.parquet")
+    structures = [{"bytes": one, "path": path} for one, path in zip(data, paths, strict=True)]
+    pq.write_table(pa.table({"image": structures}), tmp_path / "images.parquet")
+    (tmp_path / "list.txt").write_text("\n".join(paths))
+    (tmp_path / "shards").mkdir()
+    for number in range(2):
+        (tmp_path / f"shard-{number}.tar").rename(tmp_path / "shards" / f"shard-{number}.tar")
+    answers = []
+    names = ("shards", "bytes.parquet", "paths.parquet", "images.parquet", "list.txt")
+    for name in names:
+        output = tmp_path / f"out-{name}"
+        finished(batch(tmp_path / name, repository / "pets", output))
+        answers.append([(row["probabilities"], row["error"]) for row in rows(output)])
+    assert len(answers[0]) == 30
+    assert all(one == answers[0] for one in answers), names
+    refused = batch(tmp_path / "list.txt", repository / "pets", tmp_path / "out-shards")
+    text, _ = refused.communicate(timeout=60)
+    assert refused.returncode == 1
+    assert "another model, input or --top-k" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("half.tar", "tar", "half.tar is damaged"),
+        ("half.parquet", "parquet", "cannot be read as Parquet"),
+        ("absent", "", "does not exist: give a folder"),
+        ("notes.md", "text", "holds no pictures"),
+    ],
+)
+def test_what_cannot_be_read_is_named_and_leaves_no_part(
+    repository: Path, pictures: Path, tmp_path: Path, name: str, content: str, reason: str
+) -> None:
+    source = tmp_path / name
+    if content == "tar":
+        with tarfile.open(source, "w") as shard:
+            shard.add(pictures / "000.png", "000.png")
+            shard.add(pictures / "001.png", "001.png")
+        source.write_bytes(source.read_bytes()[:25_000])
+    elif content == "parquet":
+        source.write_bytes(b"PAR1 and not much more")
+    elif content:
+        source.write_text(content)
+    refused = batch(source, repository / "pets", tmp_path / "out")
+    text, _ = refused.communicate(timeout=60)
+    assert refused.returncode == 1
+    assert reason in " ".join(text.split())
+    assert "Traceback" not in text
+    assert not list(tmp_path.glob("out/*.parquet"))
+
+
+def test_pictures_in_object_storage_give_the_same_answers(
+    repository: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with storage_server(monkeypatch) as server:
+        storage = server.storage()
+        (tmp_path / "few").mkdir()
+        for file in sorted(pictures.iterdir())[:5]:
+            storage.put(file, f"photos/{file.name}")
+            (tmp_path / "few" / file.name).write_bytes(file.read_bytes())
+        finished(batch(f"{server.url}/photos", repository / "pets", tmp_path / "remote"))
+    finished(batch(tmp_path / "few", repository / "pets", tmp_path / "local"))
+    assert rows(tmp_path / "remote") == rows(tmp_path / "local")
+    assert len(rows(tmp_path / "local")) == 5

@@ -18,6 +18,7 @@ LABELS = ("dog", "cat", "boat", "bird")
 SIDE = 64
 """Height and width of every picture, in pixels."""
 
+SHARES = (0.5, 0.9)
 TRAIN_PICTURES = 2400
 HELD_OUT_PICTURES = 400
 
@@ -49,13 +50,15 @@ class DrawnDataset:
     Args:
         pictures: How many.
         seed: Which ones: two data sets of different seeds have no picture in common.
+        shares: Smallest and largest longer side of an object, as shares of the picture's side.
     """
 
     labels: tuple[str, ...] = LABELS
 
-    def __init__(self, pictures: int, seed: int) -> None:
+    def __init__(self, pictures: int, seed: int, *, shares: tuple[float, float] = SHARES) -> None:
         self._pictures = pictures
         self._seed = seed
+        self._shares = shares
 
     def __len__(self) -> int:
         return self._pictures
@@ -70,7 +73,7 @@ class DrawnDataset:
 
     def drawing(self, index: int) -> Drawing:
         """Draw one picture with the box of its object."""
-        return draw(LABELS[self.target(index)], (self._seed, index))
+        return draw(LABELS[self.target(index)], (self._seed, index), shares=self._shares)
 
 
 def load_drawn_splits(seed: int) -> DatasetSplits:
@@ -89,13 +92,20 @@ def load_drawn_splits(seed: int) -> DatasetSplits:
     )
 
 
-def draw(label: str, number: tuple[int, int], *, size: tuple[int, int] = (SIDE, SIDE)) -> Drawing:
+def draw(
+    label: str,
+    number: tuple[int, int],
+    *,
+    size: tuple[int, int] = (SIDE, SIDE),
+    shares: tuple[float, float] = SHARES,
+) -> Drawing:
     """Draw an object.
 
     Args:
         label: One of `LABELS`.
         number: Everything else about the picture.
         size: Width and height of the picture.
+        shares: Smallest and largest longer side of the object, as shares of the shorter side.
     """
     random = np.random.default_rng([LABELS.index(label), *number])
     width, height = size
@@ -107,7 +117,7 @@ def draw(label: str, number: tuple[int, int], *, size: tuple[int, int] = (SIDE, 
         figure = figure.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     figure = figure.rotate(random.uniform(-25, 25), Image.Resampling.BICUBIC, expand=True)
     figure = figure.crop(figure.getbbox())
-    longer = random.uniform(0.5, 0.9) * min(width, height)
+    longer = random.uniform(*shares) * min(width, height)
     scale = longer / max(figure.size)
     figure = figure.resize(
         tuple(max(1, round(side * scale)) for side in figure.size),  # type: ignore[arg-type]

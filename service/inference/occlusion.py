@@ -2,7 +2,8 @@
 
 Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, section 4.2:
 a square slides over the picture. It needs nothing but answers, so it explains any network. The
-square has the picture's mean colour: the paper's gray is an object of its own on a coloured ground.
+square has the mean colour of what is around it: the paper's gray is an object of its own on a
+coloured ground.
 """
 
 from collections.abc import Iterator
@@ -51,13 +52,24 @@ def occluded(
     Yields:
         uint8 `[rows, height, width, channels]`, the last one perhaps with fewer rows.
     """
-    mean = image.mean(axis=(0, 1)).round().astype(np.uint8)
     for start in range(0, len(places), rows):
         part = places[start : start + rows]
         batch = np.repeat(image[np.newaxis], len(part), axis=0)
         for covered, patch in zip(batch, part, strict=True):
-            covered[patch.top : patch.bottom, patch.left : patch.right] = mean
+            covered[patch.top : patch.bottom, patch.left : patch.right] = _around(image, patch)
         yield batch
+
+
+def _around(image: NDArray[np.uint8], patch: Patch) -> NDArray[np.uint8]:
+    """Mean colour of the pixels that touch a square; of the whole picture where there are none."""
+    top, bottom, left, right = patch
+    outside = np.ones(image.shape[:2], bool)
+    ring = np.zeros(image.shape[:2], bool)
+    ring[max(0, top - 1) : bottom + 1, max(0, left - 1) : right + 1] = True
+    outside[top:bottom, left:right] = False
+    pixels = image[ring & outside] if (ring & outside).any() else image.reshape(-1, image.shape[2])
+    mean: NDArray[np.uint8] = pixels.mean(axis=0).round().astype(np.uint8)
+    return mean
 
 
 def sensitivity(whole: float, covered: NDArray[np.float32]) -> NDArray[np.float32]:

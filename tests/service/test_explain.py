@@ -92,11 +92,17 @@ def test_occlusion_is_a_direct_computation(client: Client, graph: tuple[Path, by
     def probability(pixels: NDArray[np.uint8]) -> float:
         return float(session.run(["probabilities"], {"image": pixels[np.newaxis]})[0][0, RED])
 
-    mean = np.round(image.reshape(-1, 3).mean(axis=0)).astype(np.uint8)
     drops = []
     for patch in patches(*image.shape[:2]):
         covered = image.copy()
-        covered[patch.top : patch.bottom, patch.left : patch.right] = mean
+        near = [
+            image[y, x]
+            for y in range(max(0, patch.top - 1), min(16, patch.bottom + 1))
+            for x in range(max(0, patch.left - 1), min(16, patch.right + 1))
+            if not (patch.top <= y < patch.bottom and patch.left <= x < patch.right)
+        ]
+        colour = np.round(np.mean(near, axis=0)).astype(np.uint8)
+        covered[patch.top : patch.bottom, patch.left : patch.right] = colour
         drops.append(probability(image) - probability(covered))
     wanted = np.array(drops, np.float32).reshape(GRID, GRID)
     np.testing.assert_allclose(numbers(found), on_picture(wanted, place(37, 23, RECIPE)), atol=1e-5)

@@ -77,6 +77,9 @@ gpu-check: setup  ## verify and measure on a machine with an NVIDIA GPU (needs h
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cuda]'
 	$(BIN)/python -m bench.gpu_check
 
+bench-bulk: demo  ## convd batch against the bare pipeline, on 20,000 pictures
+	$(BIN)/python -m bench.bulk --model runs/demo/repository/digits
+
 notebook: setup  ## run the notebook in docs/ and keep what its cells print
 	$(BIN)/python -m tests.docs.notebooks
 

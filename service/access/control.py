@@ -53,7 +53,10 @@ class AccessControl:
         return self._roster.current.knows_certificates
 
     def named(self, name: str) -> Principal:
-        """The principal of a name, as another process has admitted it; else `ANONYMOUS`."""
+        """The principal of a name, as another process has admitted it.
+
+        That process may have read another file of principals by now; answers stay apart by name.
+        """
         return self._roster.current.named(name)
 
     def close(self) -> None:

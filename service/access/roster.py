@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from convd.service.access.certificates import PeerCertificate
-from convd.service.access.principal import ANONYMOUS, Principal
+from convd.service.access.principal import Limits, Principal
 from convd.service.access.principals_file import (
     PrincipalsFile,
     PrincipalsFileError,
@@ -63,8 +63,8 @@ class Roster:
         return bool(self._by_certificate)
 
     def named(self, name: str) -> Principal:
-        """The principal of a name; else `ANONYMOUS`."""
-        return self._by_name.get(name, ANONYMOUS)
+        """The principal of a name; one that is unknown here has that name, and may do nothing."""
+        return self._by_name.get(name) or Principal(name, Grants({}), Limits())
 
     def of_token(self, token: str) -> Principal | None:
         """Find the principal of a valid token.

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from convd.service.access.control import AccessControl
-from convd.service.access.principal import Principal
+from convd.service.access.principal import Principal, arrived_principal
 from convd.service.access.table import Row, row_of_method
 from convd.service.calls.call import current_call
-from convd.service.errors import InvalidRequestError
+from convd.service.calls.status import STATUSES
+from convd.service.errors import InvalidRequestError, LimitExceededError
+from convd.service.rpc.refusal import retry_hint
 
 if TYPE_CHECKING:
     # Generic in its stubs only.
@@ -98,7 +100,12 @@ def _guarded(
     # A health watch holds no thread, and its scope is that of the method.
     assert row.model is None  # noqa: S101
     assert row.free is None  # noqa: S101
-    return handler
+    assert handler.unary_stream is not None  # noqa: S101
+    return grpc.unary_stream_rpc_method_handler(
+        _by_callback(handler.unary_stream),
+        handler.request_deserializer,
+        handler.response_serializer,
+    )
 
 
 def _unary(
@@ -143,4 +150,26 @@ def _stream(
         finally:
             principal.leave()
 
+    return answer
+
+
+def _by_callback(work: Callable[..., Any]) -> Callable[..., Any]:
+    def answer(
+        request: Any,  # noqa: ANN401
+        context: grpc.ServicerContext,
+        send: Callable[[Any], None],
+    ) -> None:
+        principal = arrived_principal.get()
+        assert principal is not None, "the interceptor admits every call"  # noqa: S101
+        try:
+            principal.enter()
+        except LimitExceededError as error:
+            context.set_trailing_metadata(retry_hint(error))
+            context.abort(STATUSES[type(error)][0], str(error))
+        # It lasts for longer than this function.
+        if not context.add_callback(principal.leave):
+            principal.leave()
+        work(request, context, send)
+
+    answer.experimental_non_blocking = True  # type: ignore[attr-defined]
     return answer

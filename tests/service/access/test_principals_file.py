@@ -161,6 +161,13 @@ def test_what_was_used_of_a_limit_outlives_a_reading() -> None:
     used.spend_request()
 
 
+def test_a_name_that_another_process_knows_is_kept_apart() -> None:
+    """The process that has admitted a request over HTTP may have read a newer file."""
+    fresh = Roster(PrincipalsFile()).named("fresh")
+    assert fresh.name == "fresh"
+    assert not any(fresh.grants.allow(scope) for scope in Scope)
+
+
 def test_calls_in_progress_follow_the_file() -> None:
     """Their principal is the one of the reading that they began with."""
     tokens = new_token(), new_token()

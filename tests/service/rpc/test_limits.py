@@ -4,10 +4,12 @@ import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.inference import grpc_service_pb2 as infer_pb
@@ -36,11 +38,12 @@ def limited(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "small": {"pixels_per_second": 8.0},
         "short": {"request_bytes": 2000},
         "single": {"concurrent_calls": 1},
+        "watcher": {"concurrent_calls": 1},
         "free": {},
     }
     tokens = write_principals(
         root / "principals.json",
-        {name: ["infer:digits"] for name in limits},
+        {name: ["infer:digits", "health"] for name in limits},
         **{name: {"limits": limit} for name, limit in limits.items()},
     )
     with running_server(root / "repository", principals=root / "principals.json") as client:
@@ -124,3 +127,29 @@ def test_concurrent_calls(limited: Limited, digits: Digits) -> None:
     hold.set()
     assert next(stream, None) is None
     wait_until(lambda: refusal(limited, "single", digits.encoded()) is None)
+
+
+def test_a_health_watch_is_a_call_in_progress(limited: Limited) -> None:
+    stub = HealthStub(limited.client.channel)
+
+    def watch() -> Any:
+        request = health_pb2.HealthCheckRequest()
+        return stub.Watch(request, metadata=bearer(limited.tokens["watcher"]), timeout=30)
+
+    first = watch()
+    next(first)
+    with pytest.raises(grpc.RpcError) as refused:
+        next(watch())
+    check_hint(refused.value, "calls are in progress", 1)
+    first.cancel()
+
+    def is_let_in() -> bool:
+        call = watch()
+        try:
+            next(call)
+        except grpc.RpcError:
+            return False
+        call.cancel()
+        return True
+
+    wait_until(is_let_in)

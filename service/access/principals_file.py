@@ -6,6 +6,7 @@ mistaken for one with fewer principals.
 
 import contextlib
 import fcntl
+import json
 import os
 import secrets
 import tempfile
@@ -138,12 +139,22 @@ def read_principals(path: Path) -> PrincipalsFile:
     if len(content) > _MAX_FILE_BYTES:
         raise PrincipalsFileError(f"{path} is larger than {_MAX_FILE_BYTES} bytes")
     try:
-        return PrincipalsFile.model_validate_json(content)
+        principals = PrincipalsFile.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
         what = str(first["msg"]).removeprefix("Value error, ")
         raise PrincipalsFileError(f"{path}: {where + ': ' if where else ''}{what}") from error
+    try:
+        json.loads(content, object_pairs_hook=_check_keys)
+    except ValueError as error:
+        raise PrincipalsFileError(f"{path}: {error}") from error
+    return principals
+
+
+def _check_keys(pairs: list[tuple[str, object]]) -> None:
+    """Of a key that is there twice, parsers take the last value, and people read the first."""
+    _check_unique("key", (key for key, _ in pairs))
 
 
 def change_principals(path: Path, change: Callable[[PrincipalsFile], PrincipalsFile]) -> None:

@@ -87,6 +87,11 @@ def test_changes_keep_the_mode_and_follow_a_link(tmp_path: Path) -> None:
         ('{"principal": []}', "principal: Extra inputs"),
         ('{"principals": [{"name": "a b"}]}', "principals.0.name"),
         ('{"principals": [{"name": "a"}, {"name": "a"}]}', "the name a is there twice"),
+        ('{"principals": [{"name": "a"}], "principals": []}', "the key principals is there twice"),
+        (
+            '{"principals": [{"name": "a", "limits": {"request_bytes": 1, "request_bytes": 9}}]}',
+            "the key request_bytes is there twice",
+        ),
         ('{"principals": [{"name": "a", "scopes": ["all"]}]}', "'all' is not a scope"),
         (
             '{"principals": [{"name": "a", "limits": {"requests_per_second": 0}}]}',

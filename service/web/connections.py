@@ -137,8 +137,11 @@ def close_overdue(connections: Collection[BoundedConnection]) -> None:
 
 def make_room(connections: Collection[BoundedConnection]) -> None:
     """Close the connections that have done nothing for longest, where there are many."""
-    surplus = len(connections) - (MAX_CONNECTIONS - SPARE_CONNECTIONS)
+    # Those that are closed already are in the collection until the loop comes to them: counted as
+    # open, a burst of new connections would end in closing the very last.
+    still_open = [one for one in connections if not one.transport.is_closing()]
+    surplus = len(still_open) - (MAX_CONNECTIONS - SPARE_CONNECTIONS)
     if surplus > 0:
-        idle = [one for one in connections if one.makes_room and not one.transport.is_closing()]
+        idle = [one for one in still_open if one.makes_room]
         for connection in sorted(idle, key=lambda one: one.since)[:surplus]:
             connection.transport.abort()

@@ -3,11 +3,12 @@
 import socket
 import time
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
 from convd.service.web import connections
-from convd.service.web.connections import MAX_CONNECTIONS
+from convd.service.web.connections import MAX_CONNECTIONS, SPARE_CONNECTIONS, BoundedConnection
 from testbed.server import http_get
 from tests.support import Client, running_server, wait_until
 from tests.tiny_artifact import publish_tiny
@@ -40,6 +41,36 @@ def test_probes_are_answered_beside_idle_and_half_sent_requests(
         assert http_get(server.http_port, path)[0] == 200
     for connection in opened:
         connection.close()
+
+
+class Transport:
+    """As asyncio's: what is aborted is lost only when the loop comes to it."""
+
+    closing = False
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def abort(self) -> None:
+        self.closing = True
+
+
+class Idle:
+    makes_room = True
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.transport = Transport()
+
+
+def test_a_burst_closes_no_more_than_it_has_to() -> None:
+    """Connections that come in one turn of the loop, before any that was closed is lost."""
+    burst: list[Idle] = []
+    for number in range(3 * MAX_CONNECTIONS):
+        burst.append(Idle(float(number)))
+        connections.make_room(cast("list[BoundedConnection]", burst))
+    kept = [one for one in burst if not one.transport.closing]
+    assert kept == burst[-(MAX_CONNECTIONS - SPARE_CONNECTIONS) :]
 
 
 def test_a_request_that_trickles_in_is_given_up(

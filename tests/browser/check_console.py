@@ -167,12 +167,37 @@ def page(browser: Browser, client: Client) -> Iterator[Page]:
     assert watch.complaints == []
 
 
+def broken_words(page: Page, selector: str) -> list[str]:
+    """Words that the page breaks in two, but for checksums and paths in `code`."""
+    words: list[str] = page.evaluate(
+        """(selector) => {
+          const place = document.querySelector(selector);
+          const texts = document.createTreeWalker(place, NodeFilter.SHOW_TEXT);
+          const broken = [];
+          for (let node; (node = texts.nextNode()); ) {
+            if (node.parentElement.closest("code")) continue;
+            for (const word of node.data.matchAll(/\\p{L}+/gu)) {
+              const range = document.createRange();
+              range.setStart(node, word.index);
+              range.setEnd(node, word.index + word[0].length);
+              const tops = new Set([...range.getClientRects()].map((one) => Math.round(one.top)));
+              if (tops.size > 1) broken.push(word[0]);
+            }
+          }
+          return broken;
+        }""",
+        selector,
+    )
+    return words
+
+
 def screenshot(page: Page, name: str) -> None:
     """Keep a small picture of the whole page, if somebody wants it."""
     if not SCREENSHOTS:
         return
     path = Path(SCREENSHOTS) / f"{name}.png"
     path.parent.mkdir(exist_ok=True)
+    page.evaluate("scrollTo(0, 0)")
     page.screenshot(path=path, full_page=True, animations="disabled")
     with Image.open(path) as picture:
         # Of few colours, with rare ones kept: the lines of the charts are thin.
@@ -249,6 +274,8 @@ def test_the_charts_move_under_load(page: Page, client: Client) -> None:
         page.set_viewport_size(PHONE)
         page.wait_for_timeout(500)
         screenshot(page, "console-phone")
+        page.set_viewport_size({"width": 360, "height": 740})
+        assert broken_words(page, "body") == []
     # The window of ten seconds runs empty.
     wait_until(lambda: latest(page, "rate", "answered") < 1)
     expect(page.locator("#chart-p99 .legend")).to_contain_text("idle")
@@ -583,26 +610,7 @@ def test_words_of_a_card_are_whole_on_a_small_phone(page: Page) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     page.get_by_role("button", name="Model card of digits version 1").click()
     expect(page.get_by_role("dialog")).to_contain_text("How it was verified")
-    # Checksums and paths have no place to break at; everything else is words.
-    broken = page.evaluate(
-        """() => {
-          const card = document.querySelector(".card-body");
-          const texts = document.createTreeWalker(card, NodeFilter.SHOW_TEXT);
-          const broken = [];
-          for (let node; (node = texts.nextNode()); ) {
-            if (node.parentElement.closest("code")) continue;
-            for (const word of node.data.matchAll(/\\p{L}+/gu)) {
-              const range = document.createRange();
-              range.setStart(node, word.index);
-              range.setEnd(node, word.index + word[0].length);
-              const tops = new Set([...range.getClientRects()].map((one) => Math.round(one.top)));
-              if (tops.size > 1) broken.push(word[0]);
-            }
-          }
-          return broken;
-        }"""
-    )
-    assert broken == []
+    assert broken_words(page, ".card-body") == []
     screenshot(page, "card-phone")
     page.get_by_role("button", name="Close the model card").click()
     page.set_viewport_size(DESKTOP)

@@ -33,7 +33,9 @@ function stateCell({ state, reason }) {
 function providerCell({ provider, precision, provider_refusals: refusals }) {
   const element = cell("Provider", provider.replace(/ExecutionProvider$/, ""), note(precision));
   if (refusals.length) {
-    const reasons = refusals.map((refusal) => make("li", { textContent: refusal }));
+    const reasons = refusals.map((refusal) =>
+      make("li", { textContent: refusal.replace("ExecutionProvider", "") }),
+    );
     const summary = make("summary", { textContent: "why not a faster one" });
     element.append(make("details", { className: "small" }, summary, make("ul", {}, ...reasons)));
   }

@@ -42,7 +42,7 @@ class BoundedConnection(H11Protocol):
         # The application finds it in `state` of each request.
         self.app_state[CLIENT_CERTIFICATE] = client_certificate(transport)
         self._look()
-        make_room(self.connections)  # type: ignore[arg-type]
+        make_room(self.connections, self)  # type: ignore[arg-type]
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of the last request, which refers to this connection: nobody collects cycles."""
@@ -53,6 +53,8 @@ class BoundedConnection(H11Protocol):
         """Count what arrives."""
         self._received_bytes += len(data)
         super().data_received(data)
+        # What it does now it has done since now, not since somebody looks for the idlest one.
+        self._look()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002
         """Refuse a request that is not HTTP or too long, with the status that h11 proposes."""
@@ -135,13 +137,18 @@ def close_overdue(connections: Collection[BoundedConnection]) -> None:
             connection.transport.abort()
 
 
-def make_room(connections: Collection[BoundedConnection]) -> None:
-    """Close the connections that have done nothing for longest, where there are many."""
+def make_room(connections: Collection[BoundedConnection], newest: BoundedConnection) -> None:
+    """Close the connections that have done nothing for longest, where there are many.
+
+    Args:
+        connections: All of them.
+        newest: The one that they make room for: its request may be on its way.
+    """
     # Those that are closed already are in the collection until the loop comes to them: counted as
     # open, a burst of new connections would end in closing the very last.
     still_open = [one for one in connections if not one.transport.is_closing()]
     surplus = len(still_open) - (MAX_CONNECTIONS - SPARE_CONNECTIONS)
     if surplus > 0:
-        idle = [one for one in still_open if one.makes_room]
+        idle = [one for one in still_open if one.makes_room and one is not newest]
         for connection in sorted(idle, key=lambda one: one.since)[:surplus]:
             connection.transport.abort()

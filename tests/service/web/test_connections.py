@@ -68,7 +68,8 @@ def test_a_burst_closes_no_more_than_it_has_to() -> None:
     burst: list[Idle] = []
     for number in range(3 * MAX_CONNECTIONS):
         burst.append(Idle(float(number)))
-        connections.make_room(cast("list[BoundedConnection]", burst))
+        everyone = cast("list[BoundedConnection]", burst)
+        connections.make_room(everyone, everyone[-1])
     kept = [one for one in burst if not one.transport.closing]
     assert kept == burst[-(MAX_CONNECTIONS - SPARE_CONNECTIONS) :]
 

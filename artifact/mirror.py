@@ -39,7 +39,7 @@ from convd.artifact.repository import (
     is_version_name,
 )
 from convd.artifact.signature import MAX_SIGNATURE_BYTES, SIGNATURE_FILE
-from convd.artifact.staging import locked, staging_folder, sync_tree
+from convd.artifact.staging import locked, replacing, staging_folder, sync_tree
 
 _ORIGIN = ".origin"
 _LAST_LOOK = ".last-look"
@@ -238,9 +238,8 @@ class Mirror:
                 else [b" " * (MAX_CONFIGURATION_BYTES + 1)]
             )
             target.parent.mkdir(parents=True, exist_ok=True)
-            written = target.with_name(f".{CONFIGURATION_FILE}")
-            written.write_bytes(data)
-            written.replace(target)
+            with replacing(target) as file:
+                file.write(data)
             self._configurations[name] = listed.tag
 
     def _remove_what_is_gone(self, listing: _Listing) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
@@ -10,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from convd.artifact.contained import ContainedFolder
 from convd.artifact.errors import InvalidArtifactError
 from convd.artifact.signing_keys import SigningKey, VerificationKey
+from convd.artifact.staging import locked, replacing
 from convd.artifact.statement import SignedVersion, Statement, seal, unseal
 
 SIGNATURE_FILE = PurePosixPath("model.sig")
@@ -58,13 +58,9 @@ class Signer:
         statement = Statement(about=about, files=dict(sorted(files.items())))
         data = seal(statement, self.key, signature_file=str(SIGNATURE_FILE))
         # A server may read it at any moment.
-        descriptor, temporary = tempfile.mkstemp(prefix=".signature-", dir=folder)
-        with os.fdopen(descriptor, "wb") as file:
+        with locked(folder.parent), replacing(folder / SIGNATURE_FILE) as file:
             file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(folder / SIGNATURE_FILE)
+            os.fchmod(file.fileno(), 0o644)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Hidden folders in which versions are prepared, so that a half-written one is never visible."""
+"""Hidden places where versions and files are prepared, so that half of one is never visible."""
 
 import contextlib
 import fcntl
@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 _PREFIX = ".staging-"
 
@@ -44,6 +45,32 @@ def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def replacing(target: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """A file to write to, which becomes `target` when the block ends, whole and on the disk.
+
+    Args:
+        target: The file; it is as it was if the block fails.
+        mode: Permissions of the new file, less those that the process gives to none.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    hidden = target.with_name(f".{target.name}")
+    # What a writer that was killed has left; and nothing is written through a link.
+    hidden.unlink(missing_ok=True)
+    descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        hidden.replace(target)
+    except BaseException:
+        hidden.unlink(missing_ok=True)
+        raise
 
 
 def _remove_orphans(model: Path) -> None:

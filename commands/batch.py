@@ -1,11 +1,9 @@
 """`convd batch`: classify many pictures into Parquet files."""
 
 import json
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from convd.artifact.errors import ArtifactError
+from convd.artifact.staging import replacing
 from convd.client.errors import ClientError, InvalidImageError, OverloadedError
 from convd.client.results import Classification
 from convd.commands.batch_inputs import InputError, Part, Picture, cut
@@ -114,7 +113,8 @@ def _check_plan(output: Path, parts: list[Part], model: LocalModel, top_k: int) 
                 f"{output} has the output of another model, input or --top-k: give another folder"
             )
         return
-    _replace(begun, lambda path: path.write_text(json.dumps(plan)))
+    with replacing(begun) as file:
+        file.write(json.dumps(plan).encode())
 
 
 def _run(
@@ -139,7 +139,8 @@ def _run(
             if not target.exists():
                 rows = list(_classified(part.pictures(), model, top_k, pool, threads))
                 table = pa.Table.from_pylist(rows, schema=SCHEMA)
-                _replace(target, partial(pq.write_table, table))
+                with replacing(target) as file:
+                    pq.write_table(table, file)
                 pictures += len(rows)
                 errors += sum(row["error"] is not None for row in rows)
             rate = pictures / (time.monotonic() - started)
@@ -186,12 +187,3 @@ def _classify(data: bytes, model: LocalModel, top_k: int) -> Classification:
         # with answers.
         except OverloadedError:
             time.sleep(_PAUSE_SECONDS)
-
-
-def _replace(target: Path, write: Callable[[Path], object]) -> None:
-    """Write a file that appears whole, and stays after a crash of the machine."""
-    hidden = target.with_name(f".{target.name}")
-    write(hidden)
-    with hidden.open("rb") as written:
-        os.fsync(written.fileno())
-    hidden.replace(target)

@@ -5,11 +5,9 @@ mistaken for one with fewer principals.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import secrets
-import tempfile
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from hashlib import sha256
@@ -18,6 +16,7 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from convd.artifact.staging import locked, replacing
 from convd.service.access.principal import RESERVED_NAMES, Limits
 from convd.service.access.scopes import Grants
 
@@ -166,33 +165,21 @@ def change_principals(path: Path, change: Callable[[PrincipalsFile], PrincipalsF
     """
     # Behind a symbolic link lies the file that is meant.
     path = path.resolve()
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with locked(path.parent):
         before = read_principals(path) if path.exists() else PrincipalsFile()
         _write(path, change(before))
-    finally:
-        os.close(descriptor)
 
 
 def _write(path: Path, content: PrincipalsFile) -> None:
     """Replace the file in one step, so that a reader finds the old one or the new one."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(content.model_dump_json(indent=2, exclude_defaults=True) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+    with replacing(path, 0o600) as file:
+        file.write((content.model_dump_json(indent=2, exclude_defaults=True) + "\n").encode())
         if path.exists():
             status = path.stat()
-            Path(name).chmod(status.st_mode & 0o777)
+            os.fchmod(file.fileno(), status.st_mode & 0o777)
             # Only root can give a file away; others own the old one already.
             with contextlib.suppress(PermissionError):
-                os.chown(name, status.st_uid, status.st_gid)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+                os.fchown(file.fileno(), status.st_uid, status.st_gid)
 
 
 def new_token() -> str:

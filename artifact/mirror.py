@@ -5,9 +5,7 @@ rename, once every file that its manifest lists is here and verified.
 """
 
 import contextlib
-import hashlib
 import json
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -35,16 +33,14 @@ from convd.artifact.repository import (
     CONFIGURATION_FILE,
     MAX_CONFIGURATION_BYTES,
     ModelRepository,
-    check_model_name,
-    is_version_name,
 )
 from convd.artifact.signature import MAX_SIGNATURE_BYTES, SIGNATURE_FILE
 from convd.artifact.staging import locked, replacing, staging_folder, sync_tree
+from convd.artifact.stored_versions import StoredVersions, digest, read_listing
 
 _ORIGIN = ".origin"
 _LAST_LOOK = ".last-look"
 _LONGEST_PAUSE_SECONDS = 300.0
-_VERSION_PATH = re.compile(r"([^/]+)/([^/]+)/(.+)")
 
 
 class StoppedError(ArtifactError):
@@ -59,14 +55,6 @@ class _Failure:
     reason: str
     pause_seconds: float
     next_try: float
-
-
-@dataclass(frozen=True)
-class _Listing:
-    """What object storage holds: complete versions and configurations."""
-
-    versions: dict[tuple[str, int], dict[str, StoredObject]]
-    configurations: dict[str, StoredObject]
 
 
 class Mirror:
@@ -143,7 +131,7 @@ class Mirror:
         try:
             if self._storage is None:
                 self._storage = self._open_storage()
-            listing = _read_listing(self._storage)
+            listing = read_listing(self._storage)
             self._copy_configurations(self._storage, listing)
             for (name, version), objects in sorted(
                 listing.versions.items(), key=lambda one: (one[0][0], -one[0][1])
@@ -163,7 +151,7 @@ class Mirror:
         objects: dict[str, StoredObject],
         stopped: Callable[[], bool],
     ) -> None:
-        origin = _digest(objects)
+        origin = digest(objects)
         target = self.root / name / str(version)
         key = (name, version)
         if _read(target / _ORIGIN) == origin:
@@ -226,7 +214,7 @@ class Mirror:
             _remove(target)
             staging.rename(target)
 
-    def _copy_configurations(self, storage: ObjectStorage, listing: _Listing) -> None:
+    def _copy_configurations(self, storage: ObjectStorage, listing: StoredVersions) -> None:
         for name, listed in listing.configurations.items():
             target = self.root / name / CONFIGURATION_FILE
             if self._configurations.get(name) == listed.tag and target.exists():
@@ -242,7 +230,7 @@ class Mirror:
                 file.write(data)
             self._configurations[name] = listed.tag
 
-    def _remove_what_is_gone(self, listing: _Listing) -> None:
+    def _remove_what_is_gone(self, listing: StoredVersions) -> None:
         here = ModelRepository(self.root)
         names = {name for name, _ in listing.versions}
         for name in here.models():
@@ -255,61 +243,6 @@ class Mirror:
                 shutil.rmtree(self.root / name, ignore_errors=True)
         for key in set(self._failures) - set(listing.versions):
             del self._failures[key]
-
-
-def published_versions(storage: ObjectStorage) -> dict[str, list[int]]:
-    """The complete versions of each model in object storage, oldest first.
-
-    Raises:
-        StorageError: It cannot be reached, or holds no models.
-    """
-    versions: dict[str, list[int]] = {}
-    for name, version in sorted(_read_listing(storage).versions):
-        versions.setdefault(name, []).append(version)
-    return versions
-
-
-def _read_listing(storage: ObjectStorage) -> _Listing:
-    versions: dict[tuple[str, int], dict[str, StoredObject]] = {}
-    configurations: dict[str, StoredObject] = {}
-    objects = storage.objects()
-    for path, stored in objects.items():
-        name, _, rest = path.partition("/")
-        if rest == CONFIGURATION_FILE and _is_model_name(name):
-            configurations[name] = stored
-        found = _VERSION_PATH.fullmatch(path)
-        if found and _is_model_name(found[1]) and is_version_name(found[2]):
-            versions.setdefault((found[1], int(found[2])), {})[found[3]] = stored
-    # The checksum of the manifest is what is written last.
-    complete = {
-        key: files
-        for key, files in versions.items()
-        if {str(MANIFEST_FILE), str(MANIFEST_CHECKSUM_FILE)} <= files.keys()
-    }
-    if not complete:
-        if any(re.fullmatch(rf"(\d+/)?{MANIFEST_FILE}", path) for path in objects):
-            raise StorageError(
-                f"{storage.url} is a part of a repository: give the place that holds the models"
-            )
-        raise StorageError(
-            f"{storage.url} holds no models, so what was copied before stays: publish one with "
-            f"'convd export ... --repository {storage.url}', or check the place"
-        )
-    names = {name for name, _ in complete}
-    return _Listing(complete, {name: one for name, one in configurations.items() if name in names})
-
-
-def _is_model_name(name: str) -> bool:
-    try:
-        check_model_name(name)
-    except RepositoryError:
-        return False
-    return True
-
-
-def _digest(objects: dict[str, StoredObject]) -> str:
-    lines = [f"{path} {stored.size_bytes} {stored.tag}" for path, stored in sorted(objects.items())]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _read(file: Path) -> str:

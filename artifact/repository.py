@@ -23,13 +23,18 @@ MAX_CONFIGURATION_BYTES = 64 * 1024
 """Largest `config.yaml`: PyYAML takes ten seconds for a mebibyte, minutes for a number."""
 
 
+def is_model_name(name: str) -> bool:
+    """Whether a name is a valid folder name on every platform."""
+    return _NAME.fullmatch(name) is not None
+
+
 def check_model_name(name: str) -> None:
     """Refuse a name that is not a valid folder name on every platform.
 
     Raises:
         RepositoryError: The name is empty, too long or has other characters.
     """
-    if _NAME.fullmatch(name) is None:
+    if not is_model_name(name):
         raise RepositoryError(
             f"{name[:64]!r} is not a valid model name: use 1 to 64 letters, digits, '_', '.' and "
             "'-', starting with a letter or digit"

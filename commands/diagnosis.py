@@ -5,7 +5,6 @@ import os
 import platform
 import re
 import shutil
-import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,11 +13,12 @@ from typing import Literal
 
 import convd
 from convd.artifact.errors import ArtifactError
-from convd.artifact.mirror import published_versions
 from convd.artifact.object_storage import ObjectStorage
 from convd.artifact.repository import ModelRepository
+from convd.artifact.stored_versions import published_versions
 from convd.installation import install_command
 from convd.runtime.cgroup import cpu_quota, memory_limit_bytes
+from convd.service.address import try_port
 
 _GIBIBYTE = 2**30
 _EXTRAS = ("client", "serve", "train", "export", "traces")
@@ -105,12 +105,7 @@ def examine_port(host: str, port: int, setting: str) -> Finding:
     if port == 0:
         return Finding("ports", "ok", f"{setting}: a free one is taken")
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
+        try_port(host, port)
     except OSError as error:
         flag = setting.replace("_", "-")
         return Finding(

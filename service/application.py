@@ -29,7 +29,6 @@ from convd.service.rpc.server import GrpcServer
 from convd.service.servables.response_cache import ResponseCache
 from convd.service.settings import (
     ServerSettings,
-    decode_budget,
     drain_limit_seconds,
     exposure,
     http_pages,
@@ -108,13 +107,7 @@ class Application:
             everywhere=everywhere,
             mirror=mirror,
         )
-        inference = InferenceService(
-            self._catalog,
-            max_image_pixels=settings.max_image_pixels,
-            max_images_per_request=settings.max_images_per_request,
-            decode_budget_bytes=decode_budget(settings),
-            max_answer_bytes=settings.max_message_bytes,
-        )
+        inference = InferenceService.of(self._catalog, settings)
         recorder = CallRecorder(
             self._metrics, self._tracer, access_log_sample_rate=settings.access_log_sample_rate
         )

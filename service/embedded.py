@@ -16,7 +16,6 @@ from convd.service.lifecycle.loading import ServableLoader
 from convd.service.lifecycle.policy import State
 from convd.service.metrics import Metrics
 from convd.service.protocols.classification import ClassificationServicer
-from convd.service.settings import decode_budget
 from convd.service.settings_sources import load_settings
 
 
@@ -59,13 +58,7 @@ class EmbeddedModel:
         )
         self._servable = loader(name, version, configuration_of(repository, name))
         self._catalog.put(VersionStatus(name, version, State.AVAILABLE, servable=self._servable))
-        inference = InferenceService(
-            self._catalog,
-            max_image_pixels=merged.max_image_pixels,
-            max_images_per_request=merged.max_images_per_request,
-            decode_budget_bytes=decode_budget(merged),
-            max_answer_bytes=merged.max_message_bytes,
-        )
+        inference = InferenceService.of(self._catalog, merged)
         self._servicer = ClassificationServicer(inference)
 
     @property

@@ -216,7 +216,8 @@ class Schedule:
             if not self.accepting:
                 self._check_quiet()
             if self.idle_work.waiting and runner is self.runners.all[0]:
-                yield from self._sleep_until_idle(runner)
+                seconds = self.idle_work.seconds_to_wait(self._clock())
+                yield from self._doze(runner, Phase.ASLEEP, seconds)
             else:
                 yield _SLEEP
             while True:
@@ -252,14 +253,6 @@ class Schedule:
         runner = self.runners.all[0]
         if runner.phase is Phase.ASLEEP:
             self._wake(runner)
-
-    def _sleep_until_idle(self, runner: Runner) -> Generator[Step, StepOutcome, None]:
-        """Sleep until a request arrives, or work of low priority may begin."""
-        woken = yield Sleep(self.idle_work.seconds_to_wait(self._clock()))
-        if not woken and runner.phase is Phase.AWAKE:
-            # Woken just as the time was up.
-            runner.wake.acquire()
-        runner.phase = Phase.AWAKE
 
     def _run_idle(self, runner: Runner) -> Generator[Step, StepOutcome, bool]:
         """Run a batch of low priority if there is nothing else to do; whether to look again."""

@@ -18,7 +18,7 @@ from convd.artifact.class_activation import class_activation_map
 from convd.artifact.colors import to_mode
 from convd.artifact.errors import InvalidImageError
 from convd.artifact.geometry import Placement, on_picture, orientation_of, place
-from convd.artifact.graph_contract import ACTIVATION_MAPS, NO_EXTRAS
+from convd.artifact.graph_contract import ACTIVATION_MAPS, NO_EXTRAS, Outputs
 from convd.artifact.heat_map import overlay, to_png
 from convd.artifact.scaling import ImageSize
 from convd.service.batching.entry import Priority
@@ -160,13 +160,16 @@ class Explainer:
                 cancellation=call,
                 trace=call.trace,
                 extras=frozenset({ACTIVATION_MAPS.name}) if by_class else NO_EXTRAS,
-            ).outputs
-            probabilities = answer[0][0]
+            )
+            outputs = Outputs(*answer.outputs)
+            (probabilities,) = outputs.probabilities
             index = int(probabilities.argmax()) if index is None else index
             probability = float(probabilities[index])
             if by_class:
                 assert servable.class_weights is not None  # noqa: S101
-                heat = class_activation_map(answer[3][0], servable.class_weights[index])
+                assert outputs.activation_maps is not None  # noqa: S101
+                (maps,) = outputs.activation_maps
+                heat = class_activation_map(maps, servable.class_weights[index])
             else:
                 covered: list[float] = []
                 places = patches(*image.shape[:2])
@@ -175,7 +178,7 @@ class Explainer:
                     result = servable.batcher.submit(
                         batch, deadline=call.deadline, cancellation=call, priority=Priority.LOW
                     )
-                    covered += result.outputs[0][:, index].tolist()
+                    covered += Outputs(*result.outputs).probabilities[:, index].tolist()
                 yield Progress(len(covered), len(places))
                 heat = sensitivity(probability, np.array(covered, np.float32))
             on_sent, picture = _drawn(heat, seen, servable)

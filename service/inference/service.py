@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from convd.service.inference.preparation import ImageSource, prepare_images
 from convd.service.lifecycle.catalog import Catalog, VersionChoice
 from convd.service.metrics import RequestRecord
 from convd.service.servables.servable import Servable
+from convd.service.settings import ServerSettings, decode_budget
 
 _Response = TypeVar("_Response")
 
@@ -69,6 +70,17 @@ class InferenceService:
         self._max_answer_bytes = max_answer_bytes
         self.decode_budget = DecodeBudget(decode_budget_bytes)
         self.explain = Explainer(catalog, max_image_pixels, self.decode_budget).explain
+
+    @classmethod
+    def of(cls, catalog: Catalog, settings: ServerSettings) -> Self:
+        """The use case within the bounds of the settings."""
+        return cls(
+            catalog,
+            max_image_pixels=settings.max_image_pixels,
+            max_images_per_request=settings.max_images_per_request,
+            decode_budget_bytes=decode_budget(settings),
+            max_answer_bytes=settings.max_message_bytes,
+        )
 
     def check_image_count(self, images: int) -> None:
         """Refuse a request without images, or with too many.

@@ -21,6 +21,7 @@ from convd.service.errors import QueueFullError, ServiceError
 from convd.service.rpc.call_threads import CallThreads, Task
 from convd.service.rpc.refusal import retry_hint
 from convd.service.rpc.streams import StreamBounds
+from convd.service.rpc.unreadable import only_message
 
 if TYPE_CHECKING:
     # Generic in its stubs only.
@@ -193,22 +194,15 @@ def _unary(
         if not reads:
             return work(messages, context)
         if arrived_principal.get() is not ANONYMOUS:
-            return work(_only(messages, context), context)
+            return work(only_message(messages, context), context)
         try:
             with anonymous.place():
-                message = _only(anonymous.messages(messages, context), context)
+                message = only_message(anonymous.messages(messages, context), context)
         except QueueFullError as error:
             context.abort(STATUSES[type(error)][0], str(error))
         return work(message, context)
 
     return answer
-
-
-def _only(messages: Iterator[Any], context: grpc.ServicerContext) -> Any:  # noqa: ANN401
-    message = next(messages, None)
-    if message is None:
-        context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call has no message: send one")
-    return message
 
 
 def _stream(work: Callable[..., Any]) -> Callable[..., Any]:

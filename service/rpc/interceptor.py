@@ -23,6 +23,7 @@ from convd.service.rpc.unreadable import (
     CANNOT_BE_PARSED,
     UNREADABLE,
     check_readable,
+    only_message,
     readable,
     tolerant,
 )
@@ -177,10 +178,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
 
     def _only_message(self, messages: Iterator[Any], context: grpc.ServicerContext) -> Any:  # noqa: ANN401
         with self._message_wait.watch(context):
-            message = next(messages, None)
-        if message is None:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call has no message: send one")
-        return message
+            return only_message(messages, context)
 
     def _unary(
         self, behavior: Callable[..., Any], method: str, *, accepted: bool

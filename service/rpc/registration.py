@@ -12,6 +12,7 @@ from convd.service.calls.call import current_call
 from convd.service.calls.status import STATUSES
 from convd.service.errors import InvalidRequestError, LimitExceededError
 from convd.service.rpc.refusal import retry_hint
+from convd.service.rpc.unreadable import NO_MESSAGE
 
 if TYPE_CHECKING:
     # Generic in its stubs only.
@@ -63,7 +64,7 @@ def _taking_a_stream(handler: "_MethodHandler") -> "_MethodHandler":
     def answer(messages: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
         message = next(messages, None)
         if message is None:
-            raise InvalidRequestError("the call has no message: send one")
+            raise InvalidRequestError(NO_MESSAGE)
         yield from work(message, context)
 
     return grpc.stream_stream_rpc_method_handler(

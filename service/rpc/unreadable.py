@@ -1,7 +1,9 @@
-"""Messages that cannot be parsed: the caller's fault, and refused like any other."""
+"""Messages that are missing or cannot be parsed: the caller's fault, refused like any other."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
+
+import grpc
 
 from convd.service.errors import InvalidRequestError
 
@@ -16,6 +18,7 @@ class Unreadable:
 
 UNREADABLE = Unreadable()
 
+NO_MESSAGE = "the call has no message: send one"
 CANNOT_BE_PARSED = "the message cannot be parsed: send a protobuf message of this method's type"
 
 
@@ -42,6 +45,14 @@ def check_readable(message: object) -> None:
     """
     if message is UNREADABLE:
         raise InvalidRequestError(CANNOT_BE_PARSED)
+
+
+def only_message(messages: Iterator[Any], context: grpc.ServicerContext) -> Any:  # noqa: ANN401
+    """The one message of a call that is taken as a stream; a call without one is ended."""
+    message = next(messages, None)
+    if message is None:
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, NO_MESSAGE)
+    return message
 
 
 def readable(messages: Iterator[Any]) -> Iterator[Any]:

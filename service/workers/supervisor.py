@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from convd.runtime.cores import available_cores
-from convd.service.address import BindError, join_address
+from convd.service.address import BindError, join_address, try_port
 from convd.service.calls.admission import open_access
 from convd.service.errors import UnavailableError
 from convd.service.lifecycle.served_repository import open_mirror, open_repository
@@ -245,17 +245,10 @@ def _hold_port(host: str, port: int) -> socket.socket:
         BindError: The port is in use or not allowed.
     """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        # First without SO_REUSEPORT, which would hide that another server uses the port.
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            address = probe.getsockname()
-        holder = socket.socket(family, kind, protocol)
+        free = try_port(host, port)
+        holder = socket.socket(free.family, free.kind, free.protocol)
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        holder.bind(address)
+        holder.bind(free.address)
     except OSError as error:
         raise BindError(
             f"cannot listen on {join_address(host, port)}: {error.strerror}; choose another one "

@@ -4,9 +4,7 @@ The answer is the ClassifyResponse of `protos/convd/v1/classification.proto`, as
 """
 
 from collections.abc import Callable
-from typing import cast
 
-import grpc
 from multipart import MultipartError, PushMultipartParser, parse_options_header
 
 from convd.protos.convd.v1 import classification_pb2 as pb
@@ -23,7 +21,6 @@ DEFAULT_TOP_K = 5
 
 _MAX_INT32 = 2**31 - 1
 _MAX_INT64 = 2**63 - 1
-_NO_CONTEXT = cast(grpc.ServicerContext, None)
 
 
 class ClassifyPictures:
@@ -40,7 +37,7 @@ class ClassifyPictures:
         self._servicer = servicer
         self._check_image_count = check_image_count
 
-    def answer(self, request: Request, _call: Call) -> Response:
+    def answer(self, request: Request, call: Call) -> Response:
         """Classify the picture that is the body, or each file of a form."""
         head = request.head
         message = pb.ClassifyRequest(
@@ -50,7 +47,7 @@ class ClassifyPictures:
             return_features=_flag(head, "return_features"),
             return_activation_maps=_flag(head, "return_activation_maps"),
         )
-        answer = self._servicer.Classify(message, _NO_CONTEXT)
+        answer = self._servicer.answer(message, call)
         return json_response(message_document(answer, with_empty_lists=False))
 
     def _pictures(self, request: Request) -> list[bytes]:

@@ -1,6 +1,5 @@
 """Every method against the table of scopes, by a client that has each of them alone."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -55,9 +54,8 @@ class Guarded(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def guarded(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+def guarded(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     root = tmp_path_factory.mktemp("guarded")
-    shutil.copytree(published, root / "repository" / "digits" / "1")
     principals = {
         scope.replace(":", "."): [f"{scope}:digits" if scope in PER_MODEL else scope]
         for scope in SCOPES
@@ -67,7 +65,7 @@ def guarded(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     principals["nothing"] = []
     tokens = write_principals(root / "principals.json", principals)
     with running_server(
-        root / "repository", principals=root / "principals.json", allow_repository_control=True
+        models, principals=root / "principals.json", allow_repository_control=True
     ) as client:
         yield Guarded(client, tokens)
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,9 +30,8 @@ class Guarded(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def guarded(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+def guarded(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     root = tmp_path_factory.mktemp("guarded")
-    shutil.copytree(published, root / "repository" / "digits" / "1")
     tokens = write_principals(
         root / "principals.json",
         {
@@ -43,7 +41,7 @@ def guarded(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         },
     )
     with running_server(
-        root / "repository",
+        models,
         principals=root / "principals.json",
         unary_threads=4,
         response_cache_bytes=1_000_000,

@@ -1,6 +1,5 @@
 """Limits of each principal, at a real server."""
 
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,9 +28,8 @@ class Limited(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def limited(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Limited]:
+def limited(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Limited]:
     root = tmp_path_factory.mktemp("limited")
-    shutil.copytree(published, root / "repository" / "digits" / "1")
     limits = {
         "few": {"requests_per_second": 0.01},
         "stream": {"requests_per_second": 0.01},
@@ -46,7 +44,7 @@ def limited(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         {name: ["infer:digits", "health"] for name in limits},
         **{name: {"limits": limit} for name, limit in limits.items()},
     )
-    with running_server(root / "repository", principals=root / "principals.json") as client:
+    with running_server(models, principals=root / "principals.json") as client:
         yield Limited(client, tokens)
 
 

@@ -1,7 +1,6 @@
 """What a change of the file of principals means to a stream in progress."""
 
 import queue
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,13 @@ from testbed.principals import bearer, write_principals
 from tests.support import code_of, running_server, wait_until
 
 
-def test_a_stream_ends_with_the_rights_of_its_principal(published: Path, tmp_path: Path) -> None:
-    shutil.copytree(published, tmp_path / "repository" / "digits" / "1")
+def test_a_stream_ends_with_the_rights_of_its_principal(repository: Path, tmp_path: Path) -> None:
     path = tmp_path / "principals.json"
     token = write_principals(path, {"lab": ["infer:digits"]})["lab"]
     messages: queue.SimpleQueue[infer_pb.ModelInferRequest | None] = queue.SimpleQueue()
     message = infer_pb.ModelInferRequest(model_name="digits")
     unauthenticated = grpc.StatusCode.UNAUTHENTICATED
-    with running_server(tmp_path / "repository", principals=path) as client:
+    with running_server(repository, principals=path) as client:
         stub = GRPCInferenceServiceStub(client.channel)
         answers: Any = stub.ModelStreamInfer(
             iter(messages.get, None), metadata=bearer(token), timeout=30

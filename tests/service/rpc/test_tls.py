@@ -26,18 +26,6 @@ UNAVAILABLE, UNAUTHENTICATED = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAU
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def models(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("models")
-    shutil.copytree(published, root / "digits" / "1")
-    return root
-
-
-@pytest.fixture(scope="module")
 def tls_port(authority: Authority, models: Path) -> Iterator[int]:
     """A server with TLS, where anyone may do everything."""
     certificate, key = authority.issue("server")

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -68,9 +67,8 @@ class Guarded(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def guarded(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+def guarded(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     root = tmp_path_factory.mktemp("guarded")
-    shutil.copytree(published, root / "repository" / "digits" / "1")
     principals = {
         scope.replace(":", "."): [f"{scope}:digits" if scope in PER_MODEL else scope]
         for scope in SCOPES
@@ -85,7 +83,7 @@ def guarded(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         short={"limits": {"request_bytes": 10}},
     )
     with running_server(
-        root / "repository", principals=root / "principals.json", allow_repository_control=True
+        models, principals=root / "principals.json", allow_repository_control=True
     ) as client:
         yield Guarded(client, tokens)
 
@@ -163,13 +161,12 @@ def test_a_picture_over_http_is_counted_for_its_principal(guarded: Guarded, digi
 
 
 def test_the_reasons_of_readiness_are_for_those_who_may_list_models(
-    published: Path, tmp_path: Path
+    repository: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(published, tmp_path / "repository" / "digits" / "1")
-    (tmp_path / "repository" / "broken" / "1").mkdir(parents=True)
-    (tmp_path / "repository" / "broken" / "1" / "manifest.json").write_text("{}")
+    (repository / "broken" / "1").mkdir(parents=True)
+    (repository / "broken" / "1" / "manifest.json").write_text("{}")
     tokens = write_principals(tmp_path / "principals.json", {"lab": ["models:list"], "cam": []})
-    with running_server(tmp_path / "repository", principals=tmp_path / "principals.json") as client:
+    with running_server(repository, principals=tmp_path / "principals.json") as client:
         server = Guarded(client, tokens)
         for path in ("/readyz", "/v2/health/ready"):
             answers = {who: server.ask("GET", path, tokens.get(who)) for who in ("", "cam", "lab")}

@@ -20,18 +20,6 @@ from tests.support import running_server, wait_until
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def models(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("models")
-    shutil.copytree(published, root / "digits" / "1")
-    return root
-
-
-@pytest.fixture(scope="module")
 def port(authority: Authority, models: Path) -> Iterator[int]:
     """A server with HTTPS, where anyone may do everything."""
     certificate, key = authority.issue("server")

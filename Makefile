@@ -72,6 +72,9 @@ drills-load: setup  ## overload, memory, refused pictures, threads and access, m
 		$(BIN)/python -m bench.$$drill || missed=1; \
 	done; exit $$missed
 
+quota: setup  ## a quota of one core against one core alone (needs root and h2load); write docs/drills/quota.md
+	$(BIN)/python -m bench.quota
+
 gpu-check: setup  ## verify and measure on a machine with an NVIDIA GPU (needs h2load); writes docs/drills/gpu.md
 	$(BIN)/pip uninstall --quiet --yes onnxruntime
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cuda]'

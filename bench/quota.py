@@ -51,7 +51,7 @@ def main() -> None:
         DOCUMENT,
         "A processor quota",
         before,
-        f"`python -m bench.quota`: {NETWORK}, {CONCURRENCY} callers (h2load), rounds of "
+        f"`make quota`: {NETWORK}, {CONCURRENCY} callers (h2load), rounds of "
         f"{chosen.seconds:g} s in turn. With the quota the server may run on every core, for one "
         "core's time in all; convd takes as many threads as the quota has cores.",
         table(

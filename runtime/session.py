@@ -1,7 +1,7 @@
 """Sessions: a network loaded into ONNX Runtime on one execution provider."""
 
-import time
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import numpy as np
 import onnxruntime as ort
@@ -27,11 +27,9 @@ from convd.runtime.interruption import InterruptedRunError, Interruption
 from convd.runtime.lanes import Lanes
 from convd.runtime.outside_data import refuse_outside_data
 from convd.runtime.provider import ExecutionProvider
+from convd.runtime.thread_count import is_small, threads_pay
 from convd.runtime.threads import thread_name
 from convd.runtime.trial import Trial
-
-SMALL_INFERENCE_SECONDS = 1e-3
-"""A network that takes less time than this for one picture gets slower with more threads."""
 
 _LOG_ERRORS_ONLY = 3
 _REQUIRED_NAMES = [output.name for output in REQUIRED]
@@ -114,10 +112,12 @@ class Session:
         )
         self.cores = CoreShare(cores, self.threads) if cores else None
         self.outputs = _outputs(self._session)
-        if not intra_op_threads and self.threads > 1 and self._is_small():
-            self.threads = 1
-            self._session = open_session(model, provider, precision=precision, intra_op_threads=1)
-            self.cores = CoreShare(cores, 1) if cores else None
+        if not intra_op_threads and self.threads > 1:
+            one_thread = self._better_on_one_thread(model, precision, max_batch_size)
+            if one_thread is not None:
+                self.threads = 1
+                self._session = one_thread
+                self.cores = CoreShare(cores, 1) if cores else None
 
     def run(
         self,
@@ -143,7 +143,7 @@ class Session:
         if self._lanes is not None:
             return self._lanes.run(images)
         if self._trial is not None:
-            return self._try(images, self._trial)
+            return self._run_required(self._session, images)
         return Outputs(*self._session.run(_REQUIRED_NAMES, {IMAGE.name: images}))
 
     def end_trial(self) -> None:
@@ -165,10 +165,15 @@ class Session:
             raise InterruptedRunError("the run was interrupted") from error
         return Outputs(**dict(zip(names, arrays, strict=True)))
 
-    def _try(self, images: NDArray[np.uint8], trial: Trial) -> OutputArrays:
+    def _run_required(
+        self, session: ort.InferenceSession, images: NDArray[np.uint8]
+    ) -> OutputArrays:
         inputs = {IMAGE.name: images}
+        trial = self._trial
+        if trial is None:
+            return Outputs(*session.run(_REQUIRED_NAMES, inputs))
         try:
-            return Outputs(*self._session.run(_REQUIRED_NAMES, inputs, trial.run_options))
+            return Outputs(*session.run(_REQUIRED_NAMES, inputs, trial.run_options))
         except Exception as error:
             if not trial.is_over:
                 raise
@@ -183,22 +188,22 @@ class Session:
             return nullcontext()
         return self.cores.budget.take(executions * self.cores.threads)
 
-    def _is_small(self) -> bool:
+    def _better_on_one_thread(
+        self, model: bytes, precision: Precision, max_batch_size: int
+    ) -> ort.InferenceSession | None:
+        """The network on one thread, where that is better than on all."""
         shape = self._session.get_inputs()[0].shape[1:]
+        run = partial(self._run_required, self._session)
         try:
-            picture = np.zeros((1, *shape), np.uint8)
-            for attempt in range(4):
-                with self.turn():
-                    started = time.perf_counter()
-                    self.run(picture)
-                    seconds = time.perf_counter() - started
-                # The first run is cold and does not count.
-                if attempt and seconds < SMALL_INFERENCE_SECONDS:
-                    return True
+            if not is_small(run, self.turn, shape):
+                return None
+            one_thread = open_session(model, self.provider, precision=precision, intra_op_threads=1)
+            on_one = partial(self._run_required, one_thread)
+            pays = threads_pay(run, on_one, self.turn, shape, max_batch_size)
         # If the network does not run, the self-test reports why.
         except Exception:
-            return False
-        return False
+            return None
+        return None if pays else one_thread
 
 
 def open_session(

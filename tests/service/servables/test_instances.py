@@ -35,7 +35,7 @@ CORES = 2
 @pytest.fixture(autouse=True)
 def instances_whatever_their_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     """LeNet would have one thread, and a busy machine its own opinion of the rates."""
-    monkeypatch.setattr("convd.runtime.session.SMALL_INFERENCE_SECONDS", 0.0)
+    monkeypatch.setattr("convd.runtime.thread_count.SMALL_INFERENCE_SECONDS", 0.0)
     monkeypatch.setattr("convd.service.servables.instances.LEAST_RATE", 0.0)
 
 
@@ -95,7 +95,8 @@ def test_what_an_operator_has_chosen_stands(repository: Path, settings: dict[str
 def test_a_session_of_one_thread_needs_no_instances(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("convd.runtime.session.SMALL_INFERENCE_SECONDS", 1e9)
+    monkeypatch.setattr("convd.runtime.thread_count.SMALL_INFERENCE_SECONDS", 1e9)
+    monkeypatch.setattr("convd.runtime.thread_count.LEAST_BATCH_GAIN", 1e9)
     servable = loaded(repository, CoreBudget(CORES))
     assert servable.session.threads == 1
     assert servable.instances is None

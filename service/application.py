@@ -1,4 +1,4 @@
-"""One server process: puts the parts together, runs them, and drains them."""
+"""One server process: puts the core and the transports together, runs them, and drains them."""
 
 import logging
 import time
@@ -6,27 +6,17 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry
 
-from convd.runtime.cores import CoreBudget, available_cores
 from convd.service.address import join_address
 from convd.service.allocator import return_large_blocks
-from convd.service.calls.admission import open_access
 from convd.service.calls.gate import CallGate
-from convd.service.calls.recorder import CallRecorder
-from convd.service.calls.tracing import Tracer, open_tracer
+from convd.service.calls.tracing import Tracer
 from convd.service.garbage import collect_and_freeze, collect_rarely
-from convd.service.inference.service import InferenceService
-from convd.service.lifecycle.catalog import Catalog, VersionStatus
-from convd.service.lifecycle.loading import ServableLoader
+from convd.service.lifecycle.catalog import VersionStatus
 from convd.service.lifecycle.manager import Everywhere, ServableManager
 from convd.service.lifecycle.policy import State
-from convd.service.lifecycle.served_repository import open_mirror, open_repository
-from convd.service.lifecycle.triton_metrics import TritonCollector
-from convd.service.lifecycle.version_metrics import VersionCollector
 from convd.service.metrics import Metrics
-from convd.service.protocols.classification import ClassificationServicer
-from convd.service.protocols.open_inference.servicer import OpenInferenceServicer
 from convd.service.rpc.server import GrpcServer
-from convd.service.servables.response_cache import ResponseCache
+from convd.service.server_core import ServerCore
 from convd.service.settings import (
     ServerSettings,
     drain_limit_seconds,
@@ -40,8 +30,6 @@ from convd.service.web.actions import Actions
 from convd.service.web.opening import open_http
 
 logger = logging.getLogger(__name__)
-
-_MAX_LOADING_THREADS = 4
 
 
 class Application:
@@ -84,55 +72,36 @@ class Application:
         self._is_worker = is_worker
         self._joined = False
         self._owns_process = False
-        self._tracer = tracer or open_tracer(settings.traces_endpoint)
-        self._metrics = metrics or Metrics()
-        self._catalog = Catalog()
-        self.cores = CoreBudget(cores or available_cores())
-        cache = None
-        if settings.response_cache_bytes:
-            cache = ResponseCache(settings.response_cache_bytes)
-            self._metrics.watch_cache(lambda: cache.size_bytes)
-        mirror = open_mirror(settings)
-        repository = open_repository(settings, mirror)
-        self._loader = ServableLoader(repository, settings, self._metrics, self.cores, cache)
-        self._manager = ServableManager(
-            repository,
-            self._catalog,
-            self._loader,
-            poll_seconds=None if settings.poll_seconds == "never" else settings.poll_seconds,
-            patience_seconds=settings.load_patience_seconds,
-            loading_threads=min(self.cores.cores, _MAX_LOADING_THREADS),
+        self._core = core = ServerCore(
+            settings,
+            metrics,
+            tracer,
+            cores=cores,
             on_change=self._version_changed,
             on_look=self._looked,
             everywhere=everywhere,
-            mirror=mirror,
+            statistics=statistics,
         )
-        inference = InferenceService.of(self._catalog, settings)
-        recorder = CallRecorder(
-            self._metrics, self._tracer, access_log_sample_rate=settings.access_log_sample_rate
-        )
-        self._tls = TlsFiles.of(settings, self._metrics.certificate_read)
-        self._access = open_access(settings, self._metrics.principals, workers=settings.workers)
-        classification = ClassificationServicer(inference)
-        open_inference = OpenInferenceServicer(inference, self._manager, settings, statistics)
+        self.cores, self._catalog, self._manager = core.cores, core.catalog, core.manager
+        self._tls = TlsFiles.of(settings, core.metrics.certificate_read)
         self._grpc = GrpcServer(
-            classification,
-            open_inference,
-            recorder,
+            core.classification,
+            core.open_inference,
+            core.recorder,
             settings,
-            access=self._access,
+            access=core.access,
             tls=self._tls,
             shares_port=is_worker,
         )
         self._http_calls = CallGate()
         self.actions = Actions(
-            inference,
-            classification,
-            open_inference,
-            repository,
-            recorder,
+            core.inference,
+            core.classification,
+            core.open_inference,
+            core.repository,
+            core.recorder,
             self._http_calls,
-            access=self._access,
+            access=core.access,
             max_message_bytes=settings.max_message_bytes,
         )
         self._http = None
@@ -142,15 +111,11 @@ class Application:
                 self.registry,
                 self.unready_reason,
                 self.actions.answer,
-                access=self._access,
+                access=core.access,
                 tls=self._tls,
-                stuck_reason=self.stuck_reason,
+                stuck_reason=core.stuck_reason,
             )
-        VersionCollector(self.registry, self._catalog.statuses, self._metrics.forget)
-        self._metrics.watch_calls(self._grpc.waiting_calls, limit=settings.max_waiting_calls)
-        if settings.triton_metrics:
-            TritonCollector(self.registry, self._catalog.statuses)
-        self._metrics.watch_readiness(self._manager.unready_reason)
+        core.metrics.watch_calls(self._grpc.waiting_calls, limit=settings.max_waiting_calls)
         self._unready_reason = "loading"
         self._shown: set[tuple[str, int]] = set()
 
@@ -167,7 +132,7 @@ class Application:
     @property
     def registry(self) -> CollectorRegistry:
         """Collects its metrics."""
-        return self._metrics.registry
+        return self._core.metrics.registry
 
     @property
     def manager(self) -> ServableManager:
@@ -200,10 +165,7 @@ class Application:
 
     def stuck_reason(self) -> str:
         """Which batch has run for so long that only an end of the process helps; empty for none."""
-        seconds, whose = self._catalog.longest_batch()
-        if seconds <= self._settings.batch_timeout_seconds:
-            return ""
-        return f"a batch of {whose} has been running for {seconds:.0f} s"
+        return self._core.stuck_reason()
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT, then drain.
@@ -251,12 +213,10 @@ class Application:
         self._manager.unload_all(max(remaining_seconds, 0.1))
         if self._http:
             self._http.stop()
-        for followed in (self._tls, self._access):
-            if followed is not None:
-                followed.close()
-        if self._tracer is not None:
-            remaining_seconds = self._settings.drain_seconds - (time.monotonic() - started)
-            self._tracer.close(max(remaining_seconds, 0.5))
+        if self._tls is not None:
+            self._tls.close()
+        remaining_seconds = self._settings.drain_seconds - (time.monotonic() - started)
+        self._core.close(max(remaining_seconds, 0.5))
         seconds = time.monotonic() - started
         if cut:
             logger.error("stopped after %.1f s; %d calls were cut", seconds, cut)
@@ -270,14 +230,9 @@ class Application:
             collect_and_freeze()
 
     def _looked(self) -> None:
-        self._loader.rest()
         if self._is_worker and not self._joined and self._manager.unready_reason() != "draining":
             self._grpc.start()
             self._joined = True
-        self._metrics.repository_read(
-            problem=bool(self._manager.repository_problem),
-            refused_configurations=self._manager.refused_configurations,
-        )
         versions = {(status.name, status.version) for status in self._catalog.statuses()}
         for name in {name for name, _ in self._shown} - {name for name, _ in versions}:
             self._grpc.forget_health(name)

@@ -18,6 +18,7 @@ SUMMARIES = {
     "export": "Verify a network and publish it as the next version of a model.",
     "sign": "Sign published versions, for servers that require it.",
     "verify": "Check an artifact's files and golden cases on this machine.",
+    "tune": "Find the settings with which this machine serves a model best.",
     "init": "Write a configuration with every setting, explained.",
     "serve": "Serve the models of a repository over gRPC.",
     "classify": "Classify images on a server.",
@@ -40,6 +41,7 @@ EXTRAS = {
     "models": "client",
     "health": "serve",
     "token": "serve",
+    "tune": "serve",
 }
 
 

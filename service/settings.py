@@ -30,6 +30,7 @@ QueueSize = Annotated[int, Field(ge=1, le=1_000_000)]
 QueueDelaySeconds = Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)]
 TritonInterface = Literal["full", "image"]
 ConcurrentExecutions = Annotated[int, Field(ge=0, le=256)]
+IntraOpThreads = Annotated[int, Field(ge=0, le=1024)]
 
 
 def _in_utc(instant: datetime) -> datetime:
@@ -145,10 +146,8 @@ class ServerSettings(BaseSettings):
         "fastest",
         description="exact runs a float32 network in float32 only; fastest allows lower precision.",
     )
-    intra_op_threads: int = Field(
+    intra_op_threads: IntraOpThreads = Field(
         0,
-        ge=0,
-        le=1024,
         description="Threads per inference; 0 uses every core, or one if the model is too small "
         "to gain from more.",
     )

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, ValidationError
 
 from convd.artifact.errors import ArtifactError, ExplainedError, public_reason
 from convd.artifact.frozen import FrozenModel
-from convd.runtime.choice import ProviderChoice
+from convd.runtime.choice import PrecisionPolicy, ProviderChoice
 from convd.service.lifecycle.policy import (
     AllVersions,
     LatestVersions,
@@ -21,6 +21,7 @@ from convd.service.quoting import one_line
 from convd.service.settings import (
     BatchSize,
     ConcurrentExecutions,
+    IntraOpThreads,
     QueueDelaySeconds,
     QueueSize,
     TritonInterface,
@@ -62,7 +63,9 @@ class ModelConfiguration(FrozenModel):
         max_queue_size: Maximum waiting rows.
         max_queue_delay_seconds: How long a batch that is not full waits for more requests.
         max_concurrent_executions: Maximum batches that run at the same time.
+        intra_op_threads: Threads per inference.
         provider: The execution provider.
+        precision_policy: Whether a float32 network may be computed in lower precision.
         triton_interface: What Triton's clients see of the model.
     """
 
@@ -72,7 +75,9 @@ class ModelConfiguration(FrozenModel):
     max_queue_size: QueueSize | None = None
     max_queue_delay_seconds: QueueDelaySeconds | None = None
     max_concurrent_executions: Annotated[ConcurrentExecutions, Field(ge=1)] | None = None
+    intra_op_threads: IntraOpThreads | None = None
     provider: ProviderChoice | None = None
+    precision_policy: PrecisionPolicy | None = None
     triton_interface: TritonInterface | None = None
 
     def engine_settings(self) -> dict[str, Any]:

@@ -5,8 +5,10 @@ server in a process of its own has an interpreter of its own, as in production, 
 all that was tried.
 """
 
+import ctypes
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -33,6 +35,7 @@ from convd.protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStu
 _START_SECONDS = 60.0
 _LOAD_SECONDS = 600.0
 _DRAIN_SECONDS = 30.0
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _CONNECTIONS = 4
 _CONNECTIONS_PER_WORKER = 8
 
@@ -203,7 +206,11 @@ class TrialServer:
         environment = {key: value for key, value in os.environ.items() if key[:6] != "CONVD_"}
         with self._log.open("wb") as log:
             return subprocess.Popen(  # noqa: S603
-                words, stdout=log, stderr=subprocess.STDOUT, env=environment
+                words,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                preexec_fn=_end_with_parent,
             )
 
     def _wait_until_it_answers(self) -> None:
@@ -223,3 +230,8 @@ class TrialServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def _end_with_parent() -> None:
+    """Have the system end this process when its parent dies, however that happens."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

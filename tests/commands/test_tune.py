@@ -220,7 +220,8 @@ def test_the_command_compares_what_is_configured_with_the_default(
     report = json.loads(result.stdout)
     assert report["version"] == 1
     assert {row["choice"] for row in report["rows"]} == {"default", "batches of 1"}
-    assert {row["role"] for row in report["rows"]} >= {"default, best"} or not report["gain"]
+    roles = {row["role"] for row in report["rows"]}
+    assert roles in ({"default, best", "current"}, {"default", "current, best"})
     assert any(row["on_frontier"] for row in report["rows"])
     assert not report["written"]
     assert file.read_text() == text
@@ -266,8 +267,8 @@ def test_a_signal_leaves_no_server_behind(repository: Path) -> None:
         wait_until(lambda: psutil.Process(process.pid).children())
         (server,) = psutil.Process(process.pid).children()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 128 + signal.SIGTERM
-        assert not server.is_running()
+        process.wait(60)
+    wait_until(lambda: not server.is_running())
 
 
 def test_the_frontier_is_drawn_with_its_bound(tmp_path: Path) -> None:

@@ -5,10 +5,8 @@ server in a process of its own has an interpreter of its own, as in production, 
 all that was tried.
 """
 
-import ctypes
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -35,7 +33,13 @@ from convd.protos.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStu
 _START_SECONDS = 60.0
 _LOAD_SECONDS = 600.0
 _DRAIN_SECONDS = 30.0
-_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+_PROGRAM = """
+import ctypes, runpy, signal
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG of <linux/prctl.h>
+runpy.run_module("convd", run_name="__main__", alter_sys=True)
+"""
+"""A server that the system ends when its parent dies, however that happens."""
+
 _CONNECTIONS = 4
 _CONNECTIONS_PER_WORKER = 8
 
@@ -200,7 +204,7 @@ class TrialServer:
             "load-memory-bytes": 0,
             "workers": self.workers,
         }
-        words = [sys.executable, "-m", "convd", "serve", "--allow-repository-control"]
+        words = [sys.executable, "-c", _PROGRAM, "serve", "--allow-repository-control"]
         words += [word for name, value in settings.items() for word in (f"--{name}", str(value))]
         # The operator's settings of a server, such as its certificate, are not these servers'.
         environment = {key: value for key, value in os.environ.items() if key[:6] != "CONVD_"}
@@ -210,7 +214,6 @@ class TrialServer:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
-                preexec_fn=_end_with_parent,
             )
 
     def _wait_until_it_answers(self) -> None:
@@ -230,8 +233,3 @@ class TrialServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-
-
-def _end_with_parent() -> None:
-    """Have the system end this process when its parent dies, however that happens."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -25,7 +25,7 @@ from convd.commands.tuning.engine_choice import (
     providers,
 )
 from convd.commands.tuning.frontier import Row, plot
-from convd.commands.tuning.neighbours import running_servers
+from convd.commands.tuning.neighbours import disturbances, running_servers
 from convd.commands.tuning.race import Course, Gain, Goal, Point
 from convd.commands.tuning.trial_server import Contestant, Subject, TrialError, TrialServer
 from convd.service.lifecycle.configuration import parse_configuration
@@ -198,9 +198,13 @@ def test_a_provider_that_is_absent_is_refused_with_its_reason(server: TrialServe
         server.load(EngineChoice(provider="cuda"))
 
 
-@pytest.mark.usefixtures("server")
-def test_servers_on_this_machine_are_noticed() -> None:
-    assert running_servers()
+def test_servers_on_this_machine_are_noticed(tmp_path: Path) -> None:
+    program = tmp_path / "convd"
+    program.write_text("input()")
+    with subprocess.Popen([sys.executable, program, "serve"], stdin=subprocess.PIPE) as server:
+        wait_until(lambda: server.pid in running_servers())
+        assert any(str(server.pid) in sentence for sentence in disturbances())
+    assert server.pid not in running_servers()
 
 
 def tune(repository: Path, *flags: object) -> Result:

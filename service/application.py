@@ -202,6 +202,7 @@ class Application:
             )
             self._grpc.say_draining()
             time.sleep(self._settings.lame_duck_seconds)
+        self._core.shadowing.close()
         logger.info("draining for up to %g s", self._settings.drain_seconds)
         started = time.monotonic()
         self._http_calls.close()

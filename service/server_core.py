@@ -18,6 +18,8 @@ from convd.service.protocols.classification import ClassificationServicer
 from convd.service.protocols.open_inference.servicer import OpenInferenceServicer
 from convd.service.servables.response_cache import ResponseCache
 from convd.service.settings import ServerSettings
+from convd.service.shadow.metrics import ShadowCollector
+from convd.service.shadow.shadowing import Shadowing
 from convd.service.statistics import StatisticsByVersion
 
 _MAX_LOADING_THREADS = 4
@@ -43,6 +45,7 @@ class ServerCore:
         catalog: Holds the loaded versions.
         manager: Loads and unloads them.
         inference: The use case.
+        shadowing: Compares versions.
         classification: Answers in convd's own protocol.
         open_inference: Answers in the Open Inference Protocol.
         recorder: Records every call.
@@ -93,6 +96,7 @@ class ServerCore:
             mirror=mirror,
         )
         self.inference = InferenceService.of(self.catalog, settings)
+        self.shadowing = Shadowing(self.inference, lambda: self.manager.shadows)
         self.recorder = CallRecorder(
             self.metrics, self._tracer, access_log_sample_rate=settings.access_log_sample_rate
         )
@@ -102,6 +106,7 @@ class ServerCore:
             self.inference, self.manager, settings, statistics
         )
         VersionCollector(self.metrics.registry, self.catalog.statuses, self.metrics.forget)
+        ShadowCollector(self.metrics.registry, self.shadowing)
         if settings.triton_metrics:
             TritonCollector(self.metrics.registry, self.catalog.statuses)
         self.metrics.watch_readiness(self.manager.unready_reason)
@@ -122,6 +127,7 @@ class ServerCore:
 
     def _looked(self) -> None:
         self._loader.rest()
+        self.shadowing.refresh()
         self.metrics.repository_read(
             problem=bool(self.manager.repository_problem),
             refused_configurations=self.manager.refused_configurations,

@@ -223,7 +223,8 @@ class Batcher:
                 cancellation.listener = None
         if entry.state is EntryState.EXPIRED:
             self._observer.expired(size)
-        elif entry.state is EntryState.CANCELLED:
+        # Rows of low priority make room for a request, and are often sent again.
+        elif entry.state is EntryState.CANCELLED and priority is not Priority.LOW:
             self._observer.cancelled(size)
         return entry.result()
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Self, TypeVar
+from typing import NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,21 @@ class Classified(NamedTuple):
     refusals: dict[int, str]
 
 
+class Mirror(Protocol):
+    """Sees every request that is answered; none of its methods may take long or raise an error."""
+
+    def began(self) -> None:
+        """A request has found its servable."""
+
+    def answered(
+        self, call: Call, sources: Sequence[ImageSource] | NDArray[np.uint8], answer: Classified
+    ) -> None:
+        """A request is answered."""
+
+    def ended(self) -> None:
+        """A request that began has ended, answered or not."""
+
+
 class InferenceService:
     """Prepares images and runs them on servables; independent of any transport.
 
@@ -52,7 +67,11 @@ class InferenceService:
         max_answer_bytes: Largest answer; a request whose answer would be larger is refused at once.
 
     Attributes:
+        catalog: The servables.
+        max_image_pixels: Largest picture that is decoded, height x width.
+        decode_budget: The memory of all pictures that are being decoded.
         explain: Explains an answer, as `Explainer.explain`.
+        mirror: Sees every request; None while nothing wants to.
     """
 
     def __init__(
@@ -65,10 +84,11 @@ class InferenceService:
         max_answer_bytes: int = 64 * 1024 * 1024,
     ) -> None:
         self.catalog = catalog
-        self._max_image_pixels = max_image_pixels
+        self.max_image_pixels = max_image_pixels
         self._max_images_per_request = max_images_per_request
         self._max_answer_bytes = max_answer_bytes
         self.decode_budget = DecodeBudget(decode_budget_bytes)
+        self.mirror: Mirror | None = None
         self.explain = Explainer(catalog, max_image_pixels, self.decode_budget).explain
 
     @classmethod
@@ -145,6 +165,10 @@ class InferenceService:
             self.check_image_count(len(sources))
         servable = self.catalog.hold(choice)
         call.model, call.version = servable.name, servable.version_text
+        # Read once: it may come or go meanwhile.
+        mirror = self.mirror
+        if mirror is not None:
+            mirror.began()
         record = RequestRecord()
         refusals: dict[int, str] = {}
         admitted = False
@@ -164,7 +188,7 @@ class InferenceService:
                     sources,
                     call,
                     priority=priority,
-                    max_image_pixels=self._max_image_pixels,
+                    max_image_pixels=self.max_image_pixels,
                     budget=self.decode_budget,
                 )
                 if refusals and not allow_partial:
@@ -194,9 +218,12 @@ class InferenceService:
             # A request that had its batch to itself gets the session's own tuple.
             outputs = arrays if isinstance(arrays, Outputs) else Outputs(*arrays)
             record.probabilities = outputs.probabilities
-            response = respond(Classified(servable, images, outputs, record.batch_sizes, refusals))
+            answer = Classified(servable, images, outputs, record.batch_sizes, refusals)
+            response = respond(answer)
             record.ended_at = time.perf_counter_ns()
             servable.metrics.answered(record)
+            if mirror is not None:
+                mirror.answered(call, sources, answer)
             if call.trace is not None:
                 call.trace.stage("postprocess", record.answered_at, record.ended_at)
             return response
@@ -205,6 +232,8 @@ class InferenceService:
             raise
         finally:
             servable.release()
+            if mirror is not None:
+                mirror.ended()
 
     def _too_large_answer(self, images: int, bytes_each: int) -> str:
         return (

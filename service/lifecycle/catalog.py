@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -66,20 +66,22 @@ class Catalog:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._models: dict[str, _Model] = {}
+        # Apart from the models: a candidate is known before its model has any version.
+        self._candidates: dict[str, frozenset[int]] = {}
 
     def put(self, status: VersionStatus) -> None:
         """Record the status of a version."""
         with self._lock:
             model = self._models.setdefault(status.name, _Model())
             model.versions[status.version] = status
-            model.newest = _newest(model)
+            self._find_newest(status.name)
 
     def forget(self, name: str, version: int) -> None:
         """Remove a version from the table, and its model with the last of them."""
         with self._lock:
             model = self._models[name]
             model.versions.pop(version, None)
-            model.newest = _newest(model)
+            self._find_newest(name)
             if not model.versions:
                 del self._models[name]
 
@@ -89,6 +91,15 @@ class Catalog:
             if name in self._models:
                 self._models[name].labels = dict(labels)
                 self._models[name].wanted_labels = dict(wanted)
+
+    def set_candidates(self, name: str, versions: Collection[int]) -> None:
+        """Record the versions of a model that answer only the callers who name them."""
+        with self._lock:
+            self._candidates[name] = frozenset(versions)
+            if not versions:
+                del self._candidates[name]
+            if name in self._models:
+                self._find_newest(name)
 
     def labels(self, name: str) -> dict[str, int]:
         """The available version that each label of a model points to."""
@@ -152,7 +163,15 @@ class Catalog:
         if label is not None:
             version = self._labelled(name, label)
         if version is None:
-            return max(statuses, key=lambda one: (one.state is State.AVAILABLE, one.version))
+            candidates = self._candidates.get(name, ())
+            return max(
+                statuses,
+                key=lambda one: (
+                    one.version not in candidates,
+                    one.state is State.AVAILABLE,
+                    one.version,
+                ),
+            )
         for status in statuses:
             if status.version == version:
                 return status
@@ -185,6 +204,11 @@ class Catalog:
                 servable.retain()
                 return servable
         status = self.status(choice)
+        if status.state is State.AVAILABLE and version is None:
+            raise UnavailableError(
+                f"only version {status.version} of model {quote(name)} is available: a candidate, "
+                "which answers the callers who name it"
+            )
         reason = f": {status.reason}" if status.reason else "; try again later"
         raise UnavailableError(
             f"version {status.version} of model {quote(name)} is {status.state.value}{reason}"
@@ -198,6 +222,17 @@ class Catalog:
             yield servable
         finally:
             servable.release()
+
+    def _find_newest(self, name: str) -> None:
+        model, candidates = self._models[name], self._candidates.get(name, ())
+        available = [
+            status.servable
+            for status in model.versions.values()
+            if status.state is State.AVAILABLE
+            and status.servable is not None
+            and status.version not in candidates
+        ]
+        model.newest = max(available, key=lambda servable: servable.version, default=None)
 
     def _labelled(self, name: str, label: str) -> int:
         with self._lock:
@@ -219,12 +254,3 @@ class Catalog:
             return ""
         with self._lock:
             return f"; the models are: {', '.join(sorted(self._models)) or 'none'}"
-
-
-def _newest(model: _Model) -> Servable | None:
-    available = [
-        status.servable
-        for status in model.versions.values()
-        if status.state is State.AVAILABLE and status.servable is not None
-    ]
-    return max(available, key=lambda servable: servable.version, default=None)

@@ -6,7 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PositiveInt, ValidationError
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from convd.artifact.errors import ArtifactError, ExplainedError, public_reason
 from convd.artifact.frozen import FrozenModel
@@ -17,6 +24,7 @@ from convd.service.lifecycle.policy import (
     SpecificVersions,
     VersionPolicy,
 )
+from convd.service.lifecycle.shadow_settings import Label, ShadowSettings
 from convd.service.quoting import one_line
 from convd.service.settings import (
     BatchSize,
@@ -50,15 +58,13 @@ def _read_policy(value: object) -> object:
         raise ValueError("write all, {latest: 2} or {specific: [3, 4]}") from error
 
 
-Label = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
-
-
 class ModelConfiguration(FrozenModel):
     """The content of a model's `config.yaml`; anything left out follows the server's settings.
 
     Attributes:
         version_policy: Which versions should be available.
         labels: Versions by label. A labelled version is available whatever the policy says.
+        shadow: Which labelled version is compared with which; None for no comparison.
         max_batch_size: Maximum rows in one batch.
         max_queue_size: Maximum waiting rows.
         max_queue_delay_seconds: How long a batch that is not full waits for more requests.
@@ -71,6 +77,7 @@ class ModelConfiguration(FrozenModel):
 
     version_policy: Annotated[VersionPolicy, BeforeValidator(_read_policy)] = LatestVersions()
     labels: dict[Label, PositiveInt] = Field(default_factory=dict)
+    shadow: ShadowSettings | None = None
     max_batch_size: BatchSize | None = None
     max_queue_size: QueueSize | None = None
     max_queue_delay_seconds: QueueDelaySeconds | None = None
@@ -82,7 +89,22 @@ class ModelConfiguration(FrozenModel):
 
     def engine_settings(self) -> dict[str, Any]:
         """The overridden settings that a servable is loaded with, by name."""
-        return self.model_dump(exclude={"version_policy", "labels"}, exclude_none=True)
+        return self.model_dump(exclude={"version_policy", "labels", "shadow"}, exclude_none=True)
+
+    @field_validator("shadow")
+    @classmethod
+    def _compares_two_labels(
+        cls, shadow: ShadowSettings | None, info: ValidationInfo
+    ) -> ShadowSettings | None:
+        # Labels that are refused have an error of their own.
+        labels = info.data.get("labels")
+        if shadow is None or labels is None:
+            return shadow
+        if missing := [one for one in (shadow.live, shadow.candidate) if one not in labels]:
+            raise ValueError(f"labels has no '{missing[0]}': give the label a version")
+        if labels[shadow.live] == labels[shadow.candidate]:
+            raise ValueError("live and candidate are the same version: compare two versions")
+        return shadow
 
 
 def parse_configuration(data: bytes) -> ModelConfiguration:

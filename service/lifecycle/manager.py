@@ -17,6 +17,7 @@ from convd.service.lifecycle.patience import PatientRunner
 from convd.service.lifecycle.policy import State, VersionPolicy
 from convd.service.lifecycle.readiness import Readiness
 from convd.service.lifecycle.retries import FailedLoads
+from convd.service.lifecycle.shadow_settings import ShadowSettings
 from convd.service.lifecycle.transitions import LoadServable, VersionTransitions
 from convd.service.quoting import quote
 
@@ -91,6 +92,12 @@ class ServableManager:
         return {
             name: bool(model.configuration_problem) for name, model in list(self._models.items())
         }
+
+    @property
+    def shadows(self) -> dict[str, ShadowSettings]:
+        """For each model whose versions are compared, how."""
+        configurations = {name: one.configuration for name, one in list(self._models.items())}
+        return {name: one.shadow for name, one in configurations.items() if one and one.shadow}
 
     @property
     def repository_problem(self) -> str:

@@ -1,7 +1,7 @@
 """One model: keeps its loaded versions in step with its folder and configuration."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from convd.artifact.repository import CONFIGURATION_FILE, ModelRepository
@@ -152,6 +152,7 @@ class ModelLifecycle:
         states = {status.version: status.state for status in self._statuses()}
         labels = move_labels(configuration.labels, before, states)
         self._catalog.set_labels(self.name, labels, configuration.labels)
+        self._catalog.set_candidates(self.name, _candidates(configuration, labels))
         for label in sorted(labels):
             if labels[label] != before.get(label):
                 logger.info(
@@ -182,3 +183,13 @@ class ModelLifecycle:
 
     def _statuses(self) -> list[VersionStatus]:
         return self._catalog.statuses(self.name)
+
+
+def _candidates(configuration: ModelConfiguration, labels: Mapping[str, int]) -> set[int]:
+    """Versions that a shadow compares with the live one; only callers who name them get them."""
+    shadow = configuration.shadow
+    if shadow is None:
+        return set()
+    # Where the label points to, and where it will once that version is available.
+    wanted = configuration.labels[shadow.candidate]
+    return {labels.get(shadow.candidate, wanted), wanted} - {labels.get(shadow.live)}

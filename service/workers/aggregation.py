@@ -19,6 +19,7 @@ _COMBINED_BY: dict[str, Callable[[Iterable[float]], float]] = {
     "convd_waiting_calls": sum,
     "convd_waiting_calls_limit": sum,
     "convd_process_threads": sum,
+    "convd_shadow_waiting_images": sum,
     "convd_ready": min,
     "convd_gpu_energy_joules": max,
     "convd_response_cache_bytes": sum,

@@ -1,0 +1,1 @@
+"""The shadow: compares a share of one version's answers with those of another."""

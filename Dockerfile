@@ -30,8 +30,11 @@ RUN mv wheels/dependencies.py wheels/*.txt . && \
 
 # What the images are made of changes seldom, what is in them often: so dependencies come first.
 FROM build AS serve-build
+# Further extras of convd, such as "s3 traces".
+ARG EXTRAS=""
 COPY pyproject.toml ./
-RUN python dependencies.py serve > requirements.txt && \
+# hadolint ignore=SC2086
+RUN python dependencies.py serve ${EXTRAS} > requirements.txt && \
     pip --python /opt/convd/bin/python install --no-compile --require-hashes \
         --constraint hashes.txt --requirement requirements.txt && \
     $COMPILE

@@ -132,8 +132,9 @@ interop: setup  ## curl, Node, Triton's and KServe's clients, unchanged; OpenSSF
 	$(BIN)/python -m tests.interop.run_clients
 	$(BIN)/python -m tests.interop.run_model_signing
 
-kubernetes-check: setup  ## build deploy/kubernetes with kubectl and check it strictly against all schemas
+kubernetes-check: setup  ## build deploy/kubernetes, check it against all schemas, and serve what KServe lays out
 	$(BIN)/python -m tests.interop.run_kubernetes
+	$(BIN)/python -m tests.interop.run_kserve
 
 perf-analyzer: setup  ## Triton's load tester against a server; Debian or Ubuntu on x86-64
 	$(BIN)/python -m tests.interop.run_perf_analyzer

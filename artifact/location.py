@@ -29,9 +29,14 @@ def locate(path: Path) -> Location:
         path: A repository, the folder of a model, or the folder of a version.
 
     Raises:
-        RepositoryError: It does not exist, or is the artifact of a version outside a repository.
+        RepositoryError: It does not exist, cannot be read, or is the artifact of a version outside
+            a repository.
     """
-    if not path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:
+        raise RepositoryError(f"cannot read {path}: {error.strerror}") from error
+    if not is_folder:
         what = "is not a folder" if path.exists() else "does not exist"
         raise RepositoryError(
             f"{path} {what}: give a model repository, the folder of a model in it, or the folder "

@@ -65,7 +65,11 @@ class ModelRepository:
         Raises:
             RepositoryError: It does not exist, is not a folder or cannot be read.
         """
-        if not self.root.is_dir():
+        try:
+            exists = self.root.is_dir()
+        except OSError as error:
+            raise RepositoryError(f"cannot read {self.root}: {error.strerror}") from error
+        if not exists:
             raise RepositoryError(
                 f"the repository {self.root} does not exist: publish a model with "
                 f"'convd export ... --repository {self.root}' first"

@@ -12,7 +12,7 @@ from deploy.containers.dependencies import requirements
 from deploy.supply.tools import ROOT, run
 
 FOLDER = ROOT / "deploy" / "containers"
-EXTRAS = ("serve", "traces", "export")
+EXTRAS = ("serve", "traces", "s3", "export")
 
 LOCKS = {
     # What builds: older versions of pip do not take hashes from constraints.

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convd.artifact.errors import RepositoryError
+from convd.artifact.location import locate
 from convd.artifact.repository import ModelRepository, check_model_name
 from tests.support import ROOT
 
@@ -91,6 +93,16 @@ def test_an_accepted_name_is_one_plain_folder(name: str) -> None:
 def test_a_repository_that_does_not_exist_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(RepositoryError, match="convd export"):
         ModelRepository(tmp_path / "nothing").check_readable()
+
+
+def test_a_repository_that_the_system_does_not_show_is_refused_with_its_reason(
+    tmp_path: Path,
+) -> None:
+    # As for a folder without rights, which root would not notice.
+    nowhere = tmp_path / ("x" * 300)
+    for look in (ModelRepository(nowhere).check_readable, partial(locate, nowhere)):
+        with pytest.raises(RepositoryError, match=r"cannot read .*: File name too long"):
+            look()
 
 
 def test_a_part_of_a_repository_is_not_taken_for_one(tmp_path: Path) -> None:

@@ -3,19 +3,13 @@
 `make kubernetes-check` holds them against the schemas of Kubernetes.
 """
 
-from decimal import Decimal
-from typing import Any
-
 import pytest
 import yaml
 
-from convd.service.lifecycle.version_metrics import VersionCollector
-from convd.service.metrics import Metrics
 from convd.service.settings import decode_budget, drain_limit_seconds, exposure
 from convd.service.web.routes import SERVER as ROUTES
 from deploy.prometheus_rule import TARGET, prometheus_rule
 from tests.deploy.manifests import Server, documents, find, instruction, quantity, resource
-from tests.deploy.promql import grouped_labels, series
 from tests.support import ROOT
 
 SERVERS = {
@@ -175,51 +169,3 @@ def test_prometheus_finds_the_job_that_rules_and_dashboards_select() -> None:
 
 def test_the_rules_are_those_of_prometheus() -> None:
     assert TARGET.read_text() == prometheus_rule(), "python -m deploy.prometheus_rule"
-
-
-def exported() -> set[str]:
-    """Names of the series that a server exports once it has answered."""
-    metrics = Metrics()
-    metrics.watch_readiness(lambda: "")
-    VersionCollector(metrics.registry, lambda: (), metrics.forget)
-    endings = {"histogram": ("_bucket", "_count", "_sum"), "counter": ("_total",)}
-    return {
-        f"{family.name}{ending}"
-        for family in metrics.registry.collect()
-        for ending in endings.get(family.type, ("",))
-    }
-
-
-def test_both_autoscalers_ask_for_what_the_server_exports() -> None:
-    (adapter,) = (one for one in documents("components/hpa") if "rules" in one)
-    served = {rule["name"]["as"]: rule["metricsQuery"] for rule in adapter["rules"]}
-    asked = [one["pods"] for one in resource("components/hpa", HPA)["spec"]["metrics"]]
-    assert {one["metric"]["name"] for one in asked} == served.keys()
-    triggers = resource("components/keda", "ScaledObject")["spec"]["triggers"]
-    own = resource("components/keda", "ScaledObject")["metadata"]["namespace"]
-    for trigger, one in zip(triggers, asked, strict=True):
-        query = served[one["metric"]["name"]]
-        filled = query.replace("<<.GroupBy>>", "pod").replace("<<.LabelMatchers>>", 'pod=~"a|b"')
-        for expression in (filled, trigger["metadata"]["query"]):
-            assert series(expression) <= exported()
-            assert grouped_labels(expression) <= {"pod", "model"}
-        assert series(trigger["metadata"]["query"]) == series(filled) - {"convd_ready"}
-        assert f'namespace="{own}"' in trigger["metadata"]["query"]
-        target = one["target"]
-        assert trigger["metricType"] == target["type"]
-        assert Decimal(trigger["metadata"]["threshold"]) == quantity(target["averageValue"])
-    for rule in adapter["rules"]:
-        assert series(rule["seriesQuery"]) == {"convd_ready"}
-
-
-HPA = "HorizontalPodAutoscaler"
-
-
-def test_both_autoscalers_move_alike() -> None:
-    pods: dict[str, Any] = resource("components/hpa", HPA)["spec"]
-    keda: dict[str, Any] = resource("components/keda", "ScaledObject")["spec"]
-    assert pods["minReplicas"] == keda["minReplicaCount"]
-    assert pods["maxReplicas"] == keda["maxReplicaCount"]
-    assert pods["behavior"] == keda["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
-    for one in (pods, keda):
-        assert one["scaleTargetRef"]["name"] == resource("base", "Deployment")["metadata"]["name"]

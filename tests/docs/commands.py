@@ -16,6 +16,7 @@ DOCUMENTS = tuple(
         "docs/export.md",
         "docs/versions.md",
         "docs/operating.md",
+        "docs/kubernetes.md",
         "docs/commands.md",
     )
 )

@@ -28,6 +28,7 @@ NOT_RUN = {
     "make lint": "the tests have a run of their own",
     "make help": "it only prints",
     "docker ": "tests/containers.sh runs it, with an engine",
+    "kubectl ": "no cluster runs here",
     "torchvision:resnet50": "it downloads weights",
     "s3://": "tests/object_storage.py has a server for it",
 }

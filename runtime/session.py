@@ -23,6 +23,7 @@ from convd.artifact.precision import Precision
 from convd.runtime.buckets import batch_buckets
 from convd.runtime.cores import CoreBudget, CoreShare, available_cores
 from convd.runtime.errors import SessionError
+from convd.runtime.home_core import HOME
 from convd.runtime.interruption import InterruptedRunError, Interruption
 from convd.runtime.lanes import Lanes
 from convd.runtime.outside_data import refuse_outside_data
@@ -242,7 +243,7 @@ def open_session(
     options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
         providers = provider.configure(options, precision, gpu_memory_limit_bytes)
-        with thread_name(ENGINE_THREAD):
+        with thread_name(ENGINE_THREAD), HOME.roaming():
             session = ort.InferenceSession(model, options, providers=providers)
     # ONNX Runtime raises one class per status code, and plugins raise their own.
     except Exception as error:

@@ -1,11 +1,14 @@
 """One server process: puts the core and the transports together, runs them, and drains them."""
 
 import logging
+import random
 import time
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry
 
+from convd.runtime.home_core import HOME
+from convd.runtime.home_keeper import HomeKeeper
 from convd.service.address import join_address
 from convd.service.allocator import return_large_blocks
 from convd.service.calls.gate import CallGate
@@ -143,11 +146,17 @@ class Application:
         """The statistics of every loaded version in this process."""
         return self._catalog.statistics()
 
-    def own_process(self) -> None:
-        """Tune the process's memory; call it only if the process runs nothing else."""
+    def own_process(self, place: float) -> None:
+        """Tune the process's memory and cores; call it only if the process runs nothing else.
+
+        Args:
+            place: Where in the row of cores its interpreter has its home, 0 to below 1.
+        """
         self._owns_process = True
         collect_rarely()
         return_large_blocks()
+        if self._settings.home_core:
+            HomeKeeper(HOME, place).start()
 
     def start(self) -> None:
         """Start answering; models load in the background, and readiness follows them."""
@@ -175,7 +184,8 @@ class Application:
         """
         termination = Termination(drain_limit_seconds(self._settings), self._manager.look_now)
         termination.install()
-        self.own_process()
+        # Servers of other containers may choose at the same time.
+        self.own_process(place=random.random())  # noqa: S311
         self.start()
         if exposed := exposure(self._settings):
             logger.warning("insecure: on %s, %s", self._settings.host, exposed)

@@ -210,6 +210,11 @@ class ServerSettings(BaseSettings):
         description="Maximum unary calls in progress, including those that wait for a batch; twice "
         "max_batch_size keeps batches full.",
     )
+    home_core: bool = Field(
+        True,
+        description="Keep the threads that run Python on one core, where they do not hold up each "
+        "other; networks and decoders use every core.",
+    )
     http_threads: int = Field(
         16,
         ge=1,

@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 
 from convd.artifact.graph_contract import NO_EXTRAS, Extras
+from convd.runtime.home_core import HOME
 from convd.service.batching.engine import Engine, Outputs, Rows
 from convd.service.batching.entry import (
     GONE,
@@ -275,6 +276,7 @@ class Batcher:
 
     def _run(self, runner: Runner) -> None:
         """Do the steps of a runner's life."""
+        (HOME.stay if runner.engine.is_brief else HOME.roam)()
         life = self._schedule.life(runner)
         outcome: StepOutcome = None
         batch: Batch | None = None

@@ -92,6 +92,11 @@ class Engine:
     cores: CoreShare | None = None
     small_rows: int = 0
 
+    @property
+    def is_brief(self) -> bool:
+        """Whether even the largest batch is so short that it need not ask for cores."""
+        return self.cores is not None and self.small_rows >= self.max_batch_size
+
     def __post_init__(self) -> None:
         if min(self.max_batch_size, self.max_concurrent_executions) < 1:
             raise ValueError("max_batch_size and max_concurrent_executions have to be 1 or more")

@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from queue import SimpleQueue
 
+from convd.runtime.home_core import HOME
+
 _LOOK_SECONDS = 0.1
 
 Step = Callable[[], object]
@@ -88,6 +90,7 @@ class _StepThread:
         self._steps.put(None)
 
     def _run(self) -> None:
+        HOME.roam()
         while (item := self._steps.get()) is not None:
             step, over = item
             try:

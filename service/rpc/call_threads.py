@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable, Sized
 from queue import SimpleQueue
 
+from convd.runtime.home_core import HOME
+
 logger = logging.getLogger(__name__)
 
 MAX_SILENT = 256
@@ -131,6 +133,7 @@ class CallThreads:
         return is_open and count < self._max_threads + MAX_SILENT and 4 * self.silent() > 3 * count
 
     def _run_tasks(self) -> None:
+        HOME.stay()
         while (task := self._tasks.get()) is not None:
             task.run()
             # Otherwise the thread would keep a call's request and response until its next one.

@@ -12,6 +12,7 @@ from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1 import classification_pb2_grpc as pb_grpc
 from convd.protos.inference import grpc_service_pb2 as open_inference_pb
 from convd.protos.inference import grpc_service_pb2_grpc as open_inference_pb_grpc
+from convd.runtime.home_core import HOME
 from convd.service.access.control import AccessControl
 from convd.service.address import BindError, join_address
 from convd.service.calls.gate import CallGate
@@ -129,7 +130,11 @@ class GrpcServer:
             BindError: The port is in use or not allowed.
         """
         self.port = self.port or self._bind()
+        before = set(threading.enumerate())
         self._server.start()
+        # The thread that receives calls.
+        for thread in set(threading.enumerate()) - before:
+            HOME.stay(thread)
 
     def _interceptors(
         self, access: AccessControl | None, recorder: CallRecorder, settings: ServerSettings

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import grpc
 
+from convd.runtime.home_core import HOME
 from convd.service.errors import CallerGoneError, QueueFullError
 from convd.service.rpc.message_wait import MessageWait
 
@@ -51,7 +52,9 @@ class StreamBounds:
         self._entry = threading.Lock()
         self._idle = MessageWait(idle_seconds, "streams were ended: nothing was sent or received")
         # One more thread, which refuses excess streams.
-        self.threads = ThreadPoolExecutor(max_streams + 1, thread_name_prefix=name)
+        self.threads = ThreadPoolExecutor(
+            max_streams + 1, thread_name_prefix=name, initializer=HOME.stay
+        )
 
     @contextmanager
     def place(self) -> Iterator[None]:

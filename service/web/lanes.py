@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from typing import NamedTuple, TypeVar
 
+from convd.runtime.home_core import HOME
 from convd.service.errors import QueueFullError
 
 _Answer = TypeVar("_Answer")
@@ -50,7 +51,9 @@ class Lanes:
         self._taken = dict.fromkeys(Lane, 0)
         self._count = {lane: lane.value.threads or inference_threads for lane in Lane}
         self._executors = {
-            lane: ThreadPoolExecutor(count, thread_name_prefix=f"http-{lane.value.name}")
+            lane: ThreadPoolExecutor(
+                count, thread_name_prefix=f"http-{lane.value.name}", initializer=HOME.stay
+            )
             for lane, count in self._count.items()
         }
 

@@ -11,6 +11,7 @@ from typing import cast
 import uvicorn
 from uvicorn.server import ServerState
 
+from convd.runtime.home_core import HOME
 from convd.service.web.asgi import AsgiApplication
 from convd.service.web.connections import BoundedConnection, close_overdue
 from convd.service.web.https import HttpsContext
@@ -96,6 +97,7 @@ class HttpServer:
         self._on_stop()
 
     def _run(self) -> None:
+        HOME.stay()
         with self._runner:
             self._runner.run(self._serve())
 

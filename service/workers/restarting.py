@@ -230,7 +230,7 @@ class RestartingWorker:
         ours, theirs = _PROCESSES.Pipe()
         process = _PROCESSES.Process(
             target=run_worker,
-            args=(self._settings, theirs, self._cores, self._control.held_back),
+            args=(self._settings, theirs, self._cores, self._control.held_back, self.number),
             name=f"worker-{self.number}",
             daemon=True,
         )

@@ -46,7 +46,11 @@ class Report:
 
 
 def run_worker(
-    settings: ServerSettings, connection: Connection, cores: int, held_back: frozenset[str]
+    settings: ServerSettings,
+    connection: Connection,
+    cores: int,
+    held_back: frozenset[str],
+    number: int,
 ) -> None:
     """Serve until the supervisor requests a drain or ends.
 
@@ -55,6 +59,7 @@ def run_worker(
         connection: The pipe to the supervisor.
         cores: Number of cores for its sessions.
         held_back: Models that clients have unloaded and that stay unloaded.
+        number: Which of the workers it is, from 1.
     """
     configure_logging(settings.log_format, settings.log_level)
     stop = threading.Event()
@@ -94,7 +99,7 @@ def run_worker(
             application.statistics(),
         )
 
-    application.own_process()
+    application.own_process(place=(number - 1) / settings.workers)
     manager = application.manager
     manager.hold_back(held_back)
     responders: dict[str, Responder] = {

@@ -54,16 +54,16 @@ def main() -> None:
         DOCUMENT,
         "Cores",
         before,
-        f"`make bench-cores`: LeNet over gRPC, one uint8 tensor a request, clients (h2load) on every "
-        f"core, {chosen.rounds} rounds of {chosen.seconds:g} s in turn, medians. The server may run "
-        "on so many cores; the yardsticks are those of [performance.md](performance.md).",
+        "`make bench-cores`: LeNet over gRPC, one uint8 tensor a request, clients (h2load) on "
+        f"every core, {chosen.rounds} rounds of {chosen.seconds:g} s in turn, medians. The server "
+        "may run on so many cores; the yardsticks are those of [performance.md](performance.md).",
         table(
             ["Cores", "Concurrency", "Server", "Requests a second", "Processor time, µs"],
             rows,
         ),
         f"convd's least rate at concurrency 16 is {share:.2f} of that on one core (at least "
-        f"{LEAST_SHARE:g}). Why servers in Python get slower with more cores, and what convd does about "
-        "it: [decision 38](decisions/0038-home-core.md).",
+        f"{LEAST_SHARE:g}). Why servers in Python get slower with more cores, and what convd does "
+        "about it: [decision 38](decisions/0038-home-core.md).",
     )
     if share < LEAST_SHARE:
         raise SystemExit(1)

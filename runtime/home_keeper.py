@@ -64,17 +64,22 @@ class HomeKeeper:
         self._own: dict[int, float] = {}
 
     def start(self) -> None:
-        """Settle, and look from time to time in a thread; not where there is no choice."""
+        """Settle, and look from time to time in a thread of its own."""
+        if self.settle():
+            threading.Thread(target=self._keep_looking, name="home-keeper", daemon=True).start()
+
+    def settle(self) -> bool:
+        """Settle at a core; False where there is no choice, or none could be made later."""
         cores = self._cores()
         if len(cores) < 2:
-            return
+            return False
         try:
             self.look()
         except OSError as error:
             logger.info("the threads that run Python stay on no core: %s", error)
-            return
-        self._settle(sorted(cores)[int(self._place * len(cores))], cores)
-        threading.Thread(target=self._keep_looking, name="home-keeper", daemon=True).start()
+            return False
+        self._move(sorted(cores)[int(self._place * len(cores))], cores)
+        return True
 
     def look(self) -> None:
         """Move if other programs have kept the home core busier than another one since last time.
@@ -96,13 +101,13 @@ class HomeKeeper:
         if home is None or len(shares) < 2:
             return
         if home not in cores:
-            self._settle(min(shares, key=lambda core: shares[core]), cores)
+            self._move(min(shares, key=lambda core: shares[core]), cores)
             return
         better = better_home(shares, own_share, home)
         if better != home:
-            self._settle(better, cores)
+            self._move(better, cores)
 
-    def _settle(self, core: int, cores: set[int]) -> None:
+    def _move(self, core: int, cores: set[int]) -> None:
         logger.info("the threads that run Python stay on core %d", core)
         self._home.settle(core, frozenset(cores))
 

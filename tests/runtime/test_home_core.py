@@ -224,13 +224,18 @@ def test_home_moves_when_its_core_is_taken_from_the_container() -> None:
 @pytest.mark.parametrize(("place", "core"), [(0.0, 1), (0.25, 3), (0.5, 5), (0.99, 7)])
 def test_processes_that_start_together_settle_apart(place: float, core: int) -> None:
     machine, home = Machine({1, 3, 5, 7}), HomeCore()
-    machine.keeper(home, place).start()
+    assert machine.keeper(home, place).settle()
     assert home.core == core
 
 
 def test_there_is_no_home_on_a_single_core_or_where_the_system_says_nothing() -> None:
     home = HomeCore()
-    Machine({3}).keeper(home).start()
+    assert not Machine({3}).keeper(home).settle()
+
+    def unreadable() -> dict[int, float]:
+        raise PermissionError
+
+    assert not HomeKeeper(home, 0.0, core_seconds=unreadable).settle()
     assert home.core is None
 
 

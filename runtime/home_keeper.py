@@ -108,7 +108,7 @@ class HomeKeeper:
             self._move(better, cores)
 
     def _move(self, core: int, cores: set[int]) -> None:
-        logger.info("the threads that run Python stay on core %d", core)
+        logger.debug("the threads that run Python stay on core %d", core)
         self._home.settle(core, frozenset(cores))
 
     def _keep_looking(self) -> None:

@@ -2,10 +2,13 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from threading import Semaphore
+from typing import TypeVar
 
 import click
 import pyarrow as pa
@@ -15,26 +18,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from convd.artifact.errors import ArtifactError
 from convd.artifact.staging import replacing
-from convd.client.errors import ClientError, InvalidImageError, OverloadedError
-from convd.client.results import Classification
-from convd.commands.batch_inputs import InputError, Part, Picture, cut
-from convd.local_model import LocalModel, load
+from convd.client.errors import ClientError
+from convd.commands.batch_inputs import InputError, Part, Picture, cut, read_files
+from convd.commands.batch_rows import SCHEMA, BatchClassifier
+from convd.local_model import LocalModel
+from convd.runtime.cores import available_cores
 
 PLAN_FILE = "plan.json"
 
-_PAUSE_SECONDS = 0.1
+_PICTURES_PER_BATCH = 32
+_SPARE_READERS = 2
 
-SCHEMA = pa.schema(
-    [
-        ("path", pa.string()),
-        ("model", pa.string()),
-        ("version", pa.int64()),
-        ("labels", pa.list_(pa.string())),
-        ("probabilities", pa.list_(pa.float32())),
-        ("error", pa.string()),
-        ("seconds", pa.float32()),
-    ]
-)
+_Item = TypeVar("_Item")
 
 
 @click.command()
@@ -56,7 +51,13 @@ SCHEMA = pa.schema(
     type=click.IntRange(min=1),
     help="Single pictures in one file of the output.",
 )
-@click.option("--threads", default=64, show_default=True, type=click.IntRange(1, 1024))
+@click.option(
+    "--threads",
+    default=0,
+    type=click.IntRange(0, 1024),
+    help=f"Batches of {_PICTURES_PER_BATCH} pictures that are read or computed at a time; 0, the "
+    f"default, for {_SPARE_READERS} more than there are cores.",
+)
 @click.option("--provider", default="auto", show_default=True, help="As of 'convd serve'.")
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object.")
 def command(
@@ -83,9 +84,11 @@ def command(
     """
     try:
         parts = cut(source, pictures_per_part)
-        with load(model, provider=provider) as loaded:
-            _check_plan(output, parts, loaded, top_k)
-            pictures, errors = _run(parts, loaded, output, top_k, threads)
+        classify = BatchClassifier(model, top_k, provider)
+        with classify.model:
+            _check_plan(output, parts, classify.model, top_k)
+            readers = threads or available_cores() + _SPARE_READERS
+            pictures, errors = _run(parts, classify, output, readers)
     except (ArtifactError, InputError) as error:
         raise click.ClickException(str(error)) from error
     except (ClientError, OSError) as error:
@@ -118,72 +121,69 @@ def _check_plan(output: Path, parts: list[Part], model: LocalModel, top_k: int) 
 
 
 def _run(
-    parts: list[Part], model: LocalModel, output: Path, top_k: int, threads: int
+    parts: list[Part], classify: BatchClassifier, output: Path, readers: int
 ) -> tuple[int, int]:
     """Write the parts that are missing; how many pictures these have, and how many errors."""
+    targets = {output / f"part-{number:06}.parquet": part for number, part in enumerate(parts)}
+    missing = {target: part for target, part in targets.items() if not target.exists()}
+    cores = Semaphore(available_cores())
+
+    def rows(pictures: list[Picture]) -> pa.Table:
+        files = read_files(pictures)
+        # Threads beyond the cores read ahead: more that compute would only take turns.
+        with cores:
+            return classify([picture.path for picture in pictures], files)
+
+    pictures = errors = 0
+    started = time.monotonic()
+    tables: list[pa.Table] = []
+    with _progress() as progress, ThreadPoolExecutor(readers) as pool:
+        task = progress.add_task("parts", total=len(parts), completed=len(parts) - len(missing))
+        for target, table in _ahead(_submitted(missing, rows, pool), readers + 1):
+            if table is not None:
+                tables.append(table.result())
+                pictures += tables[-1].num_rows
+                errors += tables[-1].num_rows - tables[-1]["error"].null_count
+                rate = pictures / (time.monotonic() - started)
+                progress.update(task, description=f"{rate:.0f} pictures/s")
+                continue
+            with replacing(target) as file:
+                pq.write_table(pa.concat_tables(tables) if tables else SCHEMA.empty_table(), file)
+            tables = []
+            progress.advance(task)
+    return pictures, errors
+
+
+def _submitted(
+    parts: dict[Path, Part], rows: Callable[[list[Picture]], pa.Table], pool: ThreadPoolExecutor
+) -> Iterator[tuple[Path, Future[pa.Table] | None]]:
+    """Each batch of each part as it is submitted, and None behind the last one of a part."""
+    for target, part in parts.items():
+        pictures = part.pictures()
+        while batch := list(islice(pictures, _PICTURES_PER_BATCH)):
+            yield target, pool.submit(rows, batch)
+        yield target, None
+
+
+def _ahead(items: Iterator[_Item], count: int) -> Iterator[_Item]:
+    """The items, each taken when `count` others have been; all that there are before an error."""
+    taken: deque[_Item] = deque()
+    try:
+        for item in items:
+            taken.append(item)
+            if len(taken) > count:
+                yield taken.popleft()
+    except InputError:
+        yield from taken
+        raise
+    yield from taken
+
+
+def _progress() -> Progress:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    pictures = errors = 0
-    started = time.monotonic()
-    with (
-        Progress(*columns, console=Console(stderr=True)) as progress,
-        ThreadPoolExecutor(threads) as pool,
-    ):
-        task = progress.add_task("parts", total=len(parts))
-        for number, part in enumerate(parts):
-            target = output / f"part-{number:06}.parquet"
-            if not target.exists():
-                rows = list(_classified(part.pictures(), model, top_k, pool, threads))
-                table = pa.Table.from_pylist(rows, schema=SCHEMA)
-                with replacing(target) as file:
-                    pq.write_table(table, file)
-                pictures += len(rows)
-                errors += sum(row["error"] is not None for row in rows)
-            rate = pictures / (time.monotonic() - started)
-            progress.update(task, advance=1, description=f"{rate:.0f} pictures/s")
-    return pictures, errors
-
-
-def _classified(
-    pictures: Iterator[Picture],
-    model: LocalModel,
-    top_k: int,
-    pool: ThreadPoolExecutor,
-    threads: int,
-) -> Iterator[dict[str, Any]]:
-    """Rows in the order of the pictures, of which only so many are in memory at a time."""
-    waiting: list[Future[dict[str, Any]]] = []
-    for picture in pictures:
-        waiting.append(pool.submit(_row, picture, model, top_k))
-        if len(waiting) >= 2 * threads:
-            yield waiting.pop(0).result()
-    for future in waiting:
-        yield future.result()
-
-
-def _row(picture: Picture, model: LocalModel, top_k: int) -> dict[str, Any]:
-    row: dict[str, Any] = dict.fromkeys(SCHEMA.names)
-    row |= {"path": picture.path, "model": model.name, "version": model.version}
-    started = time.perf_counter()
-    try:
-        classes = _classify(picture.read(), model, top_k).classes
-        row["labels"] = [one.label for one in classes]
-        row["probabilities"] = [one.probability for one in classes]
-    except (InvalidImageError, FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        row["error"] = str(error)
-    row["seconds"] = time.perf_counter() - started
-    return row
-
-
-def _classify(data: bytes, model: LocalModel, top_k: int) -> Classification:
-    while True:
-        try:
-            return model.classify(data, top_k=top_k)
-        # There is no memory to decode it now: it must not depend on the moment whether it has a row
-        # with answers.
-        except OverloadedError:
-            time.sleep(_PAUSE_SECONDS)
+    return Progress(*columns, console=Console(stderr=True), refresh_per_second=2)

@@ -3,33 +3,57 @@
 import contextlib
 import hashlib
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _LIST_SUFFIXES = (".txt", ".lst")
+
+# What is wrong with one file, and not with the storage.
+_FILE_ERRORS = {
+    FileNotFoundError: "there is no file {}",
+    IsADirectoryError: "{} is a folder, not a file",
+    PermissionError: "{} may not be read",
+}
+
+_LOCAL = LocalFileSystem()
 
 
 class InputError(Exception):
     """The input cannot be read, or holds no pictures; the text says what to give."""
 
 
+class StoredFile(NamedTuple):
+    """Where a file lies.
+
+    Attributes:
+        system: The file system, as fsspec has it.
+        path: Its path there.
+    """
+
+    system: AbstractFileSystem
+    path: str
+
+
 class Picture(NamedTuple):
-    """A picture of the input.
+    """A picture of the input; it can be pickled.
 
     Attributes:
         path: What its row is named.
-        read: Returns its file; an error of this becomes the row's error.
+        file: Its image file: the bytes, or where they lie.
     """
 
     path: str
-    read: Callable[[], bytes]
+    file: bytes | StoredFile
 
 
 @dataclass(frozen=True)
@@ -89,27 +113,67 @@ def cut(source: str, pictures_per_part: int) -> list[Part]:
     return parts
 
 
-def _single(system: Any, root: str, paths: list[str]) -> Iterator[Picture]:  # noqa: ANN401
+def read_files(pictures: Sequence[Picture]) -> list[bytes | str]:
+    """The image files of pictures, of one storage in parallel; the reason for one without a file.
+
+    Raises:
+        OSError: The storage cannot be read.
+    """
+    files: list[bytes | str] = []
+    remote: dict[AbstractFileSystem, dict[int, str]] = {}
+    for index, picture in enumerate(pictures):
+        file = picture.file
+        if isinstance(file, bytes):
+            files.append(file)
+        elif isinstance(file.system, LocalFileSystem):
+            files.append(_read_local(file.path))
+        else:
+            files.append("")
+            remote.setdefault(file.system, {})[index] = file.path
+    for system, paths in remote.items():
+        # Unlike `cat`, it takes a path as it is: an asterisk in it is an asterisk.
+        contents = system.cat_ranges(list(paths.values()), None, None)
+        for index, content in zip(paths, contents, strict=True):
+            failed = isinstance(content, Exception)
+            files[index] = _reason(content, paths[index]) if failed else content
+    return files
+
+
+def _read_local(path: str) -> bytes | str:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        return _reason(error, path)
+
+
+def _reason(error: Exception, path: str) -> str:
+    """What is wrong with one file; an error of the storage is raised."""
+    for kind, text in _FILE_ERRORS.items():
+        if isinstance(error, kind):
+            return text.format(path)
+    raise error
+
+
+def _single(system: AbstractFileSystem | None, root: str, paths: list[str]) -> Iterator[Picture]:
     for path in paths:
         if system is None:
-            yield Picture(path, partial(_open_any, path))
+            yield Picture(path, _locate(path))
         else:
-            yield Picture(_relative(root, path), partial(system.cat_file, path))
+            yield Picture(_relative(root, path), StoredFile(system, path))
 
 
-def _shard(system: Any, root: str, file: str) -> Iterator[Picture]:  # noqa: ANN401
+def _shard(system: AbstractFileSystem, root: str, file: str) -> Iterator[Picture]:
     try:
         with system.open(file) as opened, tarfile.open(fileobj=opened, mode="r|") as shard:
             for member in shard:
                 content = shard.extractfile(member)
                 if content is not None and member.name.lower().endswith(PICTURE_SUFFIXES):
-                    data = content.read()
-                    yield Picture(f"{_relative(root, file)}/{member.name}", partial(bytes, data))
+                    yield Picture(f"{_relative(root, file)}/{member.name}", content.read())
     except tarfile.TarError as error:
         raise InputError(f"{file} is damaged: {error}") from error
 
 
-def _rows(system: Any, file: str, group: int) -> Iterator[Picture]:  # noqa: ANN401
+def _rows(system: AbstractFileSystem, file: str, group: int) -> Iterator[Picture]:
     """Rows with `bytes` (or `image`, also as a structure of bytes and path), or with `path`."""
     with _parquet(system, file) as opened:
         table = opened.read_row_group(group).to_pylist()
@@ -118,11 +182,11 @@ def _rows(system: Any, file: str, group: int) -> Iterator[Picture]:  # noqa: ANN
         nested = image if isinstance(image, dict) else {"bytes": image}
         data = row.get("bytes") or nested.get("bytes")
         path = row.get("path") or nested.get("path") or f"{group}/{number}"
-        yield Picture(path, partial(bytes, data) if data else partial(_open_any, path))
+        yield Picture(path, data or _locate(path))
 
 
 @contextlib.contextmanager
-def _parquet(system: Any, file: str) -> Iterator[pq.ParquetFile]:  # noqa: ANN401
+def _parquet(system: AbstractFileSystem, file: str) -> Iterator[pq.ParquetFile]:
     try:
         with system.open(file) as opened:
             yield pq.ParquetFile(opened)
@@ -130,10 +194,11 @@ def _parquet(system: Any, file: str) -> Iterator[pq.ParquetFile]:  # noqa: ANN40
         raise InputError(f"{file} cannot be read as Parquet: {error}") from error
 
 
-def _open_any(path: str) -> bytes:
-    with fsspec.open(path, "rb") as opened:
-        data: bytes = opened.read()
-    return data
+def _locate(path: str) -> StoredFile:
+    """Where the file of a path or URL lies."""
+    if "://" not in path:
+        return StoredFile(_LOCAL, path)
+    return StoredFile(*fsspec.core.url_to_fs(path))
 
 
 def _relative(root: str, file: str) -> str:

@@ -15,6 +15,7 @@ from convd.client.exchange import Call, classify_all, model_spec
 from convd.client.images import ImageLike, several_images
 from convd.client.results import Classification
 from convd.service.embedded import EmbeddedModel, RequestRefused, configuration_of
+from convd.service.inference.bulk import BulkAnswer
 
 _MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
@@ -137,6 +138,20 @@ class LocalModel:
         except StopIteration as finished:
             results: list[Classification] = finished.value
         return results[0] if several is None else results
+
+    def answer_files(self, files: Sequence[bytes]) -> BulkAnswer:
+        """Classify many image files in this thread, as arrays: for bulk work in several threads.
+
+        Args:
+            files: The bytes of JPEG, PNG, WebP or BMP files.
+
+        Raises:
+            ClientError: The network cannot be run.
+        """
+        try:
+            return self._engine.answer_files(files)
+        except RequestRefused as error:
+            raise _failure(error) from error
 
 
 def _choose(repository: Path, name: str, version: int | None, label: str | None) -> int:

@@ -1,5 +1,7 @@
 """One version of a model in the caller's own process: a server's code and answers, no ports."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from convd.artifact.manifest import Manifest
@@ -9,6 +11,7 @@ from convd.runtime.cores import CoreBudget, available_cores
 from convd.service.calls.call import Call
 from convd.service.calls.status import Status, error_status
 from convd.service.errors import ServiceError
+from convd.service.inference.bulk import BulkAnswer, answer_files
 from convd.service.inference.service import InferenceService
 from convd.service.lifecycle.catalog import Catalog, VersionStatus
 from convd.service.lifecycle.configuration import ModelConfiguration, parse_configuration
@@ -58,8 +61,8 @@ class EmbeddedModel:
         )
         self._servable = loader(name, version, configuration_of(repository, name))
         self._catalog.put(VersionStatus(name, version, State.AVAILABLE, servable=self._servable))
-        inference = InferenceService.of(self._catalog, merged)
-        self._servicer = ClassificationServicer(inference)
+        self._inference = InferenceService.of(self._catalog, merged)
+        self._servicer = ClassificationServicer(self._inference)
 
     @property
     def manifest(self) -> Manifest:
@@ -73,14 +76,36 @@ class EmbeddedModel:
             RequestRefused: It cannot be answered.
         """
         call = Call(method="/convd.v1.ClassificationService/Classify", protocol="embedded")
-        try:
+        with _refusing(call):
             return self._servicer.answer(request, call)
-        except ServiceError as error:
-            raise RequestRefused(error_status(error, call)) from error
+
+    def answer_files(self, files: Sequence[bytes]) -> BulkAnswer:
+        """Answer many image files in this thread, past the queue.
+
+        Raises:
+            RequestRefused: The network cannot be run.
+        """
+        call = Call(protocol="embedded")
+        with _refusing(call):
+            return answer_files(
+                self._servable,
+                files,
+                call,
+                max_image_pixels=self._inference.max_image_pixels,
+                budget=self._inference.decode_budget,
+            )
 
     def close(self) -> None:
         """Free the network; requests are refused from now on."""
         self._servable.close()
+
+
+@contextmanager
+def _refusing(call: Call) -> Iterator[None]:
+    try:
+        yield
+    except ServiceError as error:
+        raise RequestRefused(error_status(error, call)) from error
 
 
 def configuration_of(repository: Path, name: str) -> ModelConfiguration:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickle
 import signal
 import subprocess
 import sys
@@ -9,10 +10,13 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from convd.commands.batch_inputs import Picture, StoredFile, read_files
+from convd.commands.batch_rows import SCHEMA, BatchClassifier
 from testbed.drawn_pictures import SHAPES, draw
 from tests.object_storage import storage_server
 from tests.support import running_server, wait_until
@@ -154,6 +158,55 @@ def test_what_cannot_be_read_is_named_and_leaves_no_part(
     assert reason in " ".join(text.split())
     assert "Traceback" not in text
     assert not list(tmp_path.glob("out/*.parquet"))
+
+
+def test_a_damaged_shard_ends_the_run_behind_the_parts_before_it(
+    repository: Path, pictures: Path, tmp_path: Path
+) -> None:
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    for name in ("a", "b"):
+        with tarfile.open(shards / f"{name}.tar", "w") as shard:
+            for file in sorted(pictures.iterdir())[:3]:
+                shard.add(file, file.name)
+    damaged = shards / "b.tar"
+    damaged.write_bytes(damaged.read_bytes()[:20_000])
+    refused = batch(shards, repository / "pets", tmp_path / "out")
+    text, _ = refused.communicate(timeout=60)
+    assert refused.returncode == 1
+    assert "b.tar is damaged" in " ".join(text.split())
+    assert [part.name for part in tmp_path.glob("out/*.parquet")] == ["part-000000.parquet"]
+    assert len(rows(tmp_path / "out")) == 3
+
+
+def test_files_of_any_place_are_read_in_order_and_a_missing_one_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a[1]*.png").write_bytes(b"local")
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/far[2]?.png", b"far")
+    places: list[bytes | StoredFile] = [
+        b"bytes",
+        StoredFile(fsspec.filesystem("file"), str(tmp_path / "a[1]*.png")),
+        StoredFile(memory, "/far[2]?.png"),
+        StoredFile(memory, "/absent.png"),
+        StoredFile(fsspec.filesystem("file"), str(tmp_path)),
+        b"again",
+    ]
+    given = [Picture(str(number), place) for number, place in enumerate(places)]
+    read = read_files(pickle.loads(pickle.dumps(given)))  # noqa: S301
+    missing, folder = "there is no file /absent.png", f"{tmp_path} is a folder, not a file"
+    assert read == [b"bytes", b"local", b"far", missing, folder, b"again"]
+
+
+def test_a_batch_without_a_usable_picture_is_all_errors(repository: Path) -> None:
+    classify = BatchClassifier(str(repository / "pets"), top_k=2, provider="cpu")
+    with classify.model:
+        table = classify(["a", "b"], ["no such file", b"not a picture"])
+        assert table.schema == SCHEMA
+        assert table["probabilities"].to_pylist() == [None, None]
+        first, second = table["error"].to_pylist()
+        assert first == "no such file"
+        assert second.startswith("the bytes are not an image")
+        assert classify([], []).num_rows == 0
 
 
 def test_pictures_in_object_storage_give_the_same_answers(

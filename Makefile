@@ -22,6 +22,11 @@ $(VENV)/.ready: pyproject.toml constraints.txt Makefile
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps torchvision timm
 	@touch $@
 
+.cache/ray/.ready: deploy/ray/requirements.txt pyproject.toml constraints.txt
+	$(PYTHON) -m venv .cache/ray
+	.cache/ray/bin/pip install --quiet --constraint constraints.txt --requirement deploy/ray/requirements.txt --editable '.[batch]'
+	@touch $@
+
 demo: setup  ## train, export, serve, classify, and read the metrics back
 	$(BIN)/python -m bench.demo
 

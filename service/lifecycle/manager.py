@@ -83,7 +83,7 @@ class ServableManager:
         self._models: dict[str, ModelLifecycle] = {}
         self._drains = Drains()
         self._look = RepositoryLook(repository)
-        self._first_look_done = False
+        self._first_look = threading.Event()
         self._readiness = Readiness()
 
     @property
@@ -107,6 +107,10 @@ class ServableManager:
     def start(self) -> None:
         """Load the repository's models and follow its changes, in the background."""
         self._thread.start()
+
+    def wait_for_first_look(self) -> None:
+        """Wait until every model was tried once."""
+        self._first_look.wait()
 
     def look_now(self) -> None:
         """Look at the repository as soon as possible."""
@@ -142,7 +146,7 @@ class ServableManager:
             configured,
             statuses,
             problems,
-            first_look_done=self._first_look_done,
+            first_look_done=self._first_look.is_set(),
             repository_problem=self.repository_problem,
         )
 
@@ -293,7 +297,7 @@ class ServableManager:
     def _poll(self) -> None:
         while not self._stop.is_set():
             self.reconcile()
-            self._first_look_done = True
+            self._first_look.set()
             try:
                 self._on_look()
             except Exception:

@@ -1,0 +1,1 @@
+"""convd on Ray Serve."""

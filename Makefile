@@ -30,10 +30,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt Makefile
 demo: setup  ## train, export, serve, classify, and read the metrics back
 	$(BIN)/python -m bench.demo
 
-zoo: setup  ## train, export, serve and ask every architecture; write docs/zoo.md (20 to 40 minutes)
+zoo: setup  ## train every architecture on drawn pictures, serve and ask it; write docs/zoo.md (20 to 40 minutes)
 	$(BIN)/python -m bench.zoo
 
-pointing: setup  ## train every architecture on drawn pictures and see where it looks; write docs/pointing.md
+pointing: setup  ## where the networks of the zoo look, trained first if need be; write docs/pointing.md
 	$(BIN)/python -m bench.pointing
 
 walkthrough: setup  ## from a matrix of pixels to a trained network, every number computed; write docs/walkthrough.md

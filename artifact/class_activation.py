@@ -17,6 +17,16 @@ from convd.artifact.errors import InvalidArtifactError
 CLASS_WEIGHTS_FILE = PurePosixPath("class_weights.f32")
 """float32 `[labels, maps]`, row-major, little-endian."""
 
+LEAST_CELLS = 7
+"""Rows and columns of the coarsest maps that show a place: those of networks for ImageNet at
+224 x 224. In a smaller picture each cell sees nearly everything, so where it lies says little; with
+2 x 2 cells it says nothing (docs/pointing.md)."""
+
+
+def shows_places(cells: tuple[int, ...]) -> bool:
+    """Whether maps of so many rows and columns are fine enough to show where evidence lies."""
+    return min(cells) >= LEAST_CELLS
+
 
 def write_class_weights(folder: Path, weights: NDArray[np.float32]) -> None:
     """Write weights, `[labels, maps]`, into an artifact."""

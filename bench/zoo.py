@@ -1,11 +1,10 @@
-"""`make zoo`: every architecture from digits to an answer over gRPC, and docs/zoo.md.
+"""`make zoo`: every architecture from drawn pictures to an answer over gRPC, and docs/zoo.md.
 
 Each network is trained, exported, served and asked by the commands that a user would type.
 """
 
 import json
 import os
-import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -17,40 +16,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.command_line import convd, server
 from bench.machine import machine
+from bench.zoo_training import RECIPES, REPOSITORY, RUN, train_and_publish, training_seconds
 from convd.artifact.bundle import MODEL_FILE, Artifact
 from convd.artifact.preprocessing import prepare_image
 from convd.artifact.repository import ModelRepository
 from convd.models.checkpoint import load_checkpoint
 from convd.models.data import ImageDataset, load_dataset
-from convd.models.registry import find_architecture
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
 
-RUN = Path("runs/zoo")
-REPOSITORY = RUN / "repository"
 REPORT = Path("docs/zoo.md")
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """What differs from the defaults of `convd train`."""
-
-    epochs: int
-    options: tuple[str, ...] = ()
-
-
-RECIPES = {
-    "lenet5": Recipe(30),
-    "alexnet": Recipe(16, ("--option", "dropout=0.2")),
-    "zfnet": Recipe(12, ("--option", "dropout=0.2")),
-    "googlenet": Recipe(14),
-    "vgg11_bn": Recipe(6),
-    "resnet18": Recipe(8),
-    "densenet121": Recipe(6),
-}
-"""One network of each paper, and how it is trained."""
-
-LEAST_ACCURACY = 0.97
+LEAST_ACCURACY = 0.9
 LARGEST_DIFFERENCE = 1e-5
 
 CALLERS = 8
@@ -75,34 +52,16 @@ class Row:
     answer: str
 
 
-def main(names: list[str]) -> None:
-    """Train, export, serve and ask each network, then write the report.
-
-    Args:
-        names: Networks to train again, the others being those of the last run; empty for all.
-    """
+def main() -> None:
+    """Train, export, serve and ask each network, then write the report."""
     where = machine()
-    RUN.mkdir(parents=True, exist_ok=True)
-    for name in names or RECIPES:
-        began = time.monotonic()
-        _train_and_export(name, RECIPES[name])
-        (RUN / f"{name}.seconds").write_text(f"{time.monotonic() - began:.1f}")
+    train_and_publish()
     options = ("--provider", "cpu", "--max-batch-size", CALLERS * IMAGES_PER_REQUEST)
     with server(REPOSITORY, RUN / "server.log", *options) as running:
-        published = ModelRepository(REPOSITORY).models()
-        rows = [_row(name, running.address) for name in RECIPES if name in published]
+        rows = [_row(name, running.address) for name in RECIPES]
     REPORT.write_text(_report(rows, where), encoding="utf-8")
     print(f"\nwritten: {REPORT}")
     _check(rows)
-
-
-def _train_and_export(name: str, recipe: Recipe) -> None:
-    size = find_architecture(name).minimum_input_size
-    convd(
-        *("train", name, "--data", "digits", "--input-size", size, "--epochs", recipe.epochs),
-        *(*recipe.options, "--output", RUN / name, "--overwrite"),
-    )
-    convd("export", RUN / name, "--name", name, "--repository", REPOSITORY)
 
 
 def _row(name: str, address: str) -> Row:
@@ -123,7 +82,7 @@ def _row(name: str, address: str) -> Row:
         name=name,
         input_size=height,
         epochs=RECIPES[name].epochs,
-        seconds=float((RUN / f"{name}.seconds").read_text()),
+        seconds=training_seconds(name),
         parameters=sum(each.numel() for each in network.parameters()),
         flops=counter.get_total_flops(),
         accuracy=manifest.accuracy.top1,
@@ -135,8 +94,8 @@ def _row(name: str, address: str) -> Row:
 
 
 def _answer(name: str, address: str, held_out: ImageDataset) -> str:
-    """Ask by `convd classify` about one digit that training never saw."""
-    path = RUN / "digit.png"
+    """Ask by `convd classify` about one picture that training never saw."""
+    path = RUN / "picture.png"
     held_out.picture(1).save(path)
     printed = convd("classify", path, "--model", name, "--server", address, "--json", capture=True)
     best = json.loads(printed)["classes"][0]
@@ -173,8 +132,7 @@ def _images_per_second(name: str, address: str, prepared: list[bytes]) -> float:
 
 
 def _check(rows: list[Row]) -> None:
-    missed = [f"{name}: not trained" for name in RECIPES.keys() - {row.name for row in rows}]
-    missed += [
+    missed = [
         f"{row.name}: {row.accuracy:.2%} held out, probabilities differ by "
         f"{row.probability_difference:.1e}"
         for row in rows
@@ -188,11 +146,12 @@ def _report(rows: list[Row], where: str) -> str:
     lines = [
         "# The zoo",
         "",
-        "One network of each paper, trained on scikit-learn's digits, exported, served, and asked "
-        "over gRPC. `make zoo` writes this page.",
+        "One network of each paper, trained on the pictures of 64 x 64 that convd draws "
+        "(`--data drawn:`) with the defaults of `convd train` but for the epochs in the table, "
+        "exported, served, and asked over gRPC. `make zoo` writes this page.",
         "",
         "| network | input | epochs | seconds | parameters | FLOPs | held-out accuracy "
-        "| export parity | model.onnx | images/s | answer to one digit |",
+        "| export parity | model.onnx | images/s | answer to one picture |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     lines += [
@@ -204,11 +163,11 @@ def _report(rows: list[Row], where: str) -> str:
     ]
     lines += [
         "",
-        "- *Input* is the smallest that the network allows; grayscale, ten classes.",
-        "- *Seconds* to train, export and verify.",
+        "- *Input*: LeNet-5 takes no other; colour, four classes.",
+        "- *Seconds* to train, with the accuracy after each epoch.",
         "- *Parameters* include GoogLeNet's auxiliary classifiers, which only training uses.",
         "- *FLOPs* of one picture in eval mode, a multiplication and an addition counted as two.",
-        "- *Held-out accuracy* on the 360 digits that training never saw, measured with ONNX "
+        "- *Held-out accuracy* on the 400 pictures that training never saw, measured with ONNX "
         "Runtime.",
         "- *Export parity*: largest difference of any probability between ONNX Runtime and "
         "PyTorch, at batch sizes 1, 2, 7 and 32.",
@@ -216,7 +175,7 @@ def _report(rows: list[Row], where: str) -> str:
         f"{IMAGES_PER_REQUEST} prepared pictures per request, the callers on the same cores as "
         "the server.",
         "",
-        f"Machine: {where} Training and exporting all of them took "
+        f"Machine: {where} Training all of them took "
         f"{sum(row.seconds for row in rows) / 60:.0f} minutes.",
         "",
     ]
@@ -225,4 +184,4 @@ def _report(rows: list[Row], where: str) -> str:
 
 if __name__ == "__main__":
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
-    main(sys.argv[1:])
+    main()

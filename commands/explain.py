@@ -27,8 +27,9 @@ _NUMBERS = ".npy"
     type=click.Choice(["auto", "class-activation", "occlusion"]),
     default="auto",
     show_default=True,
-    help="auto is class-activation for models that were exported with --features and end in "
-    "global average pooling and one linear layer, otherwise occlusion.",
+    help="auto is class-activation for models that were exported with --features, end in global "
+    "average pooling and one linear layer, and have maps of at least 7 x 7 there (an input of "
+    "about 224 x 224), otherwise occlusion.",
 )
 @click.option(
     "--output",

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from convd.runtime.cgroup import cpu_quota
+from convd.runtime.idleness import Idleness
 
 
 def available_cores() -> int:
@@ -164,10 +165,12 @@ class CoreBudget:
 
     Attributes:
         cores: Cores to share.
+        idleness: Whether they have anything to do but work of low priority.
     """
 
     def __init__(self, cores: int) -> None:
         self.cores = cores
+        self.idleness = Idleness()
         self._line = CoreLine(cores)
         self._lock = threading.Lock()
         self._loading = CoreAccount()

@@ -16,13 +16,19 @@ from convd.artifact.resizing import ResizeShorterSide
 from tests.tiny_artifact import publish_network
 
 SIDE = 16
-MAPS, CELLS = 2, 8
+MAPS = 2
 LABELS = ("none", "red")
-RECIPE = Preprocessing(
-    resize=ResizeShorterSide(size=18),
-    center_crop=CenterCrop(height=SIDE, width=SIDE),
-    apply_exif_orientation=True,
-)
+
+
+def recipe(side: int) -> Preprocessing:
+    return Preprocessing(
+        resize=ResizeShorterSide(size=side + 2),
+        center_crop=CenterCrop(height=side, width=side),
+        apply_exif_orientation=True,
+    )
+
+
+RECIPE = recipe(SIDE)
 CLASS_WEIGHTS = np.array([[0, 0.01], [0.05, 0]], np.float32)
 BIAS = np.array([0.5, -0.25], np.float32)
 
@@ -35,26 +41,29 @@ def red_spot(width: int, height: int, x: float, y: float, radius: float) -> Imag
     return Image.fromarray(pixels)
 
 
-def publish_red(repository: Path, name: str, *, with_maps: bool) -> bytes:
-    """Publish it, and return the graph."""
+def publish_red(repository: Path, name: str, *, with_maps: bool, side: int = SIDE) -> bytes:
+    """Publish it for pictures of `side` x `side`, and return the graph."""
     shapes = {"probabilities": [2], "logits": [2]}
+    cells = side // 2
     if with_maps:
-        shapes |= {"features": [MAPS], "activation_maps": [MAPS, CELLS, CELLS]}
-    network = _network(shapes)
+        shapes |= {"features": [MAPS], "activation_maps": [MAPS, cells, cells]}
+    network = _network(shapes, side)
     picture = red_spot(40, 30, 20, 15, 8)
     session = ort.InferenceSession(network)
-    image = prepare_image(picture, RECIPE)[np.newaxis]
+    image = prepare_image(picture, recipe(side))[np.newaxis]
     (probabilities,) = session.run(["probabilities"], {"image": image})
     evidence = {}
     if with_maps:
-        evidence["features"] = FeatureOutputs(length=MAPS, map_shape=(MAPS, CELLS, CELLS))
+        evidence["features"] = FeatureOutputs(length=MAPS, map_shape=(MAPS, cells, cells))
     files = {str(CLASS_WEIGHTS_FILE): CLASS_WEIGHTS.tobytes()} if with_maps else {}
     golden = [(picture, probabilities[0])]
-    publish_network(repository, name, network, LABELS, RECIPE, golden, files=files, **evidence)
+    publish_network(
+        repository, name, network, LABELS, recipe(side), golden, files=files, **evidence
+    )
     return network
 
 
-def _network(shapes: dict[str, list[int]]) -> bytes:
+def _network(shapes: dict[str, list[int]], side: int) -> bytes:
     # How much redder than green a place is, and how bright it is.
     kernel: NDArray[np.float32] = np.zeros((MAPS, 3, 2, 2), np.float32)
     kernel[0, 0], kernel[0, 1], kernel[1] = 0.25, -0.25, 1 / 12
@@ -70,7 +79,7 @@ def _network(shapes: dict[str, list[int]]) -> bytes:
     graph = helper.make_graph(
         nodes,
         "red",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", SIDE, SIDE, 3])],
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", side, side, 3])],
         [
             helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", *shape])
             for output, shape in shapes.items()

@@ -13,7 +13,7 @@ from torch import nn
 from bench.document import table
 from bench.walkthrough import formulas, network
 from bench.walkthrough.figures import lines, pictures
-from bench.zoo import RECIPES
+from bench.zoo_training import RECIPES
 from convd.models import create_model
 from convd.models.data.drawn import LABELS
 from convd.models.registry import find_architecture

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from convd.artifact.class_activation import class_activation_map
+from convd.artifact.class_activation import class_activation_map, shows_places
 from convd.artifact.graph_contract import OutputArrays
 from convd.artifact.heat_map import overlay
 from convd.artifact.preprocessing import ImageArray, prepare_image
@@ -109,6 +109,8 @@ def _class_maps(
     source: TrainedNetwork, golden: ImageArray, answers: OutputArrays, head: Head | None
 ) -> Iterable[_Drawn]:
     if head is None or answers.activation_maps is None:
+        return
+    if not shows_places(answers.activation_maps.shape[2:]):
         return
     tiles = []
     best = answers.probabilities.argmax(axis=1)

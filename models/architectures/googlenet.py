@@ -129,7 +129,7 @@ def _options(weights: Weights) -> Options:
     "googlenet",
     input_size=224,
     minimum_input_size=32,
-    learning_rate=0.02,
+    learning_rate=0.01,
     options_of_weights=_options,
 )
 class GoogLeNet(StagedNetwork):

@@ -18,6 +18,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from convd.runtime.cores import CoreAccount, CoreRequest
+from convd.runtime.idleness import Idleness
 from convd.service.batching.engine import Engine, Outputs
 from convd.service.batching.entry import Batch, Entry, EntryState, Priority
 from convd.service.batching.idle_work import IdleWork
@@ -94,7 +95,9 @@ class Schedule:
         if instances is not None and max_queue_delay_seconds:
             raise ValueError("instances and max_queue_delay_seconds exclude each other")
         self.queue = WaitingQueue()
-        self.idle_work = IdleWork()
+        # Models on the same cores give way to each other's requests.
+        self._idleness = engine.cores.budget.idleness if engine.cores else Idleness()
+        self.idle_work = IdleWork(self._idleness)
         self.runners = Runners(engine, instances)
         self.accepting = True
         self.company = False
@@ -160,8 +163,8 @@ class Schedule:
         elif not self.accepting or queue.waiting_rows + entry.size > self.max_queue_size:
             self._check_room(entry.size)
         queue.push(entry)
-        if self.idle_work.running is not None:
-            self.idle_work.interrupt()
+        if self._idleness.running:
+            self._idleness.interrupt(entry.arrived_at)
         only = self.runners.only
         if only is None:
             self._call_runners()
@@ -257,16 +260,17 @@ class Schedule:
     def _run_idle(self, runner: Runner) -> Generator[Step, StepOutcome, bool]:
         """Run a batch of low priority if there is nothing else to do; whether to look again."""
         work = self.idle_work
-        if runner is not self.runners.all[0] or self.runners.running():
+        if runner is not self.runners.all[0] or self.runners.running() or self.queue.waiting_rows:
             return False
         if work.seconds_to_wait(self._clock()) > 0:
             return False
         if runner.engine.cores is not None:
             yield from self._ask_for_cores(runner)
-            if self.queue.waiting_rows:
-                return True
         runner.since = now = self._clock()
-        batch, late = work.begin(now)
+        if self.queue.waiting_rows or work.seconds_to_wait(now) > 0:
+            return True
+        engine = runner.engine
+        batch, late = work.begin(now, engine.costs.expected_seconds, engine.max_batch_size)
         for entry in late:
             self.queue.drop(entry, EntryState.EXPIRED, now)
         if batch is None:
@@ -430,7 +434,7 @@ class Schedule:
 
     def _finish(self, runner: Runner, batch: Batch, outcome: StepOutcome) -> None:
         """Give everyone in a batch their answer or its failure."""
-        self.idle_work.busy_until = now = self._clock()
+        self._idleness.busy_until = now = self._clock()
         seconds = now - runner.since
         runner.phase = Phase.AWAKE
         runner.computed_seconds += seconds

@@ -1,8 +1,8 @@
 """Explains an answer: where in a picture the evidence for a class lies.
 
-Class activation mapping reads it from the answer itself, where the network's head allows it: exact,
-in one pass. Any other network is asked again and again with a part of the picture covered, at low
-priority, so that no request for an answer waits for it.
+Class activation mapping reads it from the answer itself, where the network's head allows it and its
+maps are fine enough: exact, in one pass. Any other network is asked again and again with a part of
+the picture covered, at low priority, so that no request for an answer waits for it.
 """
 
 import enum
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from convd.artifact.class_activation import class_activation_map
+from convd.artifact.class_activation import class_activation_map, shows_places
 from convd.artifact.colors import to_mode
 from convd.artifact.errors import InvalidImageError
 from convd.artifact.geometry import Placement, on_picture, orientation_of, place
@@ -25,7 +25,7 @@ from convd.service.batching.entry import Priority
 from convd.service.calls.call import Call
 from convd.service.errors import InvalidRequestError
 from convd.service.inference.decode_budget import DecodeBudget
-from convd.service.inference.occlusion import occluded, patches, sensitivity
+from convd.service.inference.occlusion import excess, occluded, patches, sensitivity
 from convd.service.inference.preparation import PixelImage, decode_and_prepare
 from convd.service.lifecycle.catalog import Catalog, VersionChoice
 from convd.service.quoting import quote
@@ -34,7 +34,7 @@ from convd.service.servables.servable import Servable
 MAX_SIDE = 512
 """Longer side of the map and of the picture that are sent, in pixels."""
 
-_BATCH_SECONDS = 0.05
+_SUBMISSION_SECONDS = 0.05
 
 
 class Method(enum.Enum):
@@ -53,7 +53,8 @@ class Question:
         source: The picture.
         label: The label whose evidence is sought; None for the most probable one.
         index: Its index, in place of its name.
-        method: How; None for class activation mapping where the network allows it.
+        method: How; None for class activation mapping where the network allows it and its
+            maps are fine enough (`shows_places`), otherwise occlusion.
     """
 
     choice: VersionChoice
@@ -80,8 +81,9 @@ class Explanation(NamedTuple):
         probability: Its probability for the whole picture.
         heat: float32 `[height, width]` over the picture that was sent, scaled so that its longer
             side is at most `MAX_SIDE`; NaN where the network does not see it. Class activation
-            mapping: the share of the logit that a place adds. Occlusion: how much the probability
-            drops when the place is covered.
+            mapping: the share of the logit that a place adds. Occlusion: how much the logit, in
+            excess of the mean of the others where the classes exclude each other, drops when the
+            place is covered.
         picture: The picture with the map over it, as PNG, of the same size.
     """
 
@@ -171,16 +173,19 @@ class Explainer:
                 (maps,) = outputs.activation_maps
                 heat = class_activation_map(maps, servable.class_weights[index])
             else:
+                exclusive = servable.manifest.task == "multiclass"
+                (whole,) = excess(outputs.logits, index, exclusive=exclusive)
                 covered: list[float] = []
                 places = patches(*image.shape[:2])
-                for batch in occluded(image, places, _rows_of_a_batch(servable)):
+                for batch in occluded(image, places, _rows_of_a_submission(servable)):
                     yield Progress(len(covered), len(places))
                     result = servable.batcher.submit(
                         batch, deadline=call.deadline, cancellation=call, priority=Priority.LOW
                     )
-                    covered += Outputs(*result.outputs).probabilities[:, index].tolist()
+                    logits = Outputs(*result.outputs).logits
+                    covered += excess(logits, index, exclusive=exclusive).tolist()
                 yield Progress(len(covered), len(places))
-                heat = sensitivity(probability, np.array(covered, np.float32))
+                heat = sensitivity(float(whole), np.array(covered, np.float32))
             on_sent, picture = _drawn(heat, seen, servable)
             yield Explanation(servable, method, index, probability, on_sent, picture)
 
@@ -192,7 +197,10 @@ def _method(servable: Servable, wanted: Method | None) -> Method:
         servable.extra_bytes(frozenset({ACTIVATION_MAPS.name}))
     if wanted is not None:
         return wanted
-    return Method.CLASS_ACTIVATION if possible else Method.OCCLUSION
+    described = servable.manifest.features
+    shape = None if described is None else described.map_shape
+    by_maps = possible and shape is not None and shows_places(shape[1:])
+    return Method.CLASS_ACTIVATION if by_maps else Method.OCCLUSION
 
 
 def _known_index(servable: Servable, question: Question) -> int | None:
@@ -211,9 +219,9 @@ def _known_index(servable: Servable, question: Question) -> int | None:
     return question.index
 
 
-def _rows_of_a_batch(servable: Servable) -> int:
-    """As many as the network runs in a moment: a batch that is interrupted has run for nothing."""
-    short = [cost.rows for cost in servable.costs if cost.seconds <= _BATCH_SECONDS]
+def _rows_of_a_submission(servable: Servable) -> int:
+    """As many as the network runs in a moment, so that progress is told often."""
+    short = [cost.rows for cost in servable.costs if cost.seconds <= _SUBMISSION_SECONDS]
     return min(max(short, default=1), servable.settings.max_batch_size)
 
 

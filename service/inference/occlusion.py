@@ -1,9 +1,10 @@
-"""Occlusion sensitivity: how much a class's probability drops when a place is covered.
+"""Occlusion sensitivity: how much less speaks for a class when a place is covered.
 
 Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, section 4.2:
-a square slides over the picture. It needs nothing but answers, so it explains any network. The
-square has the mean colour of what is around it: the paper's gray is an object of its own on a
-coloured ground.
+a square slides over the picture. It needs nothing but answers, so it explains any network. It
+differs from the paper in two points. The square has the mean colour of what is around it: the
+paper's gray is an object of its own on a coloured ground. And what drops is not the probability,
+which hardly moves where the network is certain, but the logit of the class in excess of the others.
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 GRID = 9
 """Places in each row and column."""
 
-_SHARE_OF_SIDE = 4
+_SHARE_OF_SIDE = 5
 
 
 class Patch(NamedTuple):
@@ -30,7 +31,7 @@ class Patch(NamedTuple):
 def patches(height: int, width: int) -> list[Patch]:
     """The places of the square, row by row, for a prepared image of some size.
 
-    Each is a quarter of the sides; those at the edges are cut off.
+    Each is a fifth of the sides; those at the edges are cut off.
     """
     return [
         Patch(*_span(row, height), *_span(column, width))
@@ -72,12 +73,31 @@ def _around(image: NDArray[np.uint8], patch: Patch) -> NDArray[np.uint8]:
     return mean
 
 
+def excess(logits: NDArray[np.float32], index: int, *, exclusive: bool) -> NDArray[np.float32]:
+    """How much speaks for a class.
+
+    Args:
+        logits: float32 `[batch, labels]`.
+        index: The class.
+        exclusive: Whether the classes exclude each other, so that only differences between logits
+            mean something; otherwise each logit stands for itself.
+
+    Returns:
+        float32 `[batch]`: the logit, less the mean of the others' where they exclude each other.
+    """
+    own: NDArray[np.float32] = logits[:, index]
+    if not exclusive or logits.shape[1] == 1:
+        return own
+    others: NDArray[np.float32] = (logits.sum(axis=1) - own) / np.float32(logits.shape[1] - 1)
+    return own - others
+
+
 def sensitivity(whole: float, covered: NDArray[np.float32]) -> NDArray[np.float32]:
     """The map of the drops.
 
     Args:
-        whole: Probability of the class for the picture as it is.
-        covered: Its probability with each place covered, float32 `[GRID * GRID]`.
+        whole: What speaks for the class in the picture as it is.
+        covered: What does with each place covered, float32 `[GRID * GRID]`.
 
     Returns:
         float32 `[GRID, GRID]`; negative where covering helps.

@@ -36,6 +36,7 @@ RED = 1
 def graph(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
     root = tmp_path_factory.mktemp("repository")
     publish_red(root, "plain", with_maps=False)
+    publish_red(root, "coarse", with_maps=True, side=12)
     return root, publish_red(root, "maps", with_maps=True)
 
 
@@ -89,8 +90,9 @@ def test_occlusion_is_a_direct_computation(client: Client, graph: tuple[Path, by
     image = prepare_image(picture, RECIPE)
     session = ort.InferenceSession(graph[1])
 
-    def probability(pixels: NDArray[np.uint8]) -> float:
-        return float(session.run(["probabilities"], {"image": pixels[np.newaxis]})[0][0, RED])
+    def excess(pixels: NDArray[np.uint8]) -> float:
+        none, red = session.run(["logits"], {"image": pixels[np.newaxis]})[0][0]
+        return float(red - none)
 
     drops = []
     for patch in patches(*image.shape[:2]):
@@ -103,7 +105,7 @@ def test_occlusion_is_a_direct_computation(client: Client, graph: tuple[Path, by
         ]
         colour = np.round(np.mean(near, axis=0)).astype(np.uint8)
         covered[patch.top : patch.bottom, patch.left : patch.right] = colour
-        drops.append(probability(image) - probability(covered))
+        drops.append(excess(image) - excess(covered))
     wanted = np.array(drops, np.float32).reshape(GRID, GRID)
     np.testing.assert_allclose(numbers(found), on_picture(wanted, place(37, 23, RECIPE)), atol=1e-5)
 
@@ -129,6 +131,12 @@ def test_the_map_finds_the_object_in_the_picture_that_was_sent(
     overlay = Image.open(io.BytesIO(found.overlay_png))
     assert overlay.size == (width, height)
     assert overlay.getexif().get(0x0112, 1) == orientation
+
+
+def test_maps_that_are_too_coarse_explain_only_on_request(client: Client) -> None:
+    picture = red_spot(37, 23, 20, 10, 6)
+    assert explain(client, picture, "coarse").method == OCCLUSION
+    assert explain(client, picture, "coarse", method=CAM).method == CAM
 
 
 def test_a_large_picture_gets_a_map_in_proportion(client: Client) -> None:

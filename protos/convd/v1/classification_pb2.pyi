@@ -54,25 +54,29 @@ class _ExplanationMethod:
 class _ExplanationMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExplanationMethod.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     EXPLANATION_METHOD_UNSPECIFIED: _ExplanationMethod.ValueType  # 0
-    """Class activation mapping where the model allows it, otherwise occlusion."""
+    """Class activation mapping where the model allows it and its maps have at least 7 x 7 cells,
+    otherwise occlusion.
+    """
     EXPLANATION_METHOD_CLASS_ACTIVATION: _ExplanationMethod.ValueType  # 1
     """Class activation mapping (Zhou et al., 2016): exact, from the answer itself. The model has to be
     exported with --features, and its last layer has to take the means of feature maps.
     """
     EXPLANATION_METHOD_OCCLUSION: _ExplanationMethod.ValueType  # 2
-    """Occlusion (Zeiler and Fergus, 2014): how much the probability drops when a place is covered."""
+    """Occlusion (Zeiler and Fergus, 2014): how much the logit drops when a place is covered."""
 
 class ExplanationMethod(_ExplanationMethod, metaclass=_ExplanationMethodEnumTypeWrapper):
     """How the evidence for a class is found."""
 
 EXPLANATION_METHOD_UNSPECIFIED: ExplanationMethod.ValueType  # 0
-"""Class activation mapping where the model allows it, otherwise occlusion."""
+"""Class activation mapping where the model allows it and its maps have at least 7 x 7 cells,
+otherwise occlusion.
+"""
 EXPLANATION_METHOD_CLASS_ACTIVATION: ExplanationMethod.ValueType  # 1
 """Class activation mapping (Zhou et al., 2016): exact, from the answer itself. The model has to be
 exported with --features, and its last layer has to take the means of feature maps.
 """
 EXPLANATION_METHOD_OCCLUSION: ExplanationMethod.ValueType  # 2
-"""Occlusion (Zeiler and Fergus, 2014): how much the probability drops when a place is covered."""
+"""Occlusion (Zeiler and Fergus, 2014): how much the logit drops when a place is covered."""
 Global___ExplanationMethod: _TypeAlias = ExplanationMethod  # noqa: Y015
 
 @_typing.final
@@ -652,7 +656,8 @@ class HeatMap(_message.Message):
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Row-major [height, width]; NaN where preprocessing cuts the image off. Class activation: what the
         place adds to the logit, of which the mean over the network's input is the logit without its
-        bias. Occlusion: how much the probability drops when the place is covered.
+        bias. Occlusion: how much the logit drops when the place is covered; where the classes exclude each
+        other, the logit in excess of the mean of the other classes' logits.
         """
 
     def __init__(

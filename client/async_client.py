@@ -8,6 +8,7 @@ from typing import Self, TypeVar, overload
 import grpc
 
 from convd.client.address import DEFAULT_SERVER
+from convd.client.comparison import Comparison
 from convd.client.connection import Connection, Tls
 from convd.client.errors import ClientError, error_of_call
 from convd.client.exchange import (
@@ -17,6 +18,7 @@ from convd.client.exchange import (
     check_top_k,
     classify_all,
     describe_model,
+    list_comparisons,
     list_models,
     model_spec,
     read_stream_answer,
@@ -170,6 +172,14 @@ class AsyncClient:
     async def models(self) -> list[ModelVersion]:
         """Every version of every model; see `Client.models`."""
         return await self._run(list_models(self._timeout_seconds))
+
+    async def comparisons(self, model: str = "") -> list[Comparison]:
+        """How candidates differ from the versions that answer, for one model or for every one.
+
+        Raises:
+            ClientError: The call failed.
+        """
+        return await self._run(list_comparisons(model, self._timeout_seconds))
 
     async def model(
         self, name: str, *, version: int | None = None, version_label: str | None = None

@@ -10,6 +10,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+from convd.client.comparison import Comparison, read_comparison
 from convd.client.errors import (
     ClientError,
     InvalidImageError,
@@ -44,7 +45,7 @@ class Call:
         timeout_seconds: How long to wait for the answer.
     """
 
-    method: Literal["Classify", "ListModels", "GetModel"]
+    method: Literal["Classify", "ListModels", "GetModel", "ListComparisons"]
     request: Any
     timeout_seconds: float
 
@@ -153,6 +154,13 @@ def list_models(timeout_seconds: float) -> Operation[list[ModelVersion]]:
     """Ask for every version of every model."""
     answer = yield Call("ListModels", pb.ListModelsRequest(), timeout_seconds)
     return [_model_version(one) for one in answer.models]
+
+
+def list_comparisons(model: str, timeout_seconds: float) -> Operation[list[Comparison]]:
+    """Ask how candidates differ from the versions that answer."""
+    request = pb.ListComparisonsRequest(model_name=model)
+    answer = yield Call("ListComparisons", request, timeout_seconds)
+    return [read_comparison(one) for one in answer.comparisons]
 
 
 def describe_model(spec: pb.ModelSpec, timeout_seconds: float) -> Operation[ModelDescription]:

@@ -3,7 +3,7 @@
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry
 
@@ -26,6 +26,7 @@ from convd.service.settings import (
     exposure,
     http_pages,
 )
+from convd.service.shadow.report import ComparisonReport
 from convd.service.statistics import StatisticsByVersion
 from convd.service.termination import CALLS_CUT, Termination
 from convd.service.tls import TlsFiles
@@ -47,6 +48,7 @@ class Application:
             supervisor.
         everywhere: Makes every worker load or unload a model; None for a single process.
         statistics: Returns the statistics of all workers; None for a single process.
+        comparisons: Returns what the workers' comparisons have found; None for a single process.
 
     Attributes:
         actions: Answers the requests over HTTP that need a model.
@@ -70,6 +72,7 @@ class Application:
         is_worker: bool = False,
         everywhere: Everywhere | None = None,
         statistics: Callable[[], StatisticsByVersion] | None = None,
+        comparisons: Callable[[], Sequence[ComparisonReport]] | None = None,
     ) -> None:
         self._settings = settings
         self._is_worker = is_worker
@@ -84,6 +87,7 @@ class Application:
             on_look=self._looked,
             everywhere=everywhere,
             statistics=statistics,
+            comparisons=comparisons,
         )
         self.cores, self._catalog, self._manager = core.cores, core.catalog, core.manager
         self._tls = TlsFiles.of(settings, core.metrics.certificate_read)
@@ -145,6 +149,10 @@ class Application:
     def statistics(self) -> StatisticsByVersion:
         """The statistics of every loaded version in this process."""
         return self._catalog.statistics()
+
+    def comparisons(self) -> list[ComparisonReport]:
+        """What the comparisons of versions in this process have found."""
+        return self._core.shadowing.reports()
 
     def own_process(self, place: float) -> None:
         """Tune the process's memory and cores; call it only if the process runs nothing else.

@@ -1,6 +1,6 @@
 """What every server of models has, whatever transport it answers over."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from convd.runtime.cores import CoreBudget, available_cores
 from convd.service.calls.admission import open_access
@@ -19,6 +19,7 @@ from convd.service.protocols.open_inference.servicer import OpenInferenceService
 from convd.service.servables.response_cache import ResponseCache
 from convd.service.settings import ServerSettings
 from convd.service.shadow.metrics import ShadowCollector
+from convd.service.shadow.report import ComparisonReport
 from convd.service.shadow.shadowing import Shadowing
 from convd.service.statistics import StatisticsByVersion
 
@@ -37,6 +38,7 @@ class ServerCore:
         on_look: Called after every look at the repository.
         everywhere: Makes every worker load or unload a model; None for a single process.
         statistics: Returns the statistics of all workers; None for a single process.
+        comparisons: Returns what the workers' comparisons have found; None for a single process.
 
     Attributes:
         metrics: Its metrics.
@@ -69,6 +71,7 @@ class ServerCore:
         on_look: Callable[[], None] = lambda: None,
         everywhere: Everywhere | None = None,
         statistics: Callable[[], StatisticsByVersion] | None = None,
+        comparisons: Callable[[], Sequence[ComparisonReport]] | None = None,
     ) -> None:
         self._batch_timeout_seconds = settings.batch_timeout_seconds
         self._on_look = on_look
@@ -101,7 +104,9 @@ class ServerCore:
             self.metrics, self._tracer, access_log_sample_rate=settings.access_log_sample_rate
         )
         self.access = open_access(settings, self.metrics.principals, workers=settings.workers)
-        self.classification = ClassificationServicer(self.inference)
+        self.classification = ClassificationServicer(
+            self.inference, comparisons or self.shadowing.reports
+        )
         self.open_inference = OpenInferenceServicer(
             self.inference, self.manager, settings, statistics
         )

@@ -49,6 +49,22 @@ def write_variant(source: Path, target: Path, seed: int) -> None:
     staging.rename(target)
 
 
+def write_confused(source: Path, target: Path, classes: tuple[str, str]) -> None:
+    """Copy an artifact that takes each of two classes for the other, and answers as ever otherwise.
+
+    Args:
+        source: An artifact.
+        target: Where the copy is to be.
+        classes: Labels of both.
+    """
+    staging = target.with_name(f".staging-confused-{target.name}")
+    shutil.copytree(source, staging)
+    other = dict(zip(classes, reversed(classes), strict=True))
+    labels = Artifact.open(source).manifest.labels
+    update_checksums(staging, labels=tuple(other.get(label, label) for label in labels))
+    staging.rename(target)
+
+
 def update_checksums(artifact: Path, **changes: object) -> None:
     """Make an artifact that was altered consistent again, so that only running it shows the change.
 

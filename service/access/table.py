@@ -63,6 +63,8 @@ METHODS: dict[str, Row] = {
     _INFERENCE + "ModelMetadata": Row(Scope.READ_MODEL, attrgetter("name")),
     _INFERENCE + "ModelConfig": Row(Scope.READ_MODEL, attrgetter("name")),
     _INFERENCE + "ModelStatistics": Row(Scope.READ_METRICS),
+    # It may hold pictures of every caller.
+    _CONVD + "ListComparisons": Row(Scope.ADMINISTER_MODELS),
     _INFERENCE + "RepositoryModelLoad": Row(Scope.ADMINISTER_MODELS),
     _INFERENCE + "RepositoryModelUnload": Row(Scope.ADMINISTER_MODELS),
     # Memory of the server's machine: refused to all callers, and only administrators learn so.
@@ -124,6 +126,7 @@ PATHS: dict[tuple[str, str], Row] = {
     ("GET", "/metrics"): Row(Scope.READ_METRICS),
     ("GET", "/v2/models/stats"): Row(Scope.READ_METRICS),
     **{("GET", f"{model}/stats"): Row(Scope.READ_METRICS) for model in _MODELS},
+    ("GET", "/api/comparisons"): Row(Scope.ADMINISTER_MODELS),
     ("POST", "/v2/repository/models/{model}/load"): Row(Scope.ADMINISTER_MODELS),
     ("POST", "/v2/repository/models/{model}/unload"): Row(Scope.ADMINISTER_MODELS),
     **{

@@ -1,6 +1,6 @@
 """convd's own protocol: converts messages, and delegates to the use case."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import grpc
@@ -24,7 +24,9 @@ from convd.service.inference.service import Classified, InferenceService
 from convd.service.lifecycle.catalog import VersionChoice
 from convd.service.lifecycle.description import VersionDescription, describe
 from convd.service.lifecycle.policy import State
+from convd.service.protocols.comparison import comparison_message
 from convd.service.protocols.explanation import read_question, write_part
+from convd.service.shadow.report import ComparisonReport
 
 _STATES = {
     State.LOADING: pb.ModelVersion.STATE_LOADING,
@@ -42,10 +44,16 @@ class ClassificationServicer(pb_grpc.ClassificationServiceServicer):
 
     Args:
         inference: The use case.
+        comparisons: Returns what all comparisons of versions have found, in every worker.
     """
 
-    def __init__(self, inference: InferenceService) -> None:
+    def __init__(
+        self,
+        inference: InferenceService,
+        comparisons: Callable[[], Sequence[ComparisonReport]] = tuple,
+    ) -> None:
         self._inference = inference
+        self._comparisons = comparisons
 
     def Classify(  # noqa: N802
         self,
@@ -105,6 +113,24 @@ class ClassificationServicer(pb_grpc.ClassificationServiceServicer):
             response.input_shape.extend(manifest.preprocessing.output_shape)
             response.manifest_json = manifest.model_dump_json()
         return response
+
+    def ListComparisons(  # noqa: N802
+        self,
+        request: pb.ListComparisonsRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> pb.ListComparisonsResponse:
+        """Report how candidates differ from the versions that answer."""
+        return self.list_comparisons(request.model_name)
+
+    def list_comparisons(self, model: str = "") -> pb.ListComparisonsResponse:
+        """What the comparisons of versions have found, of one model or of every one."""
+        return pb.ListComparisonsResponse(
+            comparisons=[
+                comparison_message(report)
+                for report in self._comparisons()
+                if model in ("", report.model)
+            ]
+        )
 
     def answer(self, request: pb.ClassifyRequest, call: Call) -> pb.ClassifyResponse:
         """Answer one request for a call.

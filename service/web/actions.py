@@ -65,7 +65,7 @@ class Actions:
         self._gate = gate
         self._access = access
         self._pages: Mapping[str, Callable[[Request], Response]] = Console(
-            inference.catalog, repository
+            inference.catalog, repository, classification.list_comparisons
         ).actions
         trial = Trial(inference)
         self._calls: Mapping[str, Callable[[Request, Call], Response]] = {

@@ -9,10 +9,12 @@ from pathlib import PurePosixPath
 from convd.artifact.bundle import Artifact
 from convd.artifact.errors import ArtifactError
 from convd.artifact.repository import ModelRepository
+from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.service.errors import NotFoundError
 from convd.service.lifecycle.catalog import Catalog, VersionChoice
 from convd.service.lifecycle.description import describe
 from convd.service.quoting import quote
+from convd.service.web.api.json_messages import message_document
 from convd.service.web.model_page import list_entry, picture_type, version_page
 from convd.service.web.request import Request
 from convd.service.web.response import Response, json_response
@@ -28,9 +30,16 @@ class Console:
     Args:
         catalog: The versions.
         repository: Holds the artifacts, with their model cards and pictures.
+        list_comparisons: Returns what the comparisons of versions have found.
     """
 
-    def __init__(self, catalog: Catalog, repository: ModelRepository) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        repository: ModelRepository,
+        list_comparisons: Callable[[], pb.ListComparisonsResponse],
+    ) -> None:
+        self._list_comparisons = list_comparisons
         self._catalog = catalog
         self._repository = repository
 
@@ -39,6 +48,7 @@ class Console:
         """Its functions, by the action of their routes."""
         return {
             "console_models": self._models,
+            "console_comparisons": self._comparisons,
             "console_version": self._version,
             "console_file": self._file,
         }
@@ -46,6 +56,9 @@ class Console:
     def _models(self, _request: Request) -> Response:
         catalog = self._catalog
         return json_response([list_entry(describe(one, catalog)) for one in catalog.statuses()])
+
+    def _comparisons(self, _request: Request) -> Response:
+        return json_response(message_document(self._list_comparisons())["comparisons"])
 
     def _version(self, request: Request) -> Response:
         name, version = _named(request)

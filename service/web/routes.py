@@ -66,6 +66,7 @@ PAGES = (
 
 CONSOLE = (
     Route("GET", "/api/models", "console_models", Lane.PAGE),
+    Route("GET", "/api/comparisons", "console_comparisons", Lane.PAGE),
     Route("GET", "/api/models/{model}/{version}", "console_version", Lane.PAGE),
     Route("GET", "/api/models/{model}/{version}/files/{file...}", "console_file", Lane.PAGE),
     Route(

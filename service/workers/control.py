@@ -1,12 +1,14 @@
-"""Loads and unloads models in every worker, whichever worker the client asked."""
+"""What concerns every worker, whichever of them the client asked."""
 
 import threading
+from concurrent import futures
 
+from convd.service.shadow.report import ComparisonReport, join_reports
 from convd.service.workers.line import Line, LineClosedError
 
 
 class SharedControl:
-    """Makes every worker load or unload a model.
+    """Makes every worker load or unload a model, or say what it has found.
 
     A worker that starts later does not load models that were unloaded before.
     """
@@ -31,6 +33,14 @@ class SharedControl:
         """Exclude a worker that has ended."""
         with self._lock:
             self._lines.remove(line)
+
+    def comparisons(self, timeout_seconds: float) -> list[ComparisonReport]:
+        """What the comparisons of versions have found in the workers that answer in time."""
+        with self._lock:
+            lines = list(self._lines)
+        asked = [line.ask("comparisons") for line in lines]
+        answered, _ = futures.wait(asked, timeout_seconds)
+        return join_reports(one.result() for one in answered if one.exception() is None)
 
     def carry_out(self, action: str, name: str) -> None:
         """Make every worker "load" or "unload" a model.

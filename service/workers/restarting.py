@@ -241,6 +241,7 @@ class RestartingWorker:
             "farewell": lambda report: self._take(line, report),
             "everywhere": lambda order: self._control.carry_out(*order),
             "statistics": lambda _argument: self._everyones_statistics(),
+            "comparisons": lambda _argument: self._control.comparisons(ANSWER_SECONDS),
         }
         line = Line(ours, responders)
         line.start()

@@ -18,6 +18,7 @@ from convd.service.application import Application
 from convd.service.calls.log_format import configure_logging
 from convd.service.errors import UnavailableError
 from convd.service.settings import ServerSettings, SettingsError, drain_limit_seconds
+from convd.service.shadow.report import ComparisonReport
 from convd.service.statistics import StatisticsByVersion
 from convd.service.termination import CALLS_CUT, SIGNAL_LOOK_SECONDS, Termination, end_process
 from convd.service.workers.line import Line, LineClosedError, Responder
@@ -83,9 +84,18 @@ def run_worker(
         counted: StatisticsByVersion = ask("statistics")
         return counted
 
+    def comparisons() -> list[ComparisonReport]:
+        found: list[ComparisonReport] = ask("comparisons")
+        return found
+
     try:
         application = Application(
-            settings, cores=cores, is_worker=True, everywhere=everywhere, statistics=statistics
+            settings,
+            cores=cores,
+            is_worker=True,
+            everywhere=everywhere,
+            statistics=statistics,
+            comparisons=comparisons,
         )
     except (ArtifactError, BindError, SettingsError) as error:
         logger.error("cannot start: %s", error)
@@ -104,6 +114,7 @@ def run_worker(
     manager.hold_back(held_back)
     responders: dict[str, Responder] = {
         "report": report,
+        "comparisons": lambda _argument: application.comparisons(),
         "look": lambda _argument: manager.look_now(),
         "drain": lambda _argument: stop.set(),
         "load": manager.load_here,

@@ -33,6 +33,11 @@ class _Servicer(pb_grpc.ClassificationServiceServicer):
         for message in request_iterator:
             yield pb.ClassifyStreamResponse(response=self._answer(message.request, context))
 
+    def ListComparisons(  # noqa: N802
+        self, request: pb.ListComparisonsRequest, context: grpc.ServicerContext
+    ) -> pb.ListComparisonsResponse:
+        raise NotImplementedError
+
     def ListModels(  # noqa: N802
         self, request: pb.ListModelsRequest, context: grpc.ServicerContext
     ) -> pb.ListModelsResponse:

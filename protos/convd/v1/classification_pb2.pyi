@@ -903,3 +903,327 @@ class ModelVersion(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__mean_average_precision) -> _WhichOneofReturnType__mean_average_precision | None: ...
 
 Global___ModelVersion: _TypeAlias = ModelVersion  # noqa: Y015
+
+@_typing.final
+class ListComparisonsRequest(_message.Message):
+    """Asks for the comparisons of versions that configurations ask for with `shadow`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
+    """Only the comparison of this model; empty for every model."""
+    def __init__(
+        self,
+        *,
+        model_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_name", b"model_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListComparisonsRequest: _TypeAlias = ListComparisonsRequest  # noqa: Y015
+
+@_typing.final
+class ListComparisonsResponse(_message.Message):
+    """Answers a ListComparisonsRequest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPARISONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def comparisons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Comparison]:
+        """Sorted by model."""
+
+    def __init__(
+        self,
+        *,
+        comparisons: _abc.Iterable[Global___Comparison] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparisons", b"comparisons"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListComparisonsResponse: _TypeAlias = ListComparisonsResponse  # noqa: Y015
+
+@_typing.final
+class Comparison(_message.Message):
+    """How the answers of a candidate differ from those of the version that answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ImagesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    LIVE_VERSION_FIELD_NUMBER: _builtins.int
+    CANDIDATE_VERSION_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    SINCE_UNIX_SECONDS_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    WAITING_IMAGES_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    TOP1_AGREEMENTS_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    TOP_K_AGREEMENTS_FIELD_NUMBER: _builtins.int
+    LIVE_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    CANDIDATE_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    TOTAL_VARIATION_FIELD_NUMBER: _builtins.int
+    TOTAL_VARIATION_BOUNDS_FIELD_NUMBER: _builtins.int
+    TOTAL_VARIATION_COUNTS_FIELD_NUMBER: _builtins.int
+    LIVE_ONLY_LABELS_FIELD_NUMBER: _builtins.int
+    CANDIDATE_ONLY_LABELS_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    MOST_DIFFERENT_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
+    """Name of the model."""
+    live_version: _builtins.int
+    """The version that answers."""
+    candidate_version: _builtins.int
+    """The version that it is compared with."""
+    share: _builtins.float
+    """The share of the images that is compared, over 0 up to 1."""
+    since_unix_seconds: _builtins.float
+    """When it began, in seconds since 1970."""
+    problem: _builtins.str
+    """Why nothing is compared now; empty if something is."""
+    task: Global___Task.ValueType
+    """How the labels relate to each other."""
+    waiting_images: _builtins.int
+    """Images that wait to be compared."""
+    top1_agreements: _builtins.int
+    """Compared images for which both versions predict the same."""
+    top_k: _builtins.int
+    """The k of the top-k agreements: 5, or one less than there are classes."""
+    top_k_agreements: _builtins.int
+    """Compared images whose most probable class is among the k first of the candidate."""
+    live_confidence: _builtins.float
+    """Mean confidence of the live version's answers."""
+    candidate_confidence: _builtins.float
+    """Mean confidence of the candidate's answers."""
+    confidence_difference: _builtins.float
+    """Mean of the absolute differences of both."""
+    total_variation: _builtins.float
+    """Mean total variation: half the sum of the differences of all probabilities of an image, 0 to 1.
+    TASK_MULTILABEL: the largest of the differences.
+    """
+    @_builtins.property
+    def images(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Images by what became of them: compared, dropped (there was no idle time before the queue was
+        full), unfit (the candidate takes another input), unavailable or failed (the candidate).
+        """
+
+    @_builtins.property
+    def total_variation_bounds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Upper bounds of the counts that follow, without infinity."""
+
+    @_builtins.property
+    def total_variation_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Images whose total variation is up to each bound and over the one before; one more at the end."""
+
+    @_builtins.property
+    def live_only_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Classes that only the live version has."""
+
+    @_builtins.property
+    def candidate_only_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Classes that only the candidate has."""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PredictionChange]:
+        """What is predicted differently, the most frequent first; at most 50."""
+
+    @_builtins.property
+    def most_different(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComparedImage]:
+        """The images that differ most, these first; at most 16."""
+
+    def __init__(
+        self,
+        *,
+        model_name: _builtins.str = ...,
+        live_version: _builtins.int = ...,
+        candidate_version: _builtins.int = ...,
+        share: _builtins.float = ...,
+        since_unix_seconds: _builtins.float = ...,
+        problem: _builtins.str = ...,
+        task: Global___Task.ValueType = ...,
+        waiting_images: _builtins.int = ...,
+        images: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        top1_agreements: _builtins.int = ...,
+        top_k: _builtins.int = ...,
+        top_k_agreements: _builtins.int = ...,
+        live_confidence: _builtins.float = ...,
+        candidate_confidence: _builtins.float = ...,
+        confidence_difference: _builtins.float = ...,
+        total_variation: _builtins.float = ...,
+        total_variation_bounds: _abc.Iterable[_builtins.float] | None = ...,
+        total_variation_counts: _abc.Iterable[_builtins.int] | None = ...,
+        live_only_labels: _abc.Iterable[_builtins.str] | None = ...,
+        candidate_only_labels: _abc.Iterable[_builtins.str] | None = ...,
+        changes: _abc.Iterable[Global___PredictionChange] | None = ...,
+        most_different: _abc.Iterable[Global___ComparedImage] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate_confidence", b"candidate_confidence", "candidate_only_labels", b"candidate_only_labels", "candidate_version", b"candidate_version", "changes", b"changes", "confidence_difference", b"confidence_difference", "images", b"images", "live_confidence", b"live_confidence", "live_only_labels", b"live_only_labels", "live_version", b"live_version", "model_name", b"model_name", "most_different", b"most_different", "problem", b"problem", "share", b"share", "since_unix_seconds", b"since_unix_seconds", "task", b"task", "top1_agreements", b"top1_agreements", "top_k", b"top_k", "top_k_agreements", b"top_k_agreements", "total_variation", b"total_variation", "total_variation_bounds", b"total_variation_bounds", "total_variation_counts", b"total_variation_counts", "waiting_images", b"waiting_images"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Comparison: _TypeAlias = Comparison  # noqa: Y015
+
+@_typing.final
+class PredictionChange(_message.Message):
+    """How often one version predicts one thing, and the other another."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIVE_LABEL_FIELD_NUMBER: _builtins.int
+    CANDIDATE_LABEL_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    live_label: _builtins.str
+    """What the live version predicts."""
+    candidate_label: _builtins.str
+    """What the candidate predicts."""
+    images: _builtins.int
+    """For how many images."""
+    def __init__(
+        self,
+        *,
+        live_label: _builtins.str = ...,
+        candidate_label: _builtins.str = ...,
+        images: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate_label", b"candidate_label", "images", b"images", "live_label", b"live_label"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PredictionChange: _TypeAlias = PredictionChange  # noqa: Y015
+
+@_typing.final
+class ComparedImage(_message.Message):
+    """An image to which two versions answer differently."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOTAL_VARIATION_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    UNIX_SECONDS_FIELD_NUMBER: _builtins.int
+    LIVE_FIELD_NUMBER: _builtins.int
+    CANDIDATE_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
+    total_variation: _builtins.float
+    """How far the answers are apart, 0 to 1."""
+    sha256: _builtins.str
+    """SHA-256 of the file as it was sent, or of its pixels, as hexadecimal digits."""
+    request_id: _builtins.str
+    """Id of the request that it came with; empty if its caller gave none."""
+    unix_seconds: _builtins.float
+    """When it was answered, in seconds since 1970."""
+    @_builtins.property
+    def live(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelProbability]:
+        """The live version's most probable classes."""
+
+    @_builtins.property
+    def candidate(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelProbability]:
+        """The candidate's most probable classes."""
+
+    @_builtins.property
+    def kept(self) -> Global___KeptImage:
+        """The image, or a thumbnail, if the configuration has it kept; otherwise unset."""
+
+    def __init__(
+        self,
+        *,
+        total_variation: _builtins.float = ...,
+        sha256: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        unix_seconds: _builtins.float = ...,
+        live: _abc.Iterable[Global___LabelProbability] | None = ...,
+        candidate: _abc.Iterable[Global___LabelProbability] | None = ...,
+        kept: Global___KeptImage | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kept", b"kept"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "kept", b"kept", "live", b"live", "request_id", b"request_id", "sha256", b"sha256", "total_variation", b"total_variation", "unix_seconds", b"unix_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ComparedImage: _TypeAlias = ComparedImage  # noqa: Y015
+
+@_typing.final
+class LabelProbability(_message.Message):
+    """A class by its name, which is the same in both versions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    """Name of the class."""
+    probability: _builtins.float
+    """0 to 1."""
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        probability: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "probability", b"probability"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LabelProbability: _TypeAlias = LabelProbability  # noqa: Y015
+
+@_typing.final
+class KeptImage(_message.Message):
+    """An image that is kept in memory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    media_type: _builtins.str
+    """Such as image/jpeg."""
+    data: _builtins.bytes
+    """The file."""
+    def __init__(
+        self,
+        *,
+        media_type: _builtins.str = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "media_type", b"media_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeptImage: _TypeAlias = KeptImage  # noqa: Y015

@@ -60,6 +60,11 @@ class ClassificationServiceStub:
                 request_serializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.GetModelResponse.FromString,
                 _registered_method=True)
+        self.ListComparisons = channel.unary_unary(
+                '/convd.v1.ClassificationService/ListComparisons',
+                request_serializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ListComparisonsRequest.SerializeToString,
+                response_deserializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ListComparisonsResponse.FromString,
+                _registered_method=True)
 
 
 class ClassificationServiceServicer:
@@ -103,6 +108,13 @@ class ClassificationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListComparisons(self, request, context):
+        """Reports how the answers of candidate versions differ from those of the versions that answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClassificationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -130,6 +142,11 @@ def add_ClassificationServiceServicer_to_server(servicer, server):
                     servicer.GetModel,
                     request_deserializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.GetModelRequest.FromString,
                     response_serializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.GetModelResponse.SerializeToString,
+            ),
+            'ListComparisons': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListComparisons,
+                    request_deserializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ListComparisonsRequest.FromString,
+                    response_serializer=convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ListComparisonsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -268,6 +285,33 @@ class ClassificationService:
             '/convd.v1.ClassificationService/GetModel',
             convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.GetModelRequest.SerializeToString,
             convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListComparisons(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/convd.v1.ClassificationService/ListComparisons',
+            convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ListComparisonsRequest.SerializeToString,
+            convd_dot_protos_dot_convd_dot_v1_dot_classification__pb2.ListComparisonsResponse.FromString,
             options,
             channel_credentials,
             insecure,

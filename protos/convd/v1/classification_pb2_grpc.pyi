@@ -47,6 +47,8 @@ class ClassificationServiceStub:
     """Lists every model version that the repository holds, with its state."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_classification_pb2.GetModelRequest, _classification_pb2.GetModelResponse]
     """Describes one model version in full."""
+    ListComparisons: _grpc.UnaryUnaryMultiCallable[_classification_pb2.ListComparisonsRequest, _classification_pb2.ListComparisonsResponse]
+    """Reports how the answers of candidate versions differ from those of the versions that answer."""
 
 @_typing.type_check_only
 class ClassificationServiceAsyncStub(ClassificationServiceStub):
@@ -67,6 +69,8 @@ class ClassificationServiceAsyncStub(ClassificationServiceStub):
     """Lists every model version that the repository holds, with its state."""
     GetModel: _aio.UnaryUnaryMultiCallable[_classification_pb2.GetModelRequest, _classification_pb2.GetModelResponse]  # type: ignore[assignment]
     """Describes one model version in full."""
+    ListComparisons: _aio.UnaryUnaryMultiCallable[_classification_pb2.ListComparisonsRequest, _classification_pb2.ListComparisonsResponse]  # type: ignore[assignment]
+    """Reports how the answers of candidate versions differ from those of the versions that answer."""
 
 class ClassificationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Classifies images with the models that the server has loaded."""
@@ -114,5 +118,13 @@ class ClassificationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_classification_pb2.GetModelResponse, _abc.Awaitable[_classification_pb2.GetModelResponse]]:
         """Describes one model version in full."""
+
+    @_abc_1.abstractmethod
+    def ListComparisons(
+        self,
+        request: _classification_pb2.ListComparisonsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_classification_pb2.ListComparisonsResponse, _abc.Awaitable[_classification_pb2.ListComparisonsResponse]]:
+        """Reports how the answers of candidate versions differ from those of the versions that answer."""
 
 def add_ClassificationServiceServicer_to_server(servicer: ClassificationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

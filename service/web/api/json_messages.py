@@ -1,5 +1,6 @@
 """Protobuf messages as JSON documents, with the names that the protocols give their fields."""
 
+import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ def message_document(message: Message, *, with_empty_lists: bool = True) -> dict
     clients of the Open Inference Protocol read, and shows fields that have their default.
 
     Args:
-        message: The message; it must have no bytes.
+        message: The message; its bytes become base64.
         with_empty_lists: Whether lists without elements are shown too.
     """
     document: dict[str, Any] = {}
@@ -32,6 +33,8 @@ def message_document(message: Message, *, with_empty_lists: bool = True) -> dict
 
 
 def _value(field: Any, value: Any, *, with_empty_lists: bool) -> Any:  # noqa: ANN401
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
     if isinstance(value, Message):
         return message_document(value, with_empty_lists=with_empty_lists)
     if isinstance(value, Mapping):

@@ -1,5 +1,6 @@
 // Assembles the console, and keeps the list of models up to date.
 
+import { ComparisonPanels } from "./comparisons.js";
 import { LiveCharts } from "./live.js";
 import { ModelTable, openCard } from "./models.js";
 import { listModels, unreadyReason } from "./server.js";
@@ -38,10 +39,14 @@ function closeCardByButtonOrBackdrop() {
 
 const table = new ModelTable(find("models-table"), find("models-empty"));
 const trial = new TrialPanel();
+const comparisons = new ComparisonPanels(find("compared"), find("compared-link"), find("comparisons"));
 const charts = new LiveCharts(find("charts"), find("live-model"));
 closeCardByButtonOrBackdrop();
 charts.run();
 for (;;) {
-  if (!document.hidden) await refresh(table, trial);
+  if (!document.hidden) {
+    await refresh(table, trial);
+    await comparisons.refresh();
+  }
   await new Promise((resolve) => setTimeout(resolve, REFRESH_SECONDS * 1000));
 }

@@ -45,6 +45,8 @@ const versionPath = (model, version) =>
 
 export const listModels = async () => (await request("api/models")).json();
 
+export const listComparisons = async () => (await request("api/comparisons")).json();
+
 export const describeVersion = async (model, version) =>
   (await request(versionPath(model, version))).json();
 

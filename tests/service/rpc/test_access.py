@@ -30,6 +30,7 @@ SCOPES = {
     "models:read": {"GetModel", "ModelMetadata", "ModelConfig"},
     "metrics:read": {"ModelStatistics"},
     "admin:models": {
+        "ListComparisons",
         "RepositoryModelLoad",
         "RepositoryModelUnload",
         "SystemSharedMemoryStatus",

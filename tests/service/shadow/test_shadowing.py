@@ -19,6 +19,7 @@ from convd.service.settings import ServerSettings
 from convd.service.shadow import mirror
 from convd.service.shadow.report import ComparisonReport, Outcome
 from convd.service.shadow.shadowing import Shadowing
+from testbed.variants import write_confused
 from tests.digits import Digits
 from tests.support import Client, add_version, code_of, rewrite_manifest, wait_until
 
@@ -29,9 +30,7 @@ UNLIKE = ("3", "8")
 @pytest.fixture
 def confused(repository: Path, published: Path) -> Path:
     """A repository whose version 2 takes each 3 for an 8, and each 8 for a 3."""
-    swapped = dict(zip(UNLIKE, reversed(UNLIKE), strict=True))
-    labels = tuple(swapped.get(label, label) for label in Digits.labels)
-    rewrite_manifest(add_version(repository, "digits", published), labels=labels)
+    write_confused(published, repository / "digits" / "2", UNLIKE)
     return repository
 
 

@@ -35,7 +35,8 @@ SCOPES = {
     "models:list": r"GET /api/models|GET /v2|POST /v2/repository/index",
     "models:read": rf"GET (/api/models/{{model}}/.*|{MODEL}(/config)?)",
     "metrics:read": rf"GET (/metrics|/v2/models/stats|{MODEL}/stats)",
-    "admin:models": r"POST /v2/repository/models/.*|\w+ /v2/(system|cuda)sharedmemory/.*",
+    "admin:models": r"GET /api/comparisons|POST /v2/repository/models/.*|"
+    r"\w+ /v2/(system|cuda)sharedmemory/.*",
     "admin:logs": r"\w+ /v2/logging|GET /v2(/models/{model})?/trace/setting",
 }
 PER_MODEL = ("infer", "models:read")

@@ -58,3 +58,29 @@ def test_the_console_of_two_workers_is_that_of_one_server(tmp_path: Path) -> Non
     access = [line for line in lines if line["logger"] == "convd.access"]
     assert {"mine"} < {line["request_id"] for line in access}
     assert len({line["process"] for line in access}) in (1, 2)
+
+
+def test_two_workers_report_their_comparisons_together(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        publish_tiny(tmp_path / "repository", "pets", seed=seed)
+    (tmp_path / "repository" / "pets" / "config.yaml").write_text(
+        "labels: {stable: 1, canary: 2}\nshadow: {share: 1}\n"
+    )
+    requests = 12
+
+    def compared() -> int:
+        found = json.loads(http_get(server.http_port, "/api/comparisons")[1])
+        return int(found[0]["images"]["compared"]) if found else 0
+
+    with server_process(
+        tmp_path / "repository", tmp_path / "log", "--workers", 2, "--poll-seconds", 0.2
+    ) as server:
+        wait_until(lambda: http_get(server.http_port, "/api/comparisons")[1] != "[]")
+        for _ in range(requests):
+            assert http_request(server.http_port, "POST", "/v1/classify/pets", picture())[0] == 200
+        wait_until(lambda: compared() == requests)
+        total = metric(server, "convd_shadow_images_total", outcome="compared")
+        assert total <= requests
+        wait_until(
+            lambda: metric(server, "convd_shadow_images_total", outcome="compared") == requests
+        )

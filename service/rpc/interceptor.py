@@ -99,6 +99,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
             idle_seconds=message_seconds,
             safe_seconds=message_seconds,
             advice="(--max-explanations): try again later",
+            computes=True,
         )
         self._wrapped: dict[tuple[str, bool, bool], _MethodHandler] = {}
 

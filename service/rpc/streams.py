@@ -31,6 +31,7 @@ class StreamBounds:
         idle_seconds: How long a stream may wait for a message, or for its client to take one.
         safe_seconds: How long a stream may do nothing before it can lose its place to a new one.
         advice: What a refused client can do.
+        computes: Whether they compute for long outside of the interpreter's lock.
 
     Attributes:
         threads: Where gRPC runs these streams.
@@ -44,6 +45,7 @@ class StreamBounds:
         idle_seconds: float,
         safe_seconds: float,
         advice: str,
+        computes: bool = False,
     ) -> None:
         self._safe_seconds = safe_seconds
         self._refusal = f"{max_streams} streams are already open {advice}"
@@ -53,7 +55,9 @@ class StreamBounds:
         self._idle = MessageWait(idle_seconds, "streams were ended: nothing was sent or received")
         # One more thread, which refuses excess streams.
         self.threads = ThreadPoolExecutor(
-            max_streams + 1, thread_name_prefix=name, initializer=HOME.stay
+            max_streams + 1,
+            thread_name_prefix=name,
+            initializer=HOME.roam if computes else HOME.stay,
         )
 
     @contextmanager

@@ -71,6 +71,9 @@ bench: setup  ## measure against the bare session and a bare echo; writes docs/p
 bench-cores: setup  ## what more cores do to convd and to other servers in Python; writes docs/performance-cores.md
 	$(BIN)/python -m bench.cores
 
+bench-front-ends: setup  ## a prototype: processes that speak gRPC before one that computes; writes docs/performance-front-ends.md
+	$(BIN)/python -m bench.front_ends
+
 bench-openvino: setup  ## the same with OpenVINO for x86 processors of any maker; writes docs/performance-openvino.md
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps --upgrade --target .cache/openvino onnxruntime-openvino
 	PYTHONPATH=.cache/openvino $(BIN)/python -m bench.performance --only openvino --report docs/performance-openvino.md

@@ -78,6 +78,12 @@ bench-openvino: setup  ## the same with OpenVINO for x86 processors of any maker
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps --upgrade --target .cache/openvino onnxruntime-openvino
 	PYTHONPATH=.cache/openvino $(BIN)/python -m bench.performance --only openvino --report docs/performance-openvino.md
 
+bench-tune: setup  ## does convd tune find what a full sweep finds? writes docs/performance-tuning.md (10 minutes)
+	$(BIN)/python -m bench.tuning
+
+growth: setup  ## how costs grow with classes, pictures, callers, models; writes docs/growth.md (needs h2load)
+	$(BIN)/python -m bench.growth
+
 drills-load: setup  ## overload, memory, refused pictures, threads and access, measured (needs h2load); writes docs/drills
 	missed=0; for drill in overload memory refused_pictures threads access; do \
 		$(BIN)/python -m bench.$$drill || missed=1; \

@@ -19,4 +19,5 @@ CPU = ExecutionProvider(
     why_missing=lambda: None,
     configure=lambda _options, _network, _memory_limit_bytes: [_NAME],
     single_core_batches=True,
+    prepares_batch_sizes=False,
 )

@@ -52,6 +52,8 @@ class ExecutionProvider:
         device: The device that computes; None where the cores of the machine do.
         single_core_batches: Whether a batch on each core may be faster than one on all of them, so
             that it is worth measuring.
+        prepares_batch_sizes: Whether the first batch of each size takes longer than the next one,
+            so that all sizes have to be warmed up.
     """
 
     name: str
@@ -64,6 +66,7 @@ class ExecutionProvider:
     )
     device: Device | None = field(default=None, compare=False, repr=False)
     single_core_batches: bool = field(default=False, compare=False, repr=False)
+    prepares_batch_sizes: bool = field(default=True, compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.precision})"

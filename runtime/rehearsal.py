@@ -56,7 +56,8 @@ class Rehearsals:
     def __init__(self, memory_bytes: int, seconds: float) -> None:
         self._memory_bytes = memory_bytes
         self._seconds = seconds
-        self._idle: deque[subprocess.Popen[bytes]] = deque()
+        # A server has something to rehearse as soon as it has looked at its models.
+        self._idle: deque[subprocess.Popen[bytes]] = deque([_start()])
 
     def rehearse(self, folder: ContainedFolder, checksum: str, image_shape: Sequence[int]) -> None:
         """Load a network and run it once on the CPU, with one picture.

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from convd.artifact.evidence import Accuracy, Baseline
 from convd.artifact.preprocessing import Preprocessing, ResizeTo, prepare_image
 from convd.runtime.providers import golden_tolerances
-from tests.tiny_artifact import publish_network
+from testbed.published_graphs import publish_network
 
 SIZE = 32
 DATA = "drawn digits"

@@ -13,7 +13,7 @@ from convd.artifact.class_activation import CLASS_WEIGHTS_FILE
 from convd.artifact.evidence import FeatureOutputs
 from convd.artifact.preprocessing import CenterCrop, Preprocessing, prepare_image
 from convd.artifact.resizing import ResizeShorterSide
-from tests.tiny_artifact import publish_network
+from testbed.published_graphs import publish_network
 
 SIDE = 16
 MAPS = 2

@@ -14,9 +14,15 @@ from convd.runtime.session import Session
 from convd.service.batching.engine import BatchCosts, Engine
 
 _RUNS = 5
+_LEAST_RUNS_OF_A_COMPARISON = 3
 _LONGEST_MEASUREMENT_SECONDS = 0.1
-_LONGEST_BATCH_SECONDS = 0.2
+_LONGEST_COMPARISON_SECONDS = 0.3
+_LONGEST_BATCH_SECONDS = 0.1
+_TELLING_BATCH_SECONDS = 0.03
+"""A batch that takes so long tells what larger ones take: rows cost alike from there on."""
 
+_LEAST_SIZES = 2
+"""A fixed cost and a cost for each row are two unknowns."""
 
 SMALL_BATCH_SECONDS = 2e-3
 """A batch that takes less computing time than this runs without asking for cores: to wait for its
@@ -46,7 +52,10 @@ class BatchCost:
 def warm_up(
     session: Session, image_shape: tuple[int, int, int], *, executions: int = 1
 ) -> tuple[BatchCost, ...]:
-    """Run every bucket, so that no request is the first of its batch size.
+    """Run batches of each size before the first request does, and measure them.
+
+    A network of some size would need many seconds for its largest batches. Where a batch's first
+    run is as fast as the next one, those are left out whose cost follows from smaller ones.
 
     Args:
         session: The session.
@@ -54,11 +63,17 @@ def warm_up(
         executions: How many batches to run at the same time.
 
     Returns:
-        The cost of each bucket, smallest first. It is the time of the fastest run, since other work
-        on the machine can only slow a run down.
+        The cost of each bucket that was run, smallest first. It is the time of the fastest run,
+        since other work on the machine can only slow a run down.
     """
-    costs = []
+    costs: list[BatchCost] = []
     for rows in session.buckets:
+        if (
+            not session.provider.prepares_batch_sizes
+            and len(costs) >= _LEAST_SIZES
+            and costs[-1].seconds > _TELLING_BATCH_SECONDS
+        ):
+            break
         batches = _ConcurrentBatches(session, _images(rows, image_shape), executions)
         (seconds,) = _fastest([batches], _LONGEST_MEASUREMENT_SECONDS)
         costs.append(BatchCost(rows, seconds, executions))
@@ -94,7 +109,9 @@ def relative_rate(
         _ConcurrentBatches(instances, _images(rows, image_shape), executions),
         _ConcurrentBatches(session, _images(rows * executions, image_shape)),
     ]
-    seconds, seconds_on_all_cores = _fastest(contestants)
+    seconds, seconds_on_all_cores = _fastest(
+        contestants, _LONGEST_COMPARISON_SECONDS, _LEAST_RUNS_OF_A_COMPARISON
+    )
     return seconds_on_all_cores / seconds
 
 
@@ -144,7 +161,7 @@ def _images(rows: int, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
 
 
 def _fastest(
-    contestants: Sequence[_ConcurrentBatches], longest_seconds: float = math.inf
+    contestants: Sequence[_ConcurrentBatches], longest_seconds: float, least_runs: int = 1
 ) -> list[float]:
     """Time the fastest of a few alternating runs of each, after a cold run of each."""
     fastest = [math.inf] * len(contestants)
@@ -152,9 +169,9 @@ def _fastest(
         for batches in contestants:
             batches.seconds(pool)
         began = time.perf_counter()
-        for _ in range(_RUNS):
+        for run in range(1, _RUNS + 1):
             for index, batches in enumerate(contestants):
                 fastest[index] = min(fastest[index], batches.seconds(pool))
-            if time.perf_counter() - began > longest_seconds:
+            if run >= least_runs and time.perf_counter() - began > longest_seconds:
                 break
     return fastest

@@ -13,7 +13,8 @@ from convd.artifact.graph_contract import OutputArrays, Outputs
 from convd.runtime.cpu import CPU
 from convd.runtime.selftest import SelfTestError, run_self_test
 from convd.runtime.session import Session
-from tests.tiny_artifact import HEIGHT, LABELS, RECIPE, WIDTH, publish_network, publish_tiny
+from testbed.published_graphs import publish_network
+from tests.tiny_artifact import HEIGHT, LABELS, RECIPE, WIDTH, publish_tiny
 
 NEARLY_EVEN = np.array([[0.34, 0.33, 0.33], [0.33, 0.34, 0.33]])
 

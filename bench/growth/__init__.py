@@ -1,0 +1,1 @@
+"""How convd's costs grow with what is asked of it."""

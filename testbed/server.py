@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -168,6 +169,15 @@ def launched(
     finally:
         process.kill()
         process.wait()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nothing listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
+        return [int(one.getsockname()[1]) for one in sockets]
 
 
 def environment() -> dict[str, str]:

@@ -5,7 +5,6 @@ import dataclasses
 import http.client
 import io
 import shutil
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceS
 from convd.service.application import Application
 from convd.service.calls.tracing import Tracer
 from convd.service.settings import ServerSettings
+from testbed.server import free_ports as free_ports
 from testbed.server import http_get
 
 ROOT = Path(__file__).parent.parent
@@ -118,15 +118,6 @@ def wait_until(condition: Any, timeout_seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "what was waited for did not happen"
         time.sleep(0.02)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def http_request(

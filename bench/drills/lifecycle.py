@@ -30,7 +30,7 @@ from bench.drills.stage import MODEL, Stage, claim_size, flip_byte, set_up, swap
 from bench.h2load import CLASSIFY, check_installed, load, write_request
 from convd.protos.convd.v1 import classification_pb2 as pb
 from convd.protos.convd.v1.classification_pb2_grpc import ClassificationServiceStub
-from testbed.closed_loop import Call, ClosedLoop, percentile
+from testbed.closed_loop import Call, ClosedLoop, percentile, plain_channel
 from testbed.server import ServerProcess, server_process
 
 REPORT = Path("docs/drills.md")
@@ -218,11 +218,10 @@ def _loop(
     stage: Stage, server: ServerProcess, *, callers: int = 32, retry: bool = False
 ) -> ClosedLoop:
     return ClosedLoop(
-        server.grpc_port,
+        plain_channel(server.grpc_port, retry=retry),
         stage.request(),
         stage.expected.__getitem__,
         callers=callers,
-        retry=retry,
     )
 
 

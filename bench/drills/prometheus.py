@@ -97,7 +97,8 @@ def running_prometheus(folder: Path, port: int, target: str) -> Iterator[Prometh
         (folder / "rules" / path.name).write_text(shorten(path.read_text()))
     configuration = yaml.safe_load((RULES.parent / "prometheus.yml").read_text())
     configuration["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    [job] = configuration["scrape_configs"]
+    [job] = [one for one in configuration["scrape_configs"] if one["job_name"] == "convd"]
+    configuration["scrape_configs"] = [job]
     job["static_configs"] = [{"targets": [target]}]
     del job["dns_sd_configs"]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))

@@ -1,5 +1,6 @@
-"""The three dashboards: Service, Model and Hardware."""
+"""The dashboards: Service, Model and Hardware here, Edge in a file of its own."""
 
+from deploy.grafana.edge import EDGE
 from deploy.grafana.panels import Dashboard, Panel, Query, Variable
 
 _INSTANCE = 'job="convd", instance=~"$instance"'
@@ -649,4 +650,4 @@ HARDWARE = Dashboard(
     ),
 )
 
-DASHBOARDS = (SERVICE, MODEL, HARDWARE)
+DASHBOARDS = (SERVICE, MODEL, HARDWARE, EDGE)

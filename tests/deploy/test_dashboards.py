@@ -12,9 +12,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from convd.service.metrics.gpu import GpuCollector
 from deploy.grafana.dashboards import DASHBOARDS, HARDWARE
+from deploy.grafana.edge import EDGE
 from deploy.grafana.generate import FOLDER
 from deploy.grafana.panels import Dashboard, Panel
-from tests.deploy.promql import grouped_labels, selected_labels, series
+from deploy.grafana.promql import grouped_labels, selected_labels, series
+from testbed.envoy import recorded_series
 from tests.digits import Digits
 from tests.service.test_integrity import lie_about_the_golden_answers
 from tests.support import ROOT, add_version, running_server, wait_until
@@ -68,6 +70,7 @@ def exported(
     for family in GpuCollector(None, 0).describe():
         name = f"{family.name}_total" if family.type == "counter" else family.name
         labels[name] = {"gpu", "name", *TARGET_LABELS}
+    labels |= {name: TARGET_LABELS | found for name, found in recorded_series().items()}
     for name, expression in RECORDED.items():
         labels[name] = grouped_labels(expression)
     # Recorded series made of recorded series have the labels of those.
@@ -110,7 +113,9 @@ def test_the_choices_at_the_top_come_from_series_that_exist(
     for variable in board.variables:
         assert variable.name in exported[variable.metric]
     names = [variable.name for variable in board.variables]
-    assert names == (["instance"] if board is HARDWARE else ["instance", "model", "version"])
+    assert names == (
+        ["instance"] if board in (HARDWARE, EDGE) else ["instance", "model", "version"]
+    )
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.get("alert") or rule["record"])

@@ -12,7 +12,7 @@ from PIL import Image
 from convd.artifact.bundle import MODEL_FILE
 from convd.artifact.preprocessing import prepare_image
 from convd.protos.convd.v1 import classification_pb2 as pb
-from testbed.closed_loop import ClosedLoop
+from testbed.closed_loop import ClosedLoop, plain_channel
 from tests.support import running_server, wait_until
 from tests.tiny_artifact import RECIPE, publish_tiny
 
@@ -46,7 +46,9 @@ def test_every_answer_is_that_of_the_version_that_it_names(tmp_path: Path) -> No
     prepared[1].rename(repository / "pets" / "1")
     with (
         running_server(repository, provider="cpu") as client,
-        ClosedLoop(client.grpc_port, request, expected.__getitem__, callers=8) as loop,
+        ClosedLoop(
+            plain_channel(client.grpc_port), request, expected.__getitem__, callers=8
+        ) as loop,
     ):
         wait_until(lambda: loop.calls)
         for version in range(2, 8):

@@ -12,8 +12,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from testbed.principals import bearer, write_principals
+from testbed.raw_http2 import RawConnection
 from tests.digits import Digits
-from tests.service.rpc.raw_http2 import RawConnection
 from tests.support import Client, running_server
 
 CLASSIFY = b"/convd.v1.ClassificationService/Classify"

@@ -7,8 +7,8 @@ from pathlib import Path
 import grpc
 import pytest
 
+from testbed.raw_http2 import RawConnection
 from testbed.server import server_process
-from tests.service.rpc.raw_http2 import RawConnection
 from tests.support import Client, running_server, wait_until
 from tests.tiny_artifact import publish_tiny
 

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import socket
+import ssl
 import struct
 from types import TracebackType
 from typing import Self
@@ -34,10 +35,13 @@ class RawConnection:
 
     Args:
         port: The gRPC port on loopback.
+        tls: Encrypts the connection; None for plain text.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        if tls is not None:
+            self._socket = tls.wrap_socket(self._socket, server_hostname="localhost")
         self._socket.sendall(_PREFACE + _frame(_SETTINGS, 0, 0, b""))
 
     def __enter__(self) -> Self:
@@ -60,16 +64,29 @@ class RawConnection:
         self._socket.sendall(_frame(_DATA, _END_STREAM, 1, message))
         return self.answer()
 
-    def begin(self, method: bytes, *headers: tuple[bytes, bytes]) -> None:
-        """Begin a call, and send no message."""
-        self._send_headers(method, headers)
+    def begin(
+        self, method: bytes, *headers: tuple[bytes, bytes], stream: int = 1, sent: bytes = b""
+    ) -> None:
+        """Begin a call, and send no message, or the beginning of one.
+
+        Args:
+            method: Its path.
+            *headers: More of its headers.
+            stream: Which stream of the connection, an odd number larger than those before.
+            sent: What is sent of the message, with its prefix.
+        """
+        self._send_headers(method, headers, stream)
+        if sent:
+            self._socket.sendall(_frame(_DATA, 0, stream, sent))
 
     def reset(self, method: bytes, *headers: tuple[bytes, bytes]) -> None:
         """Begin a call and reset it."""
         self._send_headers(method, headers)
         self._socket.sendall(_frame(_RESET, 0, 1, struct.pack(">I", _CANCEL)))
 
-    def _send_headers(self, method: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> None:
+    def _send_headers(
+        self, method: bytes, headers: tuple[tuple[bytes, bytes], ...], stream: int = 1
+    ) -> None:
         fields = [
             (b":method", b"POST"),
             (b":scheme", b"http"),
@@ -81,7 +98,7 @@ class RawConnection:
         ]
         # Literal fields without indexing (RFC 7541, section 6.2.2).
         block = b"".join(b"\0" + _string(name) + _string(value) for name, value in fields)
-        self._socket.sendall(_frame(_HEADERS, _END_HEADERS, 1, block))
+        self._socket.sendall(_frame(_HEADERS, _END_HEADERS, stream, block))
 
     def answer(self) -> Answer:
         """Read until the call ends."""
@@ -106,5 +123,5 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 def _string(text: bytes) -> bytes:
-    assert len(text) < 127
+    assert len(text) < 127  # noqa: S101
     return bytes([len(text)]) + text

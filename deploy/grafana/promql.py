@@ -7,7 +7,7 @@ _STRINGS = re.compile(r'"[^"]*"')
 _SELECTOR = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\s*\{([^}]*)\}")
 _LABEL = re.compile(r"([a-zA-Z_]\w*)\s*(?:=~|!~|!=|=)")
 _GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
-_NAME = re.compile(r"\b(?:convd|process|python|model_version)[a-zA-Z0-9_:]*\b|\bup\b")
+_NAME = re.compile(r"\b(?:convd|envoy|process|python|model_version)[a-zA-Z0-9_:]*\b|\bup\b")
 
 
 def series(expression: str) -> set[str]:
@@ -27,11 +27,3 @@ def grouped_labels(expression: str) -> set[str]:
     """Labels that the expression groups or joins by."""
     groups = _GROUPING.findall(expression)
     return {label.strip() for group in groups for label in group.split(",") if label.strip()}
-
-
-def expand(expression: str, variables: dict[str, str], interval: str = "5m") -> str:
-    """Fill in Grafana's variables."""
-    expression = expression.replace("$__rate_interval", interval)
-    for name, value in variables.items():
-        expression = expression.replace(f"${name}", value)
-    return expression

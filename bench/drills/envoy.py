@@ -208,8 +208,7 @@ def _no_failed_call(calls: list[Call]) -> Iterator[Row]:
 
 def write(rows: list[tuple[str, Row]], program: Path) -> None:
     """Write the document."""
-    words = [program, "--version"]
-    told = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
     [version] = re.findall(r"/(\d+\.\d+\.\d+)/", told)
     write_document(
         DOCUMENT,

@@ -61,8 +61,8 @@ class Stage:
     def validate(self) -> None:
         """Have Envoy check its configuration, which it says of what is wrong."""
         configuration = Configuration(self.folder / "validated", {}, self.certificate)
-        words = [self.program, "--mode", "validate", "--config-path", configuration.bootstrap]
-        subprocess.run([*words, "--log-level", "warning"], check=True)
+        words = ["--mode", "validate", "--config-path", str(configuration.bootstrap)]
+        subprocess.run([self.program, *words, "--log-level", "warning"], check=True)
 
     @contextlib.contextmanager
     def edge(self, *, canary: bool = False) -> Iterator[tuple[Fleet, Envoy]]:

@@ -26,29 +26,6 @@ def _quantile_seconds(quantile: float) -> str:
     return f"histogram_quantile({quantile}, {rate}) / 1000"
 
 
-EDGE = f'{_INSTANCE}, envoy_http_conn_manager_prefix="edge"'
-_FLEET = "{{envoy_cluster_name}}"
-_BY_FLEET = "envoy_cluster_name"
-
-
-def _of_fleets(metric: str) -> str:
-    return f'envoy_cluster_{metric}{{{_INSTANCE}, envoy_cluster_name!="administration"}}'
-
-
-def _rate(metric: str) -> str:
-    return f"sum by ({_BY_FLEET}) (rate({_of_fleets(metric)}[$__rate_interval]))"
-
-
-def _of_callers(metric: str) -> str:
-    return f"sum(rate(envoy_http_{metric}{{{_EDGE}}}[$__rate_interval]))"
-
-
-def _p99_seconds() -> str:
-    series = _of_fleets("upstream_rq_time_bucket")
-    rate = f"sum by ({_BY_FLEET}, le) (rate({series}[$__rate_interval]))"
-    return f"histogram_quantile(0.99, {rate}) / 1000"
-
-
 EDGE = Dashboard(
     uid="convd-edge",
     title="convd: Edge",

@@ -11,8 +11,8 @@ import yaml
 
 from convd.service.lifecycle.version_metrics import VersionCollector
 from convd.service.metrics import Metrics
+from deploy.grafana.promql import grouped_labels, series
 from tests.deploy.manifests import documents, quantity, resource
-from tests.deploy.promql import grouped_labels, series
 
 PROMTOOL = shutil.which("promtool")
 AUTOSCALER: dict[str, Any] = resource("components/hpa", "HorizontalPodAutoscaler")["spec"]

@@ -8,7 +8,6 @@ import yaml
 
 from convd.service.settings import decode_budget, drain_limit_seconds, exposure
 from convd.service.web.routes import SERVER as ROUTES
-from deploy.grafana.promql import grouped_labels, series
 from deploy.prometheus_rule import TARGET, prometheus_rule
 from tests.deploy.manifests import Server, documents, find, instruction, quantity, resource
 from tests.support import ROOT

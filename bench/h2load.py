@@ -88,14 +88,20 @@ def load_count(
 
 
 def latencies(
-    address: str, method: str, request: Path, *, concurrency: int = 1, seconds: float
+    address: str,
+    method: str,
+    request: Path,
+    *,
+    concurrency: int = 1,
+    seconds: float,
+    tls: bool = False,
 ) -> list[float]:
     """Seconds of each request, in ascending order, of a load as `load` makes it."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "requests.log"
         words = ["--clients", concurrency, "--max-concurrent-streams", 1, "--log-file", log]
         words += ["--duration", f"{seconds * 1000:.0f}ms", "--warm-up-time", 1]
-        _parse(_run(address, method, request, words))
+        _parse(_run(address, method, request, words, tls=tls))
         return _logged_seconds(log)
 
 

@@ -153,9 +153,8 @@ def test_the_runtime_of_kserve_is_the_same_server() -> None:
 def test_prometheus_finds_the_job_that_rules_and_dashboards_select() -> None:
     spec = resource("components/monitoring", "PodMonitor")["spec"]
     (labels,) = documents("base/kustomization.yaml")[0]["labels"]
-    (job,) = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())[
-        "scrape_configs"
-    ]
+    scrape = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    (job,) = [one for one in scrape["scrape_configs"] if one["job_name"] == "convd"]
     assert labels["pairs"][spec["jobLabel"]] == job["job_name"]
     assert spec["selector"]["matchLabels"] == labels["pairs"]
     secure = resource("components/access", "PodMonitor")["spec"]

@@ -2,13 +2,8 @@
 
 import json
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
-from threading import Semaphore
-from typing import TypeVar
 
 import click
 import pyarrow as pa
@@ -19,17 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from convd.artifact.errors import ArtifactError
 from convd.artifact.staging import replacing
 from convd.client.errors import ClientError
-from convd.commands.batch_inputs import InputError, Part, Picture, cut, read_files
+from convd.commands.batch_here import SPARE_READERS, rows_here
+from convd.commands.batch_inputs import PICTURES_PER_BATCH, InputError, Part, cut
 from convd.commands.batch_rows import SCHEMA, BatchClassifier
-from convd.local_model import LocalModel
-from convd.runtime.cores import available_cores
+from convd.local_model import FoundVersion, find_version
 
 PLAN_FILE = "plan.json"
-
-_PICTURES_PER_BATCH = 32
-_SPARE_READERS = 2
-
-_Item = TypeVar("_Item")
 
 
 @click.command()
@@ -55,10 +45,15 @@ _Item = TypeVar("_Item")
     "--threads",
     default=0,
     type=click.IntRange(0, 1024),
-    help=f"Batches of {_PICTURES_PER_BATCH} pictures that are read or computed at a time; 0, the "
-    f"default, for {_SPARE_READERS} more than there are cores.",
+    help=f"Batches of {PICTURES_PER_BATCH} pictures that are read or computed at a time; 0, the "
+    f"default, for {SPARE_READERS} more than there are cores.",
 )
 @click.option("--provider", default="auto", show_default=True, help="As of 'convd serve'.")
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Classify on the Ray cluster at this address; auto for the one of this machine.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object.")
 def command(
     source: str,
@@ -68,6 +63,7 @@ def command(
     pictures_per_part: int,
     threads: int,
     provider: str,
+    ray: str | None,
     as_json: bool,
 ) -> None:
     """Classify many pictures into Parquet files, with the answers that a server gives.
@@ -78,17 +74,28 @@ def command(
     A picture that cannot be classified is a row with its error. A file of the output appears whole,
     so that a run that was interrupted, even by kill -9, goes on with the next one.
 
+    With --ray, each core of a cluster classifies one part at a time. The model and the pictures
+    have the same path on every node; the output is written here.
+
     \b
     Example:
       convd batch photos --model repository/photos --output answers
     """
     try:
         parts = cut(source, pictures_per_part)
-        classify = BatchClassifier(model, top_k, provider)
-        with classify.model:
-            _check_plan(output, parts, classify.model, top_k)
-            readers = threads or available_cores() + _SPARE_READERS
-            pictures, errors = _run(parts, classify, output, readers)
+        version = find_version(model)
+        _check_plan(output, parts, version, top_k)
+        targets = {output / f"part-{number:06}.parquet": part for number, part in enumerate(parts)}
+        missing = {target: part for target, part in targets.items() if not target.exists()}
+        place = str(version.path)
+        if ray is not None:
+            answers = _rows_on_ray(ray, missing, place, top_k, provider)
+            pictures, errors = _write(answers, len(parts), len(missing))
+        else:
+            classify = BatchClassifier(place, top_k, provider)
+            with classify.model:
+                answers = rows_here(missing, classify, threads)
+                pictures, errors = _write(answers, len(parts), len(missing))
     except (ArtifactError, InputError) as error:
         raise click.ClickException(str(error)) from error
     except (ClientError, OSError) as error:
@@ -99,12 +106,25 @@ def command(
         click.echo(f"{pictures} pictures, {errors} with an error: {output}")
 
 
-def _check_plan(output: Path, parts: list[Part], model: LocalModel, top_k: int) -> None:
+def _rows_on_ray(
+    address: str, parts: dict[Path, Part], place: str, top_k: int, provider: str
+) -> Iterator[tuple[Path, pa.Table | None]]:
+    try:
+        from convd.commands.batch_on_ray import rows_on_ray
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"--ray needs the package {error.name!r}: pip install --constraint constraints.txt "
+            "--requirement deploy/ray/requirements.txt in a clone of convd"
+        ) from error
+    return rows_on_ray(address, parts, place, top_k, provider)
+
+
+def _check_plan(output: Path, parts: list[Part], version: FoundVersion, top_k: int) -> None:
     """Begin a folder of output, or refuse one that another run has begun."""
     plan = {
-        "model": model.name,
-        "version": model.version,
-        "files": model.manifest.files,
+        "model": version.name,
+        "version": version.version,
+        "files": version.manifest.files,
         "top_k": top_k,
         "parts": [part.name for part in parts],
     }
@@ -120,30 +140,20 @@ def _check_plan(output: Path, parts: list[Part], model: LocalModel, top_k: int) 
         file.write(json.dumps(plan).encode())
 
 
-def _run(
-    parts: list[Part], classify: BatchClassifier, output: Path, readers: int
+def _write(
+    answers: Iterator[tuple[Path, pa.Table | None]], parts: int, missing: int
 ) -> tuple[int, int]:
     """Write the parts that are missing; how many pictures these have, and how many errors."""
-    targets = {output / f"part-{number:06}.parquet": part for number, part in enumerate(parts)}
-    missing = {target: part for target, part in targets.items() if not target.exists()}
-    cores = Semaphore(available_cores())
-
-    def rows(pictures: list[Picture]) -> pa.Table:
-        files = read_files(pictures)
-        # Threads beyond the cores read ahead: more that compute would only take turns.
-        with cores:
-            return classify([picture.path for picture in pictures], files)
-
     pictures = errors = 0
     started = time.monotonic()
     tables: list[pa.Table] = []
-    with _progress() as progress, ThreadPoolExecutor(readers) as pool:
-        task = progress.add_task("parts", total=len(parts), completed=len(parts) - len(missing))
-        for target, table in _ahead(_submitted(missing, rows, pool), readers + 1):
+    with _progress() as progress:
+        task = progress.add_task("parts", total=parts, completed=parts - missing)
+        for target, table in answers:
             if table is not None:
-                tables.append(table.result())
-                pictures += tables[-1].num_rows
-                errors += tables[-1].num_rows - tables[-1]["error"].null_count
+                tables.append(table)
+                pictures += table.num_rows
+                errors += table.num_rows - table["error"].null_count
                 rate = pictures / (time.monotonic() - started)
                 progress.update(task, description=f"{rate:.0f} pictures/s")
                 continue
@@ -152,31 +162,6 @@ def _run(
             tables = []
             progress.advance(task)
     return pictures, errors
-
-
-def _submitted(
-    parts: dict[Path, Part], rows: Callable[[list[Picture]], pa.Table], pool: ThreadPoolExecutor
-) -> Iterator[tuple[Path, Future[pa.Table] | None]]:
-    """Each batch of each part as it is submitted, and None behind the last one of a part."""
-    for target, part in parts.items():
-        pictures = part.pictures()
-        while batch := list(islice(pictures, _PICTURES_PER_BATCH)):
-            yield target, pool.submit(rows, batch)
-        yield target, None
-
-
-def _ahead(items: Iterator[_Item], count: int) -> Iterator[_Item]:
-    """The items, each taken when `count` others have been; all that there are before an error."""
-    taken: deque[_Item] = deque()
-    try:
-        for item in items:
-            taken.append(item)
-            if len(taken) > count:
-                yield taken.popleft()
-    except InputError:
-        yield from taken
-        raise
-    yield from taken
 
 
 def _progress() -> Progress:

@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+PICTURES_PER_BATCH = 32
 _LIST_SUFFIXES = (".txt", ".lst")
 
 # What is wrong with one file, and not with the storage.
@@ -67,6 +69,12 @@ class Part:
 
     name: str
     pictures: Callable[[], Iterator[Picture]]
+
+    def batches(self) -> Iterator[list[Picture]]:
+        """Its pictures in order, so many at a time; the same ones in every run."""
+        pictures = self.pictures()
+        while batch := list(islice(pictures, PICTURES_PER_BATCH)):
+            yield batch
 
 
 def cut(source: str, pictures_per_part: int) -> list[Part]:

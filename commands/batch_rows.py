@@ -30,6 +30,7 @@ class BatchClassifier:
         place: Folder of a model or of a version, as for `convd.load`.
         top_k: How many classes a row has, most probable first; 0 for all.
         provider: Execution provider, as for `convd.load`.
+        intra_op_threads: Threads per inference, as for `convd.load`.
 
     Attributes:
         model: The loaded model.
@@ -38,8 +39,10 @@ class BatchClassifier:
         ArtifactError: The model cannot be loaded.
     """
 
-    def __init__(self, place: str, top_k: int, provider: str = "auto") -> None:
-        self.model: LocalModel = load(place, provider=provider)
+    def __init__(
+        self, place: str, top_k: int, provider: str = "auto", *, intra_op_threads: int = 0
+    ) -> None:
+        self.model: LocalModel = load(place, provider=provider, intra_op_threads=intra_op_threads)
         self._top_k = top_k
         self._labels = pa.array(self.model.labels)
 

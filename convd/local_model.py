@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, overload
+from typing import NamedTuple, Self, overload
 
 from convd.artifact.errors import RepositoryError
 from convd.artifact.location import locate
@@ -46,6 +46,49 @@ def load(
         ...     model.classify(digit).label
         '3'
     """
+    repository, name, chosen = find_version(path, version=version, version_label=version_label)
+    engine = EmbeddedModel(
+        repository, name, chosen, provider=provider, intra_op_threads=intra_op_threads
+    )
+    return LocalModel(name, chosen, engine)
+
+
+class FoundVersion(NamedTuple):
+    """A published version.
+
+    Attributes:
+        repository: The repository's folder.
+        name: The model.
+        version: Its version.
+    """
+
+    repository: Path
+    name: str
+    version: int
+
+    @property
+    def path(self) -> Path:
+        """The folder of the version."""
+        return self.repository / self.name / str(self.version)
+
+    @property
+    def manifest(self) -> Manifest:
+        """Its manifest.
+
+        Raises:
+            ArtifactError: It is incomplete or altered.
+        """
+        return ModelRepository(self.repository).open_version(self.name, self.version).manifest
+
+
+def find_version(
+    path: str | os.PathLike[str], *, version: int | None = None, version_label: str | None = None
+) -> FoundVersion:
+    """Find the version that `load` would load.
+
+    Raises:
+        ArtifactError: There is no such version.
+    """
     place = locate(Path(path))
     names = [place.model] if place.model else ModelRepository(place.repository).models()
     if len(names) != 1:
@@ -54,10 +97,7 @@ def load(
             + (f", such as {Path(path) / names[0]}" if names else "")
         )
     chosen = _choose(place.repository, names[0], place.version or version, version_label)
-    engine = EmbeddedModel(
-        place.repository, names[0], chosen, provider=provider, intra_op_threads=intra_op_threads
-    )
-    return LocalModel(names[0], chosen, engine)
+    return FoundVersion(place.repository, names[0], chosen)
 
 
 class LocalModel:

@@ -209,6 +209,23 @@ def test_a_batch_without_a_usable_picture_is_all_errors(repository: Path) -> Non
         assert classify([], []).num_rows == 0
 
 
+def test_ray_is_asked_for_by_name_and_missed_by_name(
+    repository: Path, pictures: Path, tmp_path: Path
+) -> None:
+    code = (
+        "import sys; sys.modules['ray'] = None\n"
+        "from convd.commands.batch import command; command(sys.argv[1:])"
+    )
+    words = [pictures, "--model", repository / "pets", "--output", tmp_path / "out"]
+    for flags, exit_code, text in (
+        ((), 0, "200 pictures"),
+        (("--ray", "auto"), 1, "deploy/ray/requirements.txt"),
+    ):
+        command = [sys.executable, "-c", code, *map(str, [*words, *flags])]
+        finished = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (finished.returncode, text in finished.stdout + finished.stderr) == (exit_code, True)
+
+
 def test_pictures_in_object_storage_give_the_same_answers(
     repository: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

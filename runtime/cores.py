@@ -10,7 +10,6 @@ is stride scheduling (Waldspurger and Weihl, "Stride Scheduling: Deterministic P
 Resource Management", MIT/LCS/TM-528, 1995) with measured time in place of a quantum.
 """
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -18,12 +17,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from convd.runtime.cgroup import cpu_quota
+from convd.runtime.home_core import HOME
 from convd.runtime.idleness import Idleness
 
 
 def available_cores() -> int:
     """Cores that this process may keep busy: those it may run on, and no more than its quota."""
-    return cores_of_quota(len(os.sched_getaffinity(0)), cpu_quota())
+    return cores_of_quota(len(HOME.cores()), cpu_quota())
 
 
 def cores_of_quota(cores: int, quota: float | None) -> int:

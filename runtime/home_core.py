@@ -47,6 +47,10 @@ class HomeCore:
                 if thread.is_alive() and tid is not None and tid not in self._away:
                     _restrict(tid, {core})
 
+    def cores(self) -> frozenset[int]:
+        """The cores that the process may run on, whichever thread asks."""
+        return self._all or frozenset(os.sched_getaffinity(0))
+
     def residents(self) -> list[int]:
         """System's ids of the threads that stay at home."""
         with self._lock:

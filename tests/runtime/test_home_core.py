@@ -58,6 +58,7 @@ def test_a_thread_stays_at_home_and_others_do_not(home: HomeCore, resident: Resi
     assert resident.cores() == {FIRST}
     assert os.sched_getaffinity(0) == CORES
     assert home.residents() == [resident.tid]
+    assert resident.do(home.cores) == CORES
 
 
 @needs_two_cores

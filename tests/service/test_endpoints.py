@@ -99,6 +99,7 @@ def test_reflection_describes_every_service(client: Client) -> None:
         "Explain",
         "ListModels",
         "GetModel",
+        "ListComparisons",
     ]
 
 

@@ -26,9 +26,10 @@ def stays_connected(repository: Path) -> Iterator[tuple[Application, Client]]:
     settings = {"repository": repository, "grpc_port": 0, "http_port": 0, "drain_seconds": 30.0}
     application = Application(load_settings(settings))
     application.start()
-    wait_until(lambda: not application.unready_reason())
     with grpc.insecure_channel(f"127.0.0.1:{application.grpc_port}") as channel:
-        yield application, Client(channel, application.http_port, application.grpc_port)
+        client = Client(channel, application.http_port, application.grpc_port)
+        wait_until(lambda: check(client, "") == "SERVING")
+        yield application, client
 
 
 def watch(client: Client, service: str) -> "queue.Queue[str]":

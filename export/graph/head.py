@@ -29,6 +29,7 @@ class Head:
         maps: Name of the feature maps whose means that value is, `[batch, length, height, width]`;
             None where it comes from something else.
         map_shape: Shape of one picture's maps; None where there are none.
+        ready: Those of both values that are float32 in the shape of their outputs.
     """
 
     features: str
@@ -36,6 +37,7 @@ class Head:
     bias: NDArray[np.float32]
     maps: str | None
     map_shape: tuple[int, int, int] | None
+    ready: frozenset[str] = frozenset()
 
     @property
     def length(self) -> int:
@@ -62,9 +64,11 @@ def read_head(graph: NetworkGraph, reading: OutputReading, image: NDArray[np.gen
             "nn.Linear"
         )
     features, weights, bias, maps = found
+    names = [features] if maps is None else [features, maps]
+    values = dict(zip(names, _compute(graph, names, image), strict=True))
     map_shape = None
     if maps is not None:
-        shape = values_of(graph, [maps], image)[0].shape
+        shape = values[maps].shape
         map_shape = (shape[1], shape[2], shape[3]) if len(shape) == 4 else None
     if reading.output in ("one_logit", "one_probability"):
         # The first label's logit is always 0.
@@ -72,7 +76,10 @@ def read_head(graph: NetworkGraph, reading: OutputReading, image: NDArray[np.gen
         bias = np.concatenate([np.zeros_like(bias), bias])
     if map_shape is None or map_shape[0] != weights.shape[1]:
         maps = map_shape = None
-    return Head(features, weights, bias, maps, map_shape)
+    ready = {name for name, value in values.items() if value.dtype == np.float32}
+    if values[features].ndim != len(("batch", "length")):
+        ready.discard(features)
+    return Head(features, weights, bias, maps, map_shape, frozenset(ready))
 
 
 def values_of(
@@ -85,6 +92,12 @@ def values_of(
         names: The values.
         images: Pictures as the network takes them.
     """
+    return [np.asarray(value, np.float32) for value in _compute(graph, names, images)]
+
+
+def _compute(
+    graph: NetworkGraph, names: Sequence[str], images: NDArray[np.generic]
+) -> list[NDArray[np.generic]]:
     copy = onnx.ModelProto()
     copy.CopyFrom(graph.model)
     known = {value.name for value in copy.graph.output}
@@ -96,8 +109,7 @@ def values_of(
     session = ort.InferenceSession(
         copy.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    values = session.run(list(names), {graph.input.name: images})
-    return [np.asarray(value, np.float32) for value in values]
+    return [np.asarray(value) for value in session.run(list(names), {graph.input.name: images})]
 
 
 _Found = tuple[str, NDArray[np.float32], NDArray[np.float32], str | None]

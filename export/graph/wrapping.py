@@ -63,9 +63,10 @@ def wrap(
     model = onnx.ModelProto()
     model.CopyFrom(network.model)
     taken = {IMAGE.name, *(output.name for output in (*REQUIRED, *OPTIONAL))}
+    shared = {} if head is None else _shared_values(head, network)
 
     def theirs(name: str) -> str:
-        return _THEIRS + name if name in taken else name
+        return shared.get(name) or (_THEIRS + name if name in taken else name)
 
     _rename(model.graph, theirs)
     added = _Added()
@@ -200,14 +201,27 @@ def _add_outputs(added: _Added, reading: OutputReading, value: str, temperature:
         added.node("Softmax", value, output=OUTPUTS.probabilities.name, axis=1)
 
 
+def _shared_values(head: Head, network: NetworkGraph) -> dict[str, str]:
+    """Values of the network that are outputs as they are: nothing is computed for them."""
+    outputs = {head.features: FEATURES.name}
+    if head.maps is not None:
+        outputs[head.maps] = ACTIVATION_MAPS.name
+    made = {name for node in network.model.graph.node for name in node.output}
+    return {name: output for name, output in outputs.items() if name in head.ready & made}
+
+
 def _add_head(added: _Added, head: Head, theirs: Callable[[str], str]) -> dict[str, RowShape]:
     """Make outputs of what the last layer takes; shapes of one row, by name."""
     shapes: dict[str, RowShape] = {FEATURES.name: (head.length,)}
-    rows = added.node("Flatten", theirs(head.features), output=_OURS + "feature_rows", axis=1)
-    added.node("Cast", rows, output=FEATURES.name, to=TensorProto.FLOAT)
+    features = theirs(head.features)
+    if features != FEATURES.name:
+        rows = added.node("Flatten", features, output=_OURS + "feature_rows", axis=1)
+        added.node("Cast", rows, output=FEATURES.name, to=TensorProto.FLOAT)
     if head.maps is not None and head.map_shape is not None:
         shapes[ACTIVATION_MAPS.name] = head.map_shape
-        added.node("Cast", theirs(head.maps), output=ACTIVATION_MAPS.name, to=TensorProto.FLOAT)
+        maps = theirs(head.maps)
+        if maps != ACTIVATION_MAPS.name:
+            added.node("Cast", maps, output=ACTIVATION_MAPS.name, to=TensorProto.FLOAT)
     return shapes
 
 

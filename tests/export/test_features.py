@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 import torch
 from google.protobuf import json_format
@@ -118,6 +120,19 @@ def test_they_are_the_same_over_http(client: Client) -> None:
     assert status == 200
     found = json_format.ParseDict(json.loads(body), pb.ClassifyResponse())
     assert found == client.stub.Classify(request)
+
+
+def test_who_does_not_ask_pays_nothing(repository: Path, tmp_path: Path) -> None:
+    """ONNX Runtime computes all outputs, wanted or not: so none may take an operator of its own."""
+    operators = []
+    for model in ("plain", "maps"):
+        options = ort.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / f"{model}.onnx")
+        graph = (repository / model / "1" / MODEL_FILE).read_bytes()
+        ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        optimized = onnx.load(tmp_path / f"{model}.onnx")
+        operators.append(sorted(node.op_type for node in optimized.graph.node))
+    assert operators[0] == operators[1]
 
 
 def test_who_does_not_ask_gets_none(client: Client) -> None:

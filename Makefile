@@ -36,6 +36,9 @@ zoo: setup  ## train every architecture on drawn pictures, serve and ask it; wri
 pointing: setup  ## where the networks of the zoo look, trained first if need be; write docs/pointing.md
 	$(BIN)/python -m bench.pointing
 
+explain-load: setup  ## what explanations cost those who ask for answers; write docs/drills/explain.md (5 minutes)
+	$(BIN)/python -m bench.explain_load
+
 walkthrough: setup  ## from a matrix of pixels to a trained network, every number computed; write docs/walkthrough.md
 	$(BIN)/python -m bench.walkthrough
 

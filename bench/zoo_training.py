@@ -5,6 +5,7 @@ commands that a user would type; what an interrupted run has finished is not don
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,11 +40,11 @@ RECIPES = {
 """One network of each paper, and how it is trained."""
 
 
-def train_and_publish() -> None:
-    """Train and export each network that the repository does not have yet."""
+def train_and_publish(names: Iterable[str] = RECIPES) -> None:
+    """Train and export those networks that the repository does not have yet."""
     RUN.mkdir(parents=True, exist_ok=True)
-    for name, recipe in RECIPES.items():
-        _train(name, recipe)
+    for name in names:
+        _train(name, RECIPES[name])
         if name not in ModelRepository(REPOSITORY).models():
             convd("export", RUN / name, "--name", name, "--repository", REPOSITORY, "--features")
 

@@ -21,6 +21,15 @@ FIVE_BY_FIVE: Matrix = np.array(
 THREE_BY_THREE: Matrix = np.array([[1, 0, 1], [0, 1, 0], [1, 0, 1]], float)
 
 
+def gray(picture: Matrix) -> Matrix:
+    """How bright each pixel is: 0.299 red + 0.587 green + 0.114 blue (ITU-R BT.601).
+
+    Args:
+        picture: `[height, width, 3]`.
+    """
+    return np.asarray(picture @ np.array([0.299, 0.587, 0.114]))
+
+
 def convolve(image: Matrix, kernel: Matrix, *, stride: int = 1, padding: int = 0) -> Matrix:
     """Slide a filter over a picture: at each place, multiply what lies under it and add it up.
 
@@ -81,6 +90,24 @@ def fully_connected(values: Matrix, weights: Matrix, bias: Matrix) -> Matrix:
 def total_error(target: Matrix, output: Matrix) -> float:
     """Half the sum of the squared differences."""
     return float(0.5 * ((target - output) ** 2).sum())
+
+
+def cross_entropy(output: Matrix, target: int, smoothing: float) -> float:
+    """The mean of -ln(probability), in which each class has a weight.
+
+    Args:
+        output: Probabilities.
+        target: Index of the true class.
+        smoothing: What all classes share evenly; the true class has the rest as well.
+    """
+    weights = np.full(len(output), smoothing / len(output))
+    weights[target] += 1 - smoothing
+    return float(-(weights * np.log(output)).sum())
+
+
+def convolution_parameters(filters: int, channels: int, kernel: int) -> int:
+    """Numbers that a layer of square filters learns: their weights, and a bias for each."""
+    return filters * (channels * kernel * kernel + 1)
 
 
 def moved(before: Matrix, after: Matrix) -> float:

@@ -28,7 +28,8 @@ def pixels() -> str:
 
 For a computer a picture is a table of numbers. This photograph has {shape} of them: rows, columns,
 and one value from 0 to 255 each for red, green and blue. Without colour one value is left for each
-place, 0 for black and 255 for white. Six rows and eight columns of it:
+place, 0 for black and 255 for white: 0.299 red + 0.587 green + 0.114 blue. Six rows and eight
+columns of it, taken from every second row and column:
 
 ```
 {_matrix(corner)}
@@ -72,6 +73,9 @@ What a filter finds depends on its numbers alone. Three filters on the photograp
 - *Edges*: 8 in the middle and -1 around it. Where all nine pixels are alike the sum is 0.
 - *Sharpened*: 5 in the middle and -1 at its four sides: differences are added to the pixel itself.
 - *Blurred*: the mean of 5 x 5 pixels.
+
+A filter for a colour picture has three such sheets of numbers, one for each colour, and all the
+products are added up into one number. A filter for feature maps has a sheet for each map.
 
 Nobody writes such filters into a convolutional network. It starts with random ones and learns.
 """
@@ -199,14 +203,18 @@ def classifier(trained: network.Trained) -> str:
     sizes = ", ".join(f"{k} {' x '.join(map(str, v.shape))}" for k, v in found.items())
     return f"""## The fully connected layer, and probabilities
 
-The maps get smaller and more. LeNet-5's stages for one picture: {sizes}. The last layer gives
-every class the sum of all {len(found["pre_logits"])} features, each times a weight of its own:
-the *logits*. *Softmax* makes probabilities of them: e to each logit, divided by the sum of these
-powers. For a picture of a {LABELS[network.UNSEEN.target(2)]}:
+From layer to layer the maps become smaller and more numerous, until each is a single number, a
+*feature* of the whole picture. LeNet-5's stages for one picture, by the names of its paper (c is a
+convolution, s a pooling): {sizes}.
+
+In a *fully connected* layer every output is the sum of all inputs, each times a weight of its own,
+and one more number, the bias. The last layer is one: from {len(found["pre_logits"])} numbers it
+makes one for each class, the *logits*. *Softmax* makes probabilities of them: e to each logit,
+divided by the sum of these powers. For a picture of a {LABELS[network.UNSEEN.target(2)]}:
 
 {table(("class", "logit", "e to the logit", "probability"), rows)}
 
-Computed by hand from the network's features and weights; its own logits differ by at most
+These were computed by hand from the network's weights; its own logits differ by at most
 {difference:.0e}.
 """
 
@@ -230,8 +238,8 @@ the picture of a {label}:
 
 {table(("class", "target", "before", "after"), rows)}
 
-The total error falls from {step.error_before:.4f} to {step.error_after:.4f}. Length of the
-gradient by layer: {gradients}.
+The total error falls from {step.error_before:.4f} to {step.error_after:.4f}. How long the gradient
+of each layer is, the root of the sum of its squares: {gradients}.
 """
 
 
@@ -259,10 +267,17 @@ def training(trained: network.Trained) -> str:
     first, last = trained.records[0], trained.records[-1]
     return f"""## The epochs, and pictures that it has never seen
 
-An *epoch* is one pass over all training pictures. Over {len(epochs)} epochs the loss falls from
-{first.train_loss:.3f} to {last.train_loss:.3f}, and the accuracy on held-out pictures goes from
+Training repeats this step with {network.BATCH} pictures at a time. An *epoch* is one pass over all
+training pictures. The *loss*, which it makes small in place of the total error, is the mean of
+-ln(probability of the true class): for a network that guesses among four classes ln 4 =
+{np.log(len(LABELS)):.3f}. A tenth of the weight goes to all classes evenly, so that the network
+does not become too sure of itself; therefore the loss cannot reach 0, but
+{network.lowest_loss():.3f} at best.
+
+Over {len(epochs)} epochs the loss falls from {first.train_loss:.3f} to {last.train_loss:.3f}, and
+the *accuracy* on held-out pictures, the share that is named rightly, goes from
 {first.watched_accuracy:.1%} to {last.watched_accuracy:.1%}; guessing would be right for
-{1 / len(LABELS):.0%}.
+{1 / len(LABELS):.0%}. Held-out pictures are never trained on.
 
 {figure}
 
@@ -282,9 +297,16 @@ def architectures() -> str:
     return f"""## Seven networks
 
 Each paper went on from the one before it. One network of each, for 1,000 classes, counted in
-`models/` itself; auxiliary classifiers, which only training uses, are left out.
+`models/` itself, including layers side by side; auxiliary classifiers, which only training uses,
+are left out. A layer of filters has filters x (sheets x side x side + 1) parameters.
 
 {table(headings, rows)}
+
+## What this page leaves out
+
+How backpropagation finds the gradients (the chain rule, layer by layer); momentum, weight decay and
+the learning rate's schedule; the random changes to training pictures; batch normalisation, on which
+the networks since 2014 rest here. [training.md](training.md) says what `convd train` does.
 """
 
 
@@ -295,7 +317,9 @@ def _facts() -> Iterable[tuple[str, str, int, str, str]]:
         with torch.device("meta"):
             built = create_model(name, **options)
         module = importlib.import_module(type(built).__module__)
-        heading = re.match(r"(\S+) \((\d{4})\)[:,] (.*?)\.\s", f"{module.__doc__} ", re.DOTALL)
+        heading = re.match(
+            r"(\S+) \((\d{4})\)[:,] (?:which )?(.*?)\.\s", f"{module.__doc__} ", re.DOTALL
+        )
         assert heading is not None, architecture.name  # noqa: S101
         parameters = sum(each.numel() for each in built.parameters())
         yield name, heading[2], network.depth(built), f"{parameters:,}", heading[3]
@@ -304,8 +328,7 @@ def _facts() -> Iterable[tuple[str, str, int, str, str]]:
 def _photograph() -> NDArray[np.float64]:
     """Scikit-learn's photograph of a temple, in gray, half its sides."""
     photo = load_sample_image("china.jpg").astype(float)
-    gray: NDArray[np.float64] = (photo @ np.array([0.299, 0.587, 0.114]))[::2, ::2]
-    return gray
+    return np.asarray(formulas.gray(photo)[::2, ::2])
 
 
 def _matrix(values: NDArray[np.generic], form: str = ".0f") -> str:

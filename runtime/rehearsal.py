@@ -8,6 +8,7 @@ import json
 import select
 import subprocess
 import sys
+import weakref
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -58,6 +59,8 @@ class Rehearsals:
         self._seconds = seconds
         # A server has something to rehearse as soon as it has looked at its models.
         self._idle: deque[subprocess.Popen[bytes]] = deque([_start()])
+        # Whoever is dropped without being closed leaves no process behind.
+        weakref.finalize(self, _end_all, self._idle)
 
     def rehearse(self, folder: ContainedFolder, checksum: str, image_shape: Sequence[int]) -> None:
         """Load a network and run it once on the CPU, with one picture.
@@ -97,9 +100,7 @@ class Rehearsals:
 
     def close(self) -> None:
         """End the processes that have nothing to do."""
-        while self._idle:
-            process = self._idle.pop()
-            _end(process)
+        _end_all(self._idle)
 
     def _ask(self, process: "subprocess.Popen[bytes]", order: Order) -> str | None:
         """What is wrong with a network, empty if nothing is; None if the process has died."""
@@ -125,6 +126,11 @@ def _start() -> "subprocess.Popen[bytes]":
     )
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     return subprocess.Popen([sys.executable, "-B", "-c", program], **pipes)  # noqa: S603
+
+
+def _end_all(processes: "deque[subprocess.Popen[bytes]]") -> None:
+    while processes:
+        _end(processes.pop())
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -97,10 +97,14 @@ def models(repository: Path, folder: Path) -> Curve:
         ],
         [
             (
-                "from 10",
-                "the interpreter, gRPC and the process that rehearses networks are started once; "
-                "then each model costs its own load, self-test and warm-up",
-            )
+                "up to 20",
+                "the interpreter, gRPC and the process that rehearses networks start once",
+            ),
+            (
+                "from 50",
+                "each model costs its own load, self-test and warm-up; its memory is its session, "
+                "the arena that holds the activations of its largest batch, and gaps in the heap",
+            ),
         ],
         "LeNet-5 with 200 different sets of weights; a server is started for each row.",
     )

@@ -99,7 +99,7 @@ def main() -> None:
         f"{len(swept)}. The sweep's best: {best}. tune's: {outcome.best.choice}.",
         "## What tune measured",
         _rows_table(rows),
-        "\n".join(f"- {line}" for line in conclusions(model, outcome, written=False)),
+        "```text\n" + "\n".join(conclusions(model, outcome, written=False)) + "\n```",
         f"![Throughput against latency]({PICTURE.name})",
         "## What the sweep measured",
         table(

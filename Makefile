@@ -57,7 +57,7 @@ export-mutations: setup  ## put deliberate faults into the export, each of which
 export-forms: setup  ## write the table of docs/export.md: what you have, what you type, what is taken, what is asked
 	$(BIN)/python -m tests.export.forms_table
 
-quantization: setup  ## train ResNet-18, publish it in float32 and int8, compare; write docs/quantization.md
+quantization: setup  ## int8 against float32, with and without VNNI; write docs/quantization.md
 	$(BIN)/python -m bench.quantization
 
 demo-model: setup  ## train and publish the model that `docker compose up` serves by default

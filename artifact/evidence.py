@@ -154,6 +154,10 @@ class QuantizationReport(FrozenModel):
     Attributes:
         data: Which pictures the ranges of the activations were measured on; None where none were.
         examples: Number of them.
+        range_method: How the ranges were chosen; None where they were not, or by an export that
+            knew one way only.
+        signal_to_noise_db: Power of the float32 network's logits over that of the difference, in
+            decibels, for each method that was tried.
         top1_before: Accuracy of the float32 network, 0 to 1; None where it was not measured.
         top1_after: Accuracy of what is published, on the same examples.
         max_accuracy_drop: The largest drop that publication allowed, 0 to 1.
@@ -161,6 +165,8 @@ class QuantizationReport(FrozenModel):
 
     data: str | None = None
     examples: NonNegativeInt = 0
+    range_method: str | None = None
+    signal_to_noise_db: dict[str, float] = Field(default_factory=dict)
     top1_before: float | None = Field(default=None, ge=0, le=1)
     top1_after: float | None = Field(default=None, ge=0, le=1)
     max_accuracy_drop: float = Field(ge=0, le=1)

@@ -27,6 +27,7 @@ from convd.export.proof.parity import ExpectedAnswers, extras_of, normalised, se
 from convd.export.proof.reference import probabilities_of
 from convd.export.proof.sample_pictures import SamplePictures
 from convd.export.proof.verification import verify
+from convd.export.range_choice import Quantized
 from convd.export.reduced_precision import check_accuracy_drop, reduce_precision
 from convd.export.report.calibration import Calibration, calibrate
 from convd.export.report.evaluation import Evaluation
@@ -70,7 +71,7 @@ def build_artifact(
     temperature = calibration.temperature if calibration else 1.0
     head, features = examine_head(source, found) if options.features else (None, None)
     float32 = serving_model(source, found, temperature, head)
-    model = reduce_precision(float32, source.preprocessing, options, progress)
+    model, quantized = reduce_precision(float32, source.preprocessing, options, progress)
     check_serving_model(model, source.preprocessing, len(source.labels))
     expected = ExpectedAnswers(
         found.pool, found.outputs, found.reading.output, temperature, found.reference.name, features
@@ -84,7 +85,7 @@ def build_artifact(
     session = Session((folder / MODEL_FILE).read_bytes(), CPU)
     evaluation = _evaluate(session, source, "measuring accuracy", progress)
     quantization, agreement = _compare_predictions(
-        source, found, float32, evaluation, options, progress
+        source, found, float32, quantized, evaluation, options, progress
     )
     golden, answers = _write_golden_cases(
         folder, source, found, session, evaluation, options.precision
@@ -116,7 +117,6 @@ def build_artifact(
         files={},
     )
     check_flags(source, manifest)
-    check_recorded_accuracy(source.recorded_accuracy, manifest.accuracy)
     card = model_card(name, manifest, plots, learned)
     (folder / MODEL_CARD_FILE).write_text(card, encoding="utf-8")
     manifest = manifest.model_copy(update={"files": checksums(folder)})
@@ -163,6 +163,7 @@ def _compare_predictions(
     source: TrainedNetwork,
     found: Examination,
     float32: onnx.ModelProto,
+    quantized: Quantized | None,
     evaluation: Evaluation | None,
     options: ExportOptions,
     progress: ExportProgress,
@@ -174,7 +175,8 @@ def _compare_predictions(
     if options.precision != "float32":
         session = Session(float32.SerializeToString(), CPU)
         exact = _answers(session, source, source.examples, "measuring float32", progress)
-        quantization = check_accuracy_drop(exact, evaluation, options)
+        quantization = check_accuracy_drop(exact, evaluation, options, quantized)
+    check_recorded_accuracy(source.recorded_accuracy, exact.accuracy())
     with progress.stage(f"asking {found.reference.name}", len(source.examples)) as advance:
         outputs = reference_outputs(found.reference, source.examples, source.preprocessing, advance)
     agreement = check_agreement(

@@ -8,15 +8,16 @@ from numpy.typing import NDArray
 
 from convd.artifact.evidence import QuantizationReport
 from convd.artifact.preprocessing import Preprocessing, prepare_image
+from convd.export.activation_ranges import MAX_EXAMPLES
 from convd.export.errors import AccuracyDropError
 from convd.export.float16 import to_float16
 from convd.export.options import ExportOptions
 from convd.export.progress import ExportProgress
-from convd.export.quantization import MAX_EXAMPLES, to_int8
+from convd.export.range_choice import Quantized, quantize
 from convd.export.report.evaluation import Evaluation
 from convd.export.sources.labelled_pictures import Pictures
 
-_BATCH_SIZE = 32
+_MAX_COMPARED = 128
 
 
 def reduce_precision(
@@ -24,7 +25,7 @@ def reduce_precision(
     preprocessing: Preprocessing,
     options: ExportOptions,
     progress: ExportProgress,
-) -> onnx.ModelProto:
+) -> tuple[onnx.ModelProto, Quantized | None]:
     """Convert a float32 graph to the requested precision.
 
     Args:
@@ -33,22 +34,32 @@ def reduce_precision(
         options: Which precision, and what to measure activations on.
         progress: Told of each stage.
 
+    Returns:
+        The graph, and how it was chosen where it is int8.
+
     Raises:
         ConversionError: The graph cannot be quantised.
     """
     if options.precision == "float16":
         with progress.stage("converting to float16"):
-            return to_float16(model)
+            return to_float16(model), None
     if options.quantization_data is not None:
         pictures = options.quantization_data
-        total = min(MAX_EXAMPLES, len(pictures))
-        with progress.stage("measuring the ranges of activations", total) as advance:
-            return to_int8(model, _batches(pictures, preprocessing, total), advance)
-    return model
+        examples, compared = _split(len(pictures))
+        total = len(examples) + len(compared)
+        with progress.stage("choosing the ranges of activations", total) as advance:
+            quantized = quantize(
+                model,
+                _prepared(pictures, preprocessing, examples),
+                _prepared(pictures, preprocessing, compared),
+                advance,
+            )
+        return quantized.model, quantized
+    return model, None
 
 
 def check_accuracy_drop(
-    before: Evaluation, after: Evaluation, options: ExportOptions
+    before: Evaluation, after: Evaluation, options: ExportOptions, quantized: Quantized | None
 ) -> QuantizationReport:
     """Compare the accuracy of the float32 network with that of the smaller one.
 
@@ -67,7 +78,13 @@ def check_accuracy_drop(
     data = options.quantization_data
     return QuantizationReport(
         data=data.name if data else None,
-        examples=min(MAX_EXAMPLES, len(data)) if data else 0,
+        examples=len(_split(len(data))[0]) if data else 0,
+        range_method=quantized.method if quantized else None,
+        signal_to_noise_db=(
+            {str(method): db for method, db in quantized.signal_to_noise_db.items()}
+            if quantized
+            else {}
+        ),
         top1_before=before.accuracy().top1,
         top1_after=after.accuracy().top1,
         max_accuracy_drop=options.max_accuracy_drop,
@@ -86,13 +103,21 @@ def _in_pictures(before: Evaluation, after: Evaluation) -> str:
     )
 
 
-def _batches(
-    pictures: Pictures, preprocessing: Preprocessing, total: int
+def _split(pictures: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pictures to measure ranges on, and others to compare on, if there are enough.
+
+    Both come from the whole data set, since many are sorted by class.
+    """
+    total = min(pictures, MAX_EXAMPLES + _MAX_COMPARED)
+    chosen = np.linspace(0, pictures - 1, total).round().astype(np.int64)
+    held_out = np.arange(total) % 3 == 2
+    if total < 3:
+        return chosen, chosen
+    return chosen[~held_out], chosen[held_out]
+
+
+def _prepared(
+    pictures: Pictures, preprocessing: Preprocessing, indices: NDArray[np.int64]
 ) -> Iterator[NDArray[np.uint8]]:
-    """Pictures from the whole data set, since many are sorted by class."""
-    indices = np.linspace(0, len(pictures) - 1, total).round().astype(int)
-    for start in range(0, total, _BATCH_SIZE):
-        chosen = indices[start : start + _BATCH_SIZE]
-        yield np.stack(
-            [prepare_image(pictures.picture(int(index)), preprocessing) for index in chosen]
-        )
+    for index in indices:
+        yield prepare_image(pictures.picture(int(index)), preprocessing)

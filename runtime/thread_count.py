@@ -17,7 +17,7 @@ LEAST_LONE_GAIN = 0.9
 """Minimum rate of lone pictures on all threads, relative to one thread."""
 
 _BATCH_ROWS = 32
-_ROUNDS = 3
+_ROUNDS = 6
 
 Run = Callable[[NDArray[np.uint8]], object]
 Turn = Callable[[], AbstractContextManager[None]]

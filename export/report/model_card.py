@@ -138,9 +138,16 @@ def _quantization(precision: str, report: QuantizationReport) -> str:
     text = f"Made {precision}"
     if report.data is not None:
         text += f"; ranges measured on {report.examples} pictures of {report.data}"
+    if report.range_method is not None:
+        text += f" and chosen by {report.range_method}{_alternatives(report)}"
     if report.top1_before is not None and report.top1_after is not None:
         text += f"; accuracy {report.top1_before:.2%} before, {report.top1_after:.2%} after"
     return text + f" (a drop of {report.max_accuracy_drop:.2%} is allowed)."
+
+
+def _alternatives(report: QuantizationReport) -> str:
+    noise = ", ".join(f"{method} {db:.1f}" for method, db in report.signal_to_noise_db.items())
+    return f" (signal to noise of the logits in dB: {noise})"
 
 
 def _calibration(report: CalibrationReport, manifest: Manifest) -> list[str]:

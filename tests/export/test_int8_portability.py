@@ -25,7 +25,7 @@ from convd.export.examination import examine, serving_model
 from convd.export.options import ExportOptions
 from convd.export.progress import SilentProgress
 from convd.export.publication import publish
-from convd.export.quantization import to_int8
+from convd.export.range_choice import quantize
 from convd.export.sources.labelled_pictures import load_training_part
 from convd.models import create_model
 from convd.runtime.cpu import CPU
@@ -60,7 +60,7 @@ def quantized(request: pytest.FixtureRequest, published: Path) -> onnx.ModelProt
     model = serving_model(source, examine(source, SilentProgress()))
     shape = (16, *source.preprocessing.output_shape)
     pictures = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    return to_int8(model, iter([pictures]))
+    return quantize(model, pictures, pictures[:4]).model
 
 
 def test_two_products_always_fit_16_bits(quantized: onnx.ModelProto) -> None:

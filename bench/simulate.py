@@ -76,7 +76,7 @@ class Edge:
     hedge_seconds: float | None = None
     retries: int = 0
     budget: float | None = 0.2
-    min_budget: int = 16
+    min_budget: int = 8
     seconds: list[float] = field(default_factory=list)
     answered_at: list[float] = field(default_factory=list)
     failed: int = 0

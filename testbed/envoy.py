@@ -45,6 +45,8 @@ class Configuration:
         folder: Where it is written.
         fleets: The servers.
         certificate: The files of the certificate and of its key, PEM.
+        authority: The authority (PEM) that the servers' certificates have to be of; None where they
+            speak no TLS.
 
     Attributes:
         folder: Where it lies.
@@ -53,8 +55,15 @@ class Configuration:
         statistics_port: Where Prometheus reads.
     """
 
-    def __init__(self, folder: Path, fleets: Fleets, certificate: tuple[Path, Path]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        fleets: Fleets,
+        certificate: tuple[Path, Path],
+        authority: Path | None = None,
+    ) -> None:
         folder.mkdir(parents=True)
+        self._authority = authority
         self.folder = folder
         self.bootstrap = folder / "envoy.yaml"
         self.port, self.statistics_port = free_ports(2)
@@ -80,7 +89,7 @@ class Configuration:
 
     def set_fleets(self, fleets: Fleets) -> None:
         """Say where the servers are."""
-        document = _deployed("fleets.yaml")
+        document = _deployed("fleets.yaml" if self._authority is None else "fleets-secure.yaml")
         for cluster in document["resources"]:
             fleet, _, http = cluster["name"].partition("-")
             ports = [one.http_port if http else one.grpc_port for one in fleets.get(fleet, ())]
@@ -88,6 +97,9 @@ class Configuration:
             del cluster["dns_refresh_rate"]
             [place] = cluster["load_assignment"]["endpoints"]
             place["lb_endpoints"] = [{"endpoint": _loopback(port)} for port in ports]
+            if self._authority is not None:
+                context = cluster["transport_socket"]["typed_config"]["common_tls_context"]
+                context["validation_context"]["trusted_ca"]["filename"] = str(self._authority)
         self._write("fleets.yaml", document)
 
     def _hosts(self) -> list[dict[str, Any]]:

@@ -20,10 +20,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.document import table, write_document
+from bench.drills.envoy_protocols import protocols
 from bench.drills.envoy_stage import (
     CALLERS,
     HEALTHY,
     SERVERS,
+    Row,
     Stage,
     record_series,
     value,
@@ -43,8 +45,6 @@ STOPPED_SECONDS, RUNNING_SECONDS = 0.09, 0.01
 RETRIED = 'cluster_upstream_rq_retry{envoy_cluster_name="stable"}'
 ACTIVE = 'http_downstream_rq_active{envoy_http_conn_manager_prefix="edge"}'
 HALF_SENT_CONNECTIONS, HALF_SENT_STREAMS = 40, 10
-
-Row = tuple[str, str, str, bool]
 
 
 def even(stage: Stage) -> Iterator[Row]:
@@ -176,6 +176,7 @@ DRILLS: dict[str, Callable[[Stage], Iterator[Row]]] = {
     "Canary": canary,
     "Rolling restart": rolling,
     "Half-sent": half_sent,
+    "Protocols": protocols,
 }
 
 
@@ -234,7 +235,9 @@ def write(rows: list[tuple[str, Row]], program: Path) -> None:
         f"with another version. {CALLS:,} calls.\n"
         "- *Rolling restart*: SIGTERM, and a new process on the same ports, one after another.\n"
         f"- *Half-sent*: {HALF_SENT_CONNECTIONS} connections with {HALF_SENT_STREAMS} calls each, "
-        "of whose message a hundred bytes of a megabyte arrive.",
+        "of whose message a hundred bytes of a megabyte arrive.\n"
+        "- *Protocols*: results of a call, of one with 20 pictures of a megabyte, messages of a "
+        "stream; statuses over HTTP and of what is not for callers.",
     )
 
 

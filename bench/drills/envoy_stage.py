@@ -31,6 +31,9 @@ CALLERS = 12
 FLAGS = ("--provider", "cpu", "--intra-op-threads", 1, "--lame-duck-seconds", 3)
 HEALTHY = 'cluster_membership_healthy{envoy_cluster_name="stable"}'
 
+Row = tuple[str, str, str, bool]
+"""What was looked at, what was seen, its bound, and whether it was kept."""
+
 
 class Stage:
     """What the drills are played with.
@@ -44,7 +47,8 @@ class Stage:
         self.folder = folder
         self.program = program
         self.authority = Authority(folder / "access")
-        self.certificate = self.authority.issue("server", hosts=("localhost", "digits.localhost"))
+        hosts = ("server", "localhost", "digits.localhost", "127.0.0.1")
+        self.certificate = self.authority.issue("server", hosts=hosts)
         self.stable, self.canary = folder / "stable", folder / "canary"
         shutil.copytree(DEMO, self.stable / MODEL / "1")
         write_variant(DEMO, self.canary / MODEL / "2", seed=2)
@@ -65,22 +69,38 @@ class Stage:
         subprocess.run([self.program, *words, "--log-level", "warning"], check=True)
 
     @contextlib.contextmanager
-    def edge(self, *, canary: bool = False) -> Iterator[tuple[Fleet, Envoy]]:
-        """Three servers behind Envoy, and perhaps a canary of another version."""
+    def edge(
+        self, *, canary: bool = False, encrypted: bool = False
+    ) -> Iterator[tuple[Fleet, Envoy]]:
+        """Three servers behind Envoy.
+
+        Args:
+            canary: Whether there is a canary of another version besides.
+            encrypted: Whether the servers speak TLS.
+        """
         run = self.folder / f"run-{next(self._runs)}"
+        authority = self.authority.certificate_file if encrypted else None
+        certificate, key = self.certificate
+        tls = ("--tls-certificate", certificate, "--tls-key", key) if encrypted else ()
         with contextlib.ExitStack() as stack:
-            stable = stack.enter_context(Fleet(self.stable, run, SERVERS, *FLAGS))
+            stable = stack.enter_context(
+                Fleet(self.stable, run, SERVERS, *FLAGS, *tls, authority=authority)
+            )
             fleets = {"stable": stable.addresses}
             if canary:
                 fleets["canary"] = stack.enter_context(Fleet(self.canary, run, 1, *FLAGS)).addresses
-            configuration = Configuration(run / "envoy", fleets, self.certificate)
+            configuration = Configuration(run / "envoy", fleets, self.certificate, authority)
             edge = stack.enter_context(envoy(self.program, configuration, "--concurrency", "2"))
             wait_until(lambda: value(edge, HEALTHY) == SERVERS)
             yield stable, edge
 
+    def connection(self, edge: Envoy, host: str = "localhost") -> Connection:
+        """How convd's own client reaches a host."""
+        return Connection(edge.address, tls=Tls(ca=self.authority.pem, server_name=host))
+
     def loop(self, edge: Envoy, *, host: str = "localhost") -> ClosedLoop:
         """Callers of a host, with convd's own client."""
-        connection = Connection(edge.address, tls=Tls(ca=self.authority.pem, server_name=host))
+        connection = self.connection(edge, host)
         return ClosedLoop(
             lambda: connection.open(OWN_CONNECTION),
             request(self.image),

@@ -19,14 +19,23 @@ class Fleet:
         logs: Where their logs go.
         count: How many.
         *flags: Further flags of `convd serve`.
+        authority: The certificate (PEM) that their HTTPS is verified with; None for plain HTTP.
     """
 
-    def __init__(self, repository: Path, logs: Path, count: int, *flags: object) -> None:
+    def __init__(
+        self,
+        repository: Path,
+        logs: Path,
+        count: int,
+        *flags: object,
+        authority: Path | None = None,
+    ) -> None:
         ports = free_ports(2 * count)
         self.addresses = [Address(*pair) for pair in zip(ports[::2], ports[1::2], strict=True)]
         self._repository = repository
         self._logs = logs
         self._flags = flags
+        self._authority = authority
         self._servers: dict[int, tuple[ServerProcess, contextlib.ExitStack]] = {}
 
     def __enter__(self) -> "Fleet":
@@ -48,7 +57,9 @@ class Fleet:
         log = self._logs / f"server-{address.grpc_port}-{time.monotonic_ns()}.log"
         with contextlib.ExitStack() as stack:
             server = stack.enter_context(
-                server_process(self._repository, log, *self._flags, *ports)
+                server_process(
+                    self._repository, log, *self._flags, *ports, authority=self._authority
+                )
             )
             self._servers[number] = server, stack.pop_all()
 

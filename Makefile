@@ -92,6 +92,9 @@ drills-load: setup  ## overload, memory, refused pictures, threads and access, m
 		$(BIN)/python -m bench.$$drill || missed=1; \
 	done; exit $$missed
 
+shadow-drill: setup  ## what callers notice of a comparison of versions, and what it finds; writes docs/drills/shadow.md
+	$(BIN)/python -m bench.shadow
+
 quota: setup  ## a quota of one core against one core alone (needs root and h2load); write docs/drills/quota.md
 	$(BIN)/python -m bench.quota
 

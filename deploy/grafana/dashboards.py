@@ -506,6 +506,57 @@ MODEL = Dashboard(
                 ),
             ),
         ),
+        (
+            "Compared versions",
+            (
+                Panel(
+                    "Agreement with the candidate",
+                    "Share of the compared images on which both versions predict the same (top1), "
+                    "or whose answer is among the candidate's first five (topk). It needs shadow "
+                    "in the model's config.yaml.",
+                    "percentunit",
+                    [
+                        Query(
+                            _rate("convd_shadow_agreements_total", "model, version, candidate, of")
+                            + " / ignoring (of) group_left "
+                            + _rate(
+                                "convd_shadow_total_variation_ratio_count",
+                                "model, version, candidate",
+                            ),
+                            "{{model}} {{version}} and {{candidate}} {{of}}",
+                        )
+                    ],
+                    largest=1,
+                ),
+                Panel(
+                    "Total variation",
+                    "How far the answers of both versions to an image are apart: half the sum of "
+                    "the differences of all probabilities.",
+                    "percentunit",
+                    [
+                        Query(
+                            _mean(
+                                "convd_shadow_total_variation_ratio", "model, version, candidate"
+                            ),
+                            "{{model}} {{version}} and {{candidate}}",
+                        )
+                    ],
+                    largest=1,
+                ),
+                Panel(
+                    "Images that were to be compared",
+                    "Images by what became of them. Dropped: requests left no idle time before the "
+                    "queue was full, so compare a smaller share or give the server a pause.",
+                    "ops",
+                    [
+                        Query(
+                            _rate("convd_shadow_images_total", "model, version, outcome"),
+                            "{{model}} {{version}} {{outcome}}",
+                        )
+                    ],
+                ),
+            ),
+        ),
     ),
 )
 

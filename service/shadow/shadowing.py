@@ -125,7 +125,9 @@ class Shadowing:
             )  # fmt: skip
         else:
             comparison = known.comparison
-            if settings.pictures is not known.settings.pictures:
+            # A comparison that ran while the setting changed may have kept one more.
+            kind = settings.pictures
+            if kind is KeptPictures.NONE or kind is not known.settings.pictures:
                 comparison.forget_pictures()
         same_task = comparison.classes.same_task
         return Route(settings, comparison, "" if same_task else "they have different tasks")

@@ -6,6 +6,7 @@ it renew those of the documents on the way.
 
 import contextlib
 import itertools
+import json
 import os
 import re
 import shutil
@@ -36,6 +37,7 @@ from convd.models.settings import TrainingSettings
 from convd.models.training import train
 from convd.service.access.scopes import EVERYTHING
 from testbed.principals import write_principals
+from testbed.variants import write_confused
 from tests.export.digits_of_both_kinds import make_workplace, pictures_of, publish_all
 from tests.support import (
     Client,
@@ -63,6 +65,7 @@ SCREENSHOTS = os.environ.get("CONSOLE_SCREENSHOTS", "")
 """A folder for them; empty for none."""
 LOAD_THREADS = 6
 SHOWN_DIGIT = 7
+COMPARED = 20
 POLL_MILLISECONDS = 20_000
 
 HELD_OUT = load_dataset("digits").held_out
@@ -649,3 +652,54 @@ def test_the_table_and_the_card_say_that_labels_are_independent(labels_page: Pag
     dialog = page.get_by_role("dialog", name="several-onnx, version 1")
     expect(dialog).to_contain_text("independent labels, each with a probability of its own")
     expect(dialog).to_contain_text("Mean average precision 0.9")
+
+
+@pytest.fixture(scope="session")
+def compared(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A server whose version 2 takes each 3 for an 8, and has been compared on some digits."""
+    model = tmp_path_factory.mktemp("compared") / "digits"
+    shutil.copytree(repository / "digits" / "1", model / "1")
+    write_confused(model / "1", model / "2", ("3", "8"))
+    (model / "config.yaml").write_text(
+        "labels: {stable: 1, canary: 2}\nshadow: {share: 1, pictures: thumbnail}\n"
+    )
+    with running_server(model.parent) as client:
+        wait_until(lambda: client.get("/api/comparisons")[1] != "[]")
+        for index in range(COMPARED):
+            client.classify(digit(index))
+
+        def compared() -> int:
+            (found,) = json.loads(client.get("/api/comparisons")[1])
+            return int(found["images"]["compared"])
+
+        wait_until(lambda: compared() == COMPARED)
+        yield client
+
+
+def test_compared_versions_can_be_read_on_every_screen(browser: Browser, compared: Client) -> None:
+    page = browser.new_page(viewport=DESKTOP, color_scheme="light", reduced_motion="reduce")
+    watch = Watch(page)
+    page.goto(f"http://127.0.0.1:{compared.http_port}")
+    page.get_by_role("link", name="Compared").click()
+    panel = page.get_by_role("article").filter(has_text="version 2 beside version 1")
+    expect(panel.locator("dl")).to_contain_text(f"Images compared{COMPARED}")
+    summary = panel.get_by_text("The images that differ most")
+    summary.focus()
+    page.keyboard.press("Enter")
+    first = panel.locator(".compared-image").first
+    expect(first).to_contain_text(re.compile(r"(3 .* → 8 |8 .* → 3 )"))
+    expect(first.get_by_role("img")).to_have_accessible_name(re.compile(r".+"))
+    # Another answer renews the panel; what is open stays open, and the focus where it was.
+    compared.classify(digit(COMPARED))
+    expect(panel.locator("dl")).to_contain_text(f"Images compared{COMPARED + 1}", timeout=15_000)
+    expect(first).to_be_visible()
+    expect(page.locator("*:focus")).to_have_text("The images that differ most")
+    for scheme, width in itertools.product(("light", "dark"), (360, 1280)):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        ratios = contrast(page)
+        assert min(ratios.values()) >= 4.5, min(ratios.items(), key=lambda item: item[1])
+    screenshot(page, "console-compared")
+    page.close()
+    assert watch.complaints == []

@@ -56,6 +56,10 @@ def exported(
     repository = tmp_path_factory.mktemp("repository")
     add_version(repository, "digits", published)
     lie_about_the_golden_answers(add_version(repository, "digits", published))
+    add_version(repository, "digits", published)
+    (repository / "digits" / "config.yaml").write_text(
+        "version_policy: all\nlabels: {stable: 1, canary: 3}\nshadow: {share: 1}\n"
+    )
     with running_server(repository) as client:
         wait_until(lambda: 'cause="golden"' in client.get("/metrics")[1])
         image = digits.encoded()

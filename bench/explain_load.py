@@ -7,6 +7,7 @@ docs/drills/explain.md.
 import contextlib
 import io
 import multiprocessing
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing.synchronize import Event, Semaphore
@@ -21,7 +22,7 @@ from bench.machine import machine
 from bench.zoo_training import INPUT_SIZE, REPOSITORY, RUN, train_and_publish
 from convd.client.client import Client
 from convd.client.connection import Connection
-from convd.client.errors import DeadlineError
+from convd.client.errors import DeadlineError, OverloadedError
 from convd.client.explanation import Method
 from convd.commands.load_generator import OK, Workload, random_requests, run_workload
 from convd.models.data.drawn import draw
@@ -32,6 +33,7 @@ MODEL = "resnet18"
 EXPLAINERS = 2
 EXPLAINED_SIZE = (640, 480)
 EXPLANATION_SECONDS = 3.0
+PAUSE_SECONDS = 0.05
 PAIRS = 6
 MOST = 1.05
 
@@ -187,10 +189,15 @@ def _explain(
             idle.release()
             go.wait()
             while go.is_set() and not end.is_set():
-                # Under load an explanation by occlusion may not come to its end.
-                with contextlib.suppress(DeadlineError):
+                try:
                     client.explain(file.getvalue(), MODEL, method=method)
                     made.release()
+                # Under load an explanation by occlusion may not come to its end.
+                except DeadlineError:
+                    pass
+                # The server may still be ending the one before.
+                except OverloadedError:
+                    time.sleep(PAUSE_SECONDS)
 
 
 def _write(outcomes: list[Outcome], where: str) -> None:

@@ -30,10 +30,10 @@ class Recipe:
 
 RECIPES = {
     "lenet5": Recipe(30),
-    "alexnet": Recipe(16),
-    "zfnet": Recipe(12),
-    "googlenet": Recipe(16),
-    "vgg11_bn": Recipe(6),
+    "alexnet": Recipe(20),
+    "zfnet": Recipe(16),
+    "googlenet": Recipe(30),
+    "vgg11_bn": Recipe(8),
     "resnet18": Recipe(8),
     "densenet121": Recipe(8),
 }

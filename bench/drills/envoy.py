@@ -98,9 +98,6 @@ def slow(stage: Stage) -> Iterator[Row]:
                 marks.append(time.monotonic())
             quiet, slowed = loop.between(*marks[:2]), loop.between(*marks[2:])
             rounds.append((percentile(quiet, 99), percentile(slowed, 99)))
-            print(
-                rounds[-1], percentile(quiet, 50), percentile(slowed, 50), len(quiet), len(slowed)
-            )
     ratio = statistics.median(after / before for before, after in rounds)
     yield from _no_failed_call(loop.calls)
     yield f"p99 with one server at {share:.0%}, over that without", f"{ratio:.2f}", "2", ratio <= 2

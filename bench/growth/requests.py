@@ -151,11 +151,10 @@ def callers(repository: Path, log: Path, seconds: float) -> Curve:
         ],
         [
             ("up to 16", "batches grow, and the cores have less idle time between two requests"),
-            ("from 16", "the interpreter is busy; more callers only wait longer"),
             (
-                "above 320",
-                "--unary-threads (64) are in progress and --max-waiting-calls (256) wait; others "
-                "are refused at once with RESOURCE_EXHAUSTED, and these callers ask again at once",
+                "from 64",
+                "--unary-threads (64) are in progress; the calls of more callers wait, unread, for "
+                "a thread, and each further caller only adds to everyone's wait",
             ),
         ],
         "LeNet-5, one prepared picture per request, h2load with a connection for each caller. p99 "

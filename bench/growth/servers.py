@@ -53,9 +53,9 @@ def workers(repository: Path, folder: Path, seconds: float) -> Curve:
         ],
         [
             (
-                "the last worker",
-                "the client takes a core of this machine too; workers pay where cores are left "
-                "over that one interpreter cannot use",
+                "from 1",
+                "each worker has an interpreter of its own, which is what one process lacks for a "
+                "network this small; the client needs a part of a core too",
             )
         ],
         "LeNet-5, one prepared picture per request, 64 callers, h2load.",

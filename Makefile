@@ -106,8 +106,11 @@ gpu-check: setup  ## verify and measure on a machine with an NVIDIA GPU (needs h
 bench-peers: setup  ## convd and six other servers, side by side (needs h2load); writes docs/performance-peers.md
 	$(BIN)/python -m bench.peers
 
-bench-bulk: demo  ## convd batch against the bare pipeline, on 20,000 pictures
-	$(BIN)/python -m bench.bulk --model runs/demo/repository/digits
+bench-bulk: setup  ## convd batch on 20,000 pictures: its rate, kill -9, broken files; writes docs/drills/bulk.md
+	$(BIN)/python -m bench.bulk
+
+bench-images: setup  ## JPEGs over gRPC against their steps alone (needs h2load); writes docs/performance-images.md
+	$(BIN)/python -m bench.images
 
 envoy-drill: setup .cache/envoy/.ready  ## three servers behind Envoy: killed, slow, restarted; writes docs/drills/envoy.md
 	$(BIN)/python -m bench.drills.envoy

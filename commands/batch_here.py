@@ -12,8 +12,9 @@ import pyarrow as pa
 from convd.commands.batch_inputs import InputError, Part, Picture, read_files
 from convd.commands.batch_rows import BatchClassifier
 from convd.runtime.cores import available_cores
+from convd.service.garbage import collect_and_freeze, collect_rarely
 
-SPARE_READERS = 2
+SPARE_READERS = 1
 
 _Item = TypeVar("_Item")
 
@@ -26,7 +27,7 @@ def rows_here(
     Args:
         parts: The parts by the file that each becomes.
         classify: Classifies a batch.
-        threads: Batches that are read or computed at a time; 0 for a few more than there are cores.
+        threads: Batches that are read or computed at a time; 0 for one more than there are cores.
 
     Yields:
         The rows of each batch of a part, in order, and None behind the last one.
@@ -38,6 +39,9 @@ def rows_here(
     """
     readers = threads or available_cores() + SPARE_READERS
     cores = Semaphore(available_cores())
+    # The collector would stop all threads to look at the model and its libraries again and again.
+    collect_rarely()
+    collect_and_freeze()
 
     def rows(pictures: list[Picture]) -> pa.Table:
         files = read_files(pictures)

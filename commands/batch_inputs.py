@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -93,17 +94,17 @@ def cut(source: str, pictures_per_part: int) -> list[Part]:
     system, root = fsspec.core.url_to_fs(source)
     if not system.exists(root):
         raise InputError(f"{source} does not exist: give a folder, a list, .tar or .parquet files")
-    files = [root] if system.isfile(root) else sorted(system.find(root))
+    files = [root] if system.isfile(root) else sorted(_files(system, root))
     parts: list[Part] = []
     single = [one for one in files if one.lower().endswith(PICTURE_SUFFIXES)]
     if len(files) == 1 and files[0].lower().endswith(_LIST_SUFFIXES):
-        lines = system.cat_file(files[0]).decode().splitlines()
+        lines = system.cat_file(files[0]).decode(errors="surrogateescape").splitlines()
         single = [line.strip() for line in lines if line.strip()]
         system = None
     for start in range(0, len(single), pictures_per_part):
         paths = single[start : start + pictures_per_part]
-        names = hashlib.sha256("\n".join(paths).encode()).hexdigest()[:16]
-        parts.append(Part(names, partial(_single, system, root, paths)))
+        names = hashlib.sha256("\n".join(paths).encode(errors="surrogateescape"))
+        parts.append(Part(names.hexdigest()[:16], partial(_single, system, root, paths)))
     for file in files:
         if file.lower().endswith(".tar"):
             parts.append(Part(_relative(root, file), partial(_shard, system, root, file)))
@@ -119,6 +120,18 @@ def cut(source: str, pictures_per_part: int) -> list[Part]:
             f"{source} holds no pictures ({', '.join(PICTURE_SUFFIXES)}), .tar or .parquet files"
         )
     return parts
+
+
+def _files(system: AbstractFileSystem, root: str) -> list[str]:
+    if isinstance(system, LocalFileSystem):
+        # fsspec would ask for the size of every file.
+        folders = os.walk(root, onerror=_fail)
+        return [f"{at}/{name}" for at, _, names in folders for name in names]
+    return list(system.find(root))
+
+
+def _fail(error: OSError) -> None:
+    raise error
 
 
 def read_files(pictures: Sequence[Picture]) -> list[bytes | str]:
@@ -165,7 +178,7 @@ def _reason(error: Exception, path: str) -> str:
 def _single(system: AbstractFileSystem | None, root: str, paths: list[str]) -> Iterator[Picture]:
     for path in paths:
         if system is None:
-            yield Picture(path, _locate(path))
+            yield Picture(_text(path), _locate(path))
         else:
             yield Picture(_relative(root, path), StoredFile(system, path))
 
@@ -176,7 +189,8 @@ def _shard(system: AbstractFileSystem, root: str, file: str) -> Iterator[Picture
             for member in shard:
                 content = shard.extractfile(member)
                 if content is not None and member.name.lower().endswith(PICTURE_SUFFIXES):
-                    yield Picture(f"{_relative(root, file)}/{member.name}", content.read())
+                    name = f"{_relative(root, file)}/{_text(member.name)}"
+                    yield Picture(name, content.read())
     except tarfile.TarError as error:
         raise InputError(f"{file} is damaged: {error}") from error
 
@@ -210,4 +224,9 @@ def _locate(path: str) -> StoredFile:
 
 
 def _relative(root: str, file: str) -> str:
-    return file.removeprefix(root).lstrip("/") or file.rpartition("/")[2]
+    return _text(file.removeprefix(root).lstrip("/") or file.rpartition("/")[2])
+
+
+def _text(name: str) -> str:
+    """A name as UTF-8, which the names of files need not be."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")

@@ -29,6 +29,8 @@ _START_OF_SCAN = 0xDA
 _END_OF_IMAGE = 0xD9
 _APP1 = 0xE1
 _APP2 = 0xE2
+_APP1_MARKER = bytes((0xFF, _APP1))
+_APP2_MARKER = bytes((0xFF, _APP2))
 _STANDALONE = {0x01, *range(0xD0, 0xD9)}
 _JPEG_LS = 0xF7
 _FRAMES = (set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}) | {_JPEG_LS}
@@ -94,6 +96,13 @@ def decode(data: bytes, header: PictureHeader) -> Image.Image:
         np.bitwise_not(pixels, out=pixels)
         size = (header.width, header.height)
         picture = Image.frombuffer("CMYK", size, pixels, "raw", "CMYK", 0, 1)
+    # In pixels, 0 follows 255: without these two bytes there is no such segment.
+    if _APP1_MARKER in data or _APP2_MARKER in data:
+        _keep_segments(picture, data)
+    return picture
+
+
+def _keep_segments(picture: Image.Image, data: bytes) -> None:
     profile: list[bytes] = []
     for marker, start, end in _segments(data):
         if marker == _START_OF_SCAN:
@@ -104,7 +113,6 @@ def decode(data: bytes, header: PictureHeader) -> Image.Image:
             profile.append(data[start + len(_ICC) : end])
     if profile:
         picture.info["icc_profile"] = _joined(profile)
-    return picture
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from convd.commands.batch_inputs import Picture, StoredFile, read_files
+from convd.commands.batch_inputs import Picture, StoredFile, cut, read_files
 from convd.commands.batch_rows import SCHEMA, BatchClassifier
 from testbed.drawn_pictures import SHAPES, draw
 from tests.object_storage import storage_server
@@ -195,6 +196,20 @@ def test_files_of_any_place_are_read_in_order_and_a_missing_one_says_so(tmp_path
     read = read_files(pickle.loads(pickle.dumps(given)))  # noqa: S301
     missing, folder = "there is no file /absent.png", f"{tmp_path} is a folder, not a file"
     assert read == [b"bytes", b"local", b"far", missing, folder, b"again"]
+
+
+def test_names_that_are_not_utf8_are_read_and_shown(tmp_path: Path) -> None:
+    odd = os.fsdecode(b"caf\xe9.png")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / odd).write_bytes(b"content")
+    (tmp_path / "list.txt").write_bytes(os.fsencode(tmp_path / "photos" / odd))
+    with tarfile.open(tmp_path / "shard.tar", "w") as shard:
+        shard.add(tmp_path / "photos" / odd, odd)
+    for source in ("photos", "list.txt", "shard.tar"):
+        (part,) = cut(str(tmp_path / source), 10)
+        pictures = list(part.pictures())
+        assert pictures[0].path.endswith("caf\ufffd.png")
+        assert read_files(pictures) == [b"content"]
 
 
 def test_a_batch_without_a_usable_picture_is_all_errors(repository: Path) -> None:

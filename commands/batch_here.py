@@ -12,6 +12,7 @@ import pyarrow as pa
 from convd.commands.batch_inputs import InputError, Part, Picture, read_files
 from convd.commands.batch_rows import BatchClassifier
 from convd.runtime.cores import available_cores
+from convd.service.allocator import return_large_blocks
 from convd.service.garbage import collect_and_freeze, collect_rarely
 
 SPARE_READERS = 1
@@ -39,7 +40,9 @@ def rows_here(
     """
     readers = threads or available_cores() + SPARE_READERS
     cores = Semaphore(available_cores())
-    # The collector would stop all threads to look at the model and its libraries again and again.
+    # As in a server: large pictures would be paged in anew, each of them, and the collector would
+    # stop all threads to look at the model and its libraries again and again.
+    return_large_blocks()
     collect_rarely()
     collect_and_freeze()
 

@@ -1,8 +1,8 @@
 """`convd batch` on 20,000 pictures: its rate, a run that is killed, and files that are broken.
 
-The bare pipeline decodes and prepares pictures in a thread for each core while a plain session runs
-batches of 32, without anything around it. Both take the same files to the same probabilities, and
-take turns. convd's time includes its start, the self-test and the writing of its output.
+It is measured against `bench.bare_pipeline`. Both are processes that take the same files to the
+same probabilities, and take turns; both are timed from their start to their end. convd's time
+includes the self-test and the writing of its output.
 """
 
 import argparse
@@ -15,28 +15,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-import onnxruntime as ort
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bench.bare_pipeline import BATCH_SIZE, MODEL
 from bench.document import table, write_document
 from bench.machine import machine
-from convd.artifact.bundle import MODEL_FILE, Artifact
-from convd.artifact.decoding import decode_image
-from convd.artifact.preprocessing import ImageArray, prepare_image
-from convd.artifact.repository import ModelRepository
 from testbed.drawn_pictures import SHAPES, draw
 
 DOCUMENT = Path("docs/drills/bulk.md")
-MODEL = Path("deploy/demo/digits")
 LEAST_SHARE = 0.90
 BROKEN = 200
-_BATCH_SIZE = 32
 _DISTINCT = 400
 _PICTURES_PER_PART = 500
 
@@ -49,20 +41,22 @@ def main() -> None:
     parser.add_argument("--report", type=Path, default=DOCUMENT)
     arguments = parser.parse_args()
     before = machine()
-    artifact = ModelRepository(MODEL.parent).open_version(MODEL.name, 1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = _draw(folder / "pictures", arguments.pictures)
-        bare, bulk = [], []
+        pictures = folder / "pictures"
+        bare_command = [sys.executable, "-m", "bench.bare_pipeline", str(pictures)]
+        bare: list[float] = []
+        bulk: list[float] = []
         for number in range(arguments.rounds):
-            output = folder / f"output-{number}"
+            turns = [
+                partial(_time, bare, bare_command),
+                partial(_time, bulk, _command(pictures, folder / f"output-{number}")),
+            ]
             # Every second round in the reverse order, so that a machine that slows down does so
             # for both.
-            if number % 2:
-                bulk.append(_bulk_seconds(folder / "pictures", output))
-            bare.append(_bare_seconds(artifact, files))
-            if not number % 2:
-                bulk.append(_bulk_seconds(folder / "pictures", output))
+            for turn in turns[:: -1 if number % 2 else 1]:
+                turn()
         _break(files)
         undisturbed = _rows(folder, "undisturbed")
         done, parts = _kill_halfway(folder, "killed")
@@ -80,7 +74,7 @@ def main() -> None:
     rates = [
         ("the bare pipeline", f"{len(files) / statistics.median(bare):.0f}", ""),
         (
-            "`convd batch`, with its start",
+            "`convd batch`",
             f"{len(files) / statistics.median(bulk):.0f}",
             f"{share:.2f}",
         ),
@@ -91,8 +85,8 @@ def main() -> None:
         before,
         f"`make bench-bulk`: {len(files)} JPEGs of 96 x 96 pixels, the demo's network, the CPU "
         f"provider; {arguments.rounds} rounds in turn, medians. The bare pipeline decodes and "
-        f"prepares in a thread for each core and runs a plain session on batches of {_BATCH_SIZE}; "
-        "it writes nothing, and its start is not counted.",
+        f"prepares in a thread for each core, runs a plain session on batches of {BATCH_SIZE} and "
+        "writes nothing. Both are processes, timed with their start.",
         table(["What", "Pictures/s", "Ratio"], rates),
         f"A run with {BROKEN} broken files (cut, empty, or with other bytes) was killed with -9 "
         f"when {done} of its {parts} parts were written, and started again.",
@@ -125,25 +119,10 @@ def _break(files: Sequence[Path]) -> None:
         file.write_bytes((data[: len(data) // 2], b"", b"not a picture")[number % 3])
 
 
-def _bare_seconds(artifact: Artifact, files: list[Path]) -> float:
-    recipe = artifact.manifest.preprocessing
-    session = ort.InferenceSession(artifact.read(MODEL_FILE), providers=["CPUExecutionProvider"])
-
-    def prepare(file: Path) -> ImageArray:
-        return prepare_image(decode_image(file.read_bytes()), recipe)
-
+def _time(seconds: list[float], command: Sequence[str]) -> None:
     started = time.perf_counter()
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        prepared = pool.map(prepare, files)
-        while images := list(islice(prepared, _BATCH_SIZE)):
-            session.run(["probabilities"], {"image": np.stack(images)})
-    return time.perf_counter() - started
-
-
-def _bulk_seconds(pictures: Path, output: Path) -> float:
-    started = time.perf_counter()
-    subprocess.run(_command(pictures, output), check=True, capture_output=True)
-    return time.perf_counter() - started
+    subprocess.run(command, check=True, capture_output=True)
+    seconds.append(time.perf_counter() - started)
 
 
 def _command(pictures: Path, output: Path, *flags: object) -> list[str]:

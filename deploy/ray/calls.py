@@ -12,6 +12,7 @@ import contextlib
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol, cast
 
 import grpc
@@ -108,9 +109,9 @@ class Calls:
         def run() -> None:
             with self._recorded(call, context), self._admitted(call, context), self._place():
                 for answer in work(self._checked(call, request, crossing), _NO_CONTEXT):
-                    crossing.wait(answers.put(answer))
+                    crossing.wait(partial(answers.put, answer))
             with contextlib.suppress(CallerGoneError):
-                crossing.wait(answers.put(_END))
+                crossing.wait(partial(answers.put, _END))
 
         self._stream_threads.submit(run)
         try:
@@ -178,7 +179,7 @@ class Calls:
         self, call: Call, messages: AsyncIterator[Message], crossing: "_Crossing"
     ) -> Iterator[Message]:
         is_first = True
-        while (message := crossing.wait(anext(messages, _END))) is not _END:
+        while (message := crossing.wait(partial(anext, messages, _END))) is not _END:
             # The first message was counted when the call was admitted.
             if call.principal is not None and not is_first:
                 call.principal.spend_request()
@@ -212,15 +213,15 @@ class _Crossing:
         self._waiting: concurrent.futures.Future[Any] | None = None
         self._closed = False
 
-    def wait(self, event: Awaitable[Any]) -> Any:  # noqa: ANN401
-        """Wait for an event, and return what it gives.
+    def wait(self, begin: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401
+        """Begin to wait for an event in the loop, and return what it gives.
 
         Raises:
             CallerGoneError: The crossing is closed, or the stream was idle for too long.
         """
 
         async def wait() -> Any:  # noqa: ANN401
-            return await event
+            return await begin()
 
         waiting = self._waiting = asyncio.run_coroutine_threadsafe(wait(), self._loop)
         # `close` sets the flag and then looks at the future: one of the two sees the other.

@@ -6,6 +6,7 @@ the picture covered, at low priority, so that no request for an answer waits for
 """
 
 import enum
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -132,6 +133,7 @@ class Explainer:
         self._catalog = catalog
         self._max_image_pixels = max_image_pixels
         self._budget = budget
+        self._drawing = threading.Lock()
 
     def explain(self, call: Call, question: Question) -> Iterator[Progress | Explanation]:
         """Explain one answer.
@@ -186,7 +188,9 @@ class Explainer:
                     covered += excess(logits, index, exclusive=exclusive).tolist()
                 yield Progress(len(covered), len(places))
                 heat = sensitivity(float(whole), np.array(covered, np.float32))
-            on_sent, picture = _drawn(heat, seen, servable)
+            # One at a time, so that the other cores are for those who ask for answers.
+            with self._drawing:
+                on_sent, picture = _drawn(heat, seen, servable)
             yield Explanation(servable, method, index, probability, on_sent, picture)
 
 

@@ -26,10 +26,14 @@ def test_a_killed_export_leaves_nothing_half_done_and_the_next_one_succeeds(tmp_
     first, *killed, last = rows
     assert first[1:] == [0, 1, 0]
     visible = 1
+    exit_codes = [row[1] for row in killed]
+    assert -9 in exit_codes
     for _, exit_code, versions, hidden in killed:
-        assert exit_code == -9
+        # Moments are parts of what the first export took: on a machine that gets faster, one may
+        # end before it is killed.
+        assert exit_code in (-9, 0)
         # Whatever the moment: no version more, or one that is whole.
-        assert versions in (visible, visible + 1)
+        assert versions in ((visible, visible + 1) if exit_code else (visible + 1,))
         assert hidden <= 1
         visible = versions
     assert last[1:] == [0, visible + 1, 0]

@@ -168,8 +168,8 @@ strace: setup  ## watch every file and connection of a server for a minute (need
 soak: setup  ## half an hour of load, hostile clients, dying workers and changing versions; writes docs/drills/soak.md
 	$(BIN)/python -m tests.soak --write
 
-soak-quick: setup  ## the same for three minutes
-	$(BIN)/python -m tests.soak --seconds 150 --round-seconds 28
+soak-quick: setup  ## the same for two minutes
+	$(BIN)/python -m tests.soak --seconds 110 --round-seconds 20
 
 interop: setup  ## curl, Node, Triton's and KServe's clients, unchanged; OpenSSF's model-signing on what convd signs
 	$(BIN)/python -m tests.interop.run_clients

@@ -37,6 +37,7 @@ NOT_RUN = {
 SHORTENED = {
     "convd train resnet18": " --epochs 1 --passes-per-epoch 1",
     "convd train vgg11_bn": " --epochs 1 --passes-per-epoch 1",
+    "convd tune": " --search-seconds 10",
 }
 """What is added to commands that would take long, by how they begin."""
 

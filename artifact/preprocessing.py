@@ -181,6 +181,17 @@ def prepare_image(picture: Image.Image, recipe: Preprocessing) -> ImageArray:
     return pixels
 
 
+def picture_of(image: ImageArray, order: ChannelOrder) -> Image.Image:
+    """A prepared image as a picture to look at, of mode `L` or `RGB`.
+
+    Args:
+        image: uint8 `[height, width, channels]`.
+        order: The order of its channels.
+    """
+    pixels = image[:, :, 0] if order == "L" else image[:, :, ::-1] if order == "BGR" else image
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
 def sizes_of(width: int, height: int, recipe: Preprocessing) -> ResizeSizes:
     """The sizes that a picture goes through, before anything is cut from its middle.
 

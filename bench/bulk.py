@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from bench.bare_pipeline import BATCH_SIZE, MODEL
 from bench.document import table, write_document
 from bench.machine import machine
+from bench.rounds import in_turn
 from testbed.drawn_pictures import SHAPES, draw
 
 DOCUMENT = Path("docs/drills/bulk.md")
@@ -53,9 +54,7 @@ def main() -> None:
                 partial(_time, bare, bare_command),
                 partial(_time, bulk, _command(pictures, folder / f"output-{number}")),
             ]
-            # Every second round in the reverse order, so that a machine that slows down does so
-            # for both.
-            for turn in turns[:: -1 if number % 2 else 1]:
+            for turn in in_turn(turns, number):
                 turn()
         _break(files)
         undisturbed = _rows(folder, "undisturbed")

@@ -12,6 +12,7 @@ from bench.h2load import INFER, check_installed, load
 from bench.machine import machine
 from bench.networks import repository_of_one
 from bench.performance import infer_request
+from bench.rounds import in_turn
 from bench.yardstick import yardstick
 from convd.artifact.bundle import MODEL_FILE
 from testbed.server import ServerProcess, server_process
@@ -104,7 +105,7 @@ def _rounds(
     """Rate and processor time of each server, in microseconds a request, in each round."""
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in servers}
     for number in range(rounds):
-        for name, server in [*servers.items()][:: -1 if number % 2 else 1]:
+        for name, server in in_turn(servers.items(), number):
             before = server.cpu_seconds()
             rate = load(
                 server.address, INFER, request, concurrency=concurrency, seconds=seconds

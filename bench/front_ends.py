@@ -11,7 +11,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import statistics
 import sys
 import threading
@@ -31,9 +30,10 @@ from bench.h2load import INFER, check_installed, load
 from bench.machine import machine
 from bench.networks import repository_of_one
 from bench.performance import infer_request
+from bench.rounds import in_turn
 from convd.artifact.bundle import MODEL_FILE
 from convd.protos.inference import grpc_service_pb2 as pb
-from testbed.server import ServerProcess, environment, launched, server_process
+from testbed.server import ServerProcess, environment, free_ports, launched, server_process
 
 RUN = Path("runs/bench")
 DOCUMENT = Path("docs/performance-front-ends.md")
@@ -157,14 +157,6 @@ def serve(model: str, front_ends: int, port: int) -> None:
             os.kill(child, signal.SIGKILL)
 
 
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def main() -> None:
     """Measure in turn, and write the page."""
     options = argparse.ArgumentParser(description=__doc__)
@@ -185,7 +177,7 @@ def main() -> None:
         for front_ends in sorted({1, cores}):
             model = repository / NETWORK / "1" / MODEL_FILE
             log = RUN / f"front-ends-prototype-{front_ends}.log"
-            words = ["-m", "bench.front_ends", "serve", model, front_ends, free_port()]
+            words = ["-m", "bench.front_ends", "serve", model, front_ends, *free_ports(1)]
             servers[f"prototype, {front_ends} front ends"] = on.enter_context(
                 launched(words, log, _PORT, env=environment())
             )
@@ -193,7 +185,7 @@ def main() -> None:
         for concurrency in CONCURRENCIES:
             rates: dict[str, list[float]] = {name: [] for name in servers}
             for number in range(chosen.rounds + 1):
-                for name, server in [*servers.items()][:: -1 if number % 2 else 1]:
+                for name, server in in_turn(servers.items(), number):
                     seen = load(
                         server.address,
                         INFER,

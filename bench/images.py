@@ -25,6 +25,7 @@ from bench.h2load import CLASSIFY, check_installed, latencies, load, mean_batch_
 from bench.image_steps import alternatives
 from bench.machine import machine
 from bench.networks import repository_of_one
+from bench.rounds import in_turn
 from convd.artifact.bundle import MODEL_FILE
 from convd.artifact.decoding import decode_image
 from convd.artifact.graph_contract import IMAGE
@@ -179,9 +180,7 @@ def _measure(name: str, data: bytes, rounds: int, seconds: float) -> Rounds:
                     ),
                     lambda: seen.lone.append(_lone(server, request, seconds)),
                 ]
-                # Every second round in the reverse order, so that a machine that slows down does
-                # so for all of them.
-                for turn in turns[:: -1 if number % 2 else 1]:
+                for turn in in_turn(turns, number):
                     turn()
             seen.notes = (
                 f"the bare network's best batch: {best} rows; convd's mean batch: "

@@ -22,6 +22,7 @@ from bench.h2load import (
 from bench.machine import machine
 from bench.networks import repository_of_one
 from bench.profile import profile_server
+from bench.rounds import in_turn
 from bench.yardstick import yardstick
 from convd.artifact.bundle import MODEL_FILE
 from convd.artifact.graph_contract import IMAGE
@@ -160,7 +161,7 @@ def _compare_latency(rounds: int, seconds: float) -> Comparison:
         ):
             for number in range(rounds):
                 measured: dict[str, float] = {}
-                for name in ("session", "echo", "convd")[:: -1 if number % 2 else 1]:
+                for name in in_turn(("session", "echo", "convd"), number):
                     if name == "session":
                         measured[name] = _session_latency(session, images, seconds)
                     else:
@@ -200,7 +201,7 @@ def _compare_lenet(rounds: int, seconds: float) -> list[Comparison]:
             for concurrency, bounds in LENET_BOUNDS.items():
                 rates: dict[str, list[float]] = {name: [] for name in servers}
                 for number in range(rounds):
-                    for name in list(servers)[:: -1 if number % 2 else 1]:
+                    for name in in_turn(servers, number):
                         rates[name].append(
                             load(
                                 servers[name].address,

@@ -11,6 +11,7 @@ from bench.document import table, write_document
 from bench.h2load import CLASSIFY, check_installed, load, write_request
 from bench.machine import machine
 from bench.networks import repository_of_one
+from bench.rounds import in_turn
 from convd.commands.load_generator import random_requests
 from testbed.server import ServerProcess, server_process
 
@@ -40,7 +41,7 @@ def main() -> None:
             servers = [with_quota, on_one_core]
             rates: dict[ServerProcess, list[float]] = {server: [] for server in servers}
             for number in range(chosen.rounds + 1):
-                for server in servers[:: -1 if number % 2 else 1]:
+                for server in in_turn(servers, number):
                     rates[server].append(_rate(server, request, chosen.seconds))
             threads = [_threads(server) for server in servers]
     # The first round warms up.

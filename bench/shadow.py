@@ -23,6 +23,7 @@ import numpy as np
 
 from bench.document import table, write_document
 from bench.machine import machine
+from bench.rounds import in_turn
 from convd.client.client import Client
 from convd.client.comparison import Comparison
 from convd.models.data import load_dataset
@@ -67,7 +68,7 @@ def main() -> None:
             _wait_for_comparison(client)
             p99s: dict[ServerProcess, list[float]] = {without: [], with_shadow: []}
             for number in range(chosen.rounds + 1):
-                for server in list(p99s)[:: -1 if number % 2 else 1]:
+                for server in in_turn(p99s, number):
                     seconds = _load(server, requests, chosen.rate, chosen.seconds, number)
                     p99s[server].append(1000 * float(np.percentile(seconds, 99)))
             (found,) = client.comparisons()

@@ -124,26 +124,23 @@ def main() -> None:
                 shares = [f"{medians[0] / one:.2f}" for one in medians[1:]]
                 rows.append((cluster.proxy, concurrency, *(f"{m:.0f}" for m in medians), *shares))
 
+        def play(cluster: RayCluster, plain: Plain) -> None:
+            cluster.deploy(scene.repository, f"{MODEL}:1")
+            cluster.wait_until_running()
+            same_bits(scene, cluster, plain.workers)
+            both_nodes(scene, cluster, arguments.seconds)
+            measure(cluster, plain)
+            killed_replica(scene, cluster)
+            rolled_version(scene, cluster)
+
         with plain_servers(scene.repository, f"{MODEL}:1", folder) as plain:
             with ray_cluster(folder / "proxies.log") as cluster:
-                cluster.deploy(scene.repository, f"{MODEL}:1")
-                cluster.wait_until_running()
-                same_bits(scene, cluster, plain.workers)
-                both_nodes(scene, cluster, arguments.seconds)
-                measure(cluster, plain)
-                killed_replica(scene, cluster)
-                rolled_version(scene, cluster)
+                play(cluster, plain)
                 cluster.shut_down()
                 for text, holds in bulk(cluster, DEMO, folder, arguments.pictures):
                     scene.claim(text, holds=holds)
             with ray_cluster(folder / "haproxy.log", haproxy=True) as cluster:
-                cluster.deploy(scene.repository, f"{MODEL}:1")
-                cluster.wait_until_running()
-                same_bits(scene, cluster, plain.workers)
-                both_nodes(scene, cluster, arguments.seconds)
-                measure(cluster, plain)
-                killed_replica(scene, cluster)
-                rolled_version(scene, cluster)
+                play(cluster, plain)
     headings = ("Proxy", "Under way", "Ray", "Behind Envoy", "Workers", "Ray/Envoy", "Ray/workers")
     write_document(
         arguments.report,

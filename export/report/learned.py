@@ -17,7 +17,7 @@ from torch import nn
 from convd.artifact.class_activation import class_activation_map, shows_places
 from convd.artifact.graph_contract import OutputArrays
 from convd.artifact.heat_map import overlay
-from convd.artifact.preprocessing import ImageArray, prepare_image
+from convd.artifact.preprocessing import ImageArray, picture_of, prepare_image
 from convd.export.graph.head import Head
 from convd.export.proof.reference import network_input
 from convd.export.report.evaluation import Evaluation
@@ -159,9 +159,7 @@ def _doubts(source: TrainedNetwork, evaluation: Evaluation | None) -> Iterable[_
 
 
 def _rgb(image: ImageArray, source: TrainedNetwork) -> Image.Image:
-    order = source.preprocessing.channel_order
-    pixels = image[..., 0] if order == "L" else image[..., ::-1] if order == "BGR" else image
-    return Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
+    return picture_of(image, source.preprocessing.channel_order).convert("RGB")
 
 
 def _scaled(values: NDArray[np.floating]) -> NDArray[np.uint8]:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from convd.artifact.formats import bmp, jpeg, png
-from convd.artifact.preprocessing import ChannelOrder
+from convd.artifact.preprocessing import ChannelOrder, picture_of
 from convd.service.lifecycle.shadow_settings import KeptPictures
 from convd.service.shadow.report import Picture
 
@@ -36,8 +36,7 @@ def kept_picture(
         return None
     if kind is KeptPictures.ORIGINAL and source and len(source) <= MAX_ORIGINAL_BYTES:
         return Picture(_media_type(source), source)
-    pixels = image[:, :, 0] if order == "L" else image[:, :, ::-1] if order == "BGR" else image
-    thumbnail = Image.fromarray(np.ascontiguousarray(pixels))
+    thumbnail = picture_of(image, order)
     thumbnail.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
     file = io.BytesIO()
     thumbnail.save(file, "PNG")

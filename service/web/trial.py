@@ -4,10 +4,7 @@ import base64
 import io
 import time
 
-import numpy as np
-from PIL import Image
-
-from convd.artifact.preprocessing import ChannelOrder, ImageArray
+from convd.artifact.preprocessing import ChannelOrder, ImageArray, picture_of
 from convd.service.calls.call import Call
 from convd.service.errors import InvalidRequestError
 from convd.service.inference.explanation import Explanation, Question
@@ -103,7 +100,6 @@ def _choice(head: Head) -> VersionChoice:
 
 def _png(image: ImageArray, order: ChannelOrder) -> bytes:
     """Encode a prepared image, uint8 `[height, width, channels]`, with its colours in RGB."""
-    pixels = image[:, :, 0] if order == "L" else image[:, :, ::-1] if order == "BGR" else image
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG")
+    picture_of(image, order).save(buffer, "PNG")
     return buffer.getvalue()

@@ -13,9 +13,11 @@ from convd.artifact.decoding import decode_image, picture_from_pixels
 from convd.artifact.errors import InvalidImageError
 from convd.artifact.preprocessing import (
     CenterCrop,
+    ChannelOrder,
     Preprocessing,
     ResizeShorterSide,
     ResizeTo,
+    picture_of,
     prepare_image,
 )
 
@@ -160,3 +162,13 @@ def test_pixels_that_do_not_fit_are_refused(
     height, width, channels = shape
     with pytest.raises(InvalidImageError, match=message):
         picture_from_pixels(bytes(length), height=height, width=width, channels=channels)
+
+
+@pytest.mark.parametrize(("order", "mode"), [("RGB", "RGB"), ("BGR", "RGB"), ("L", "L")])
+def test_a_prepared_image_can_be_looked_at(order: ChannelOrder, mode: str) -> None:
+    picture = Image.effect_noise((5, 3), 90).convert("RGB")
+    picture.putpixel((1, 2), (250, 120, 10))
+    recipe = Preprocessing(channel_order=order, resize=ResizeTo(height=3, width=5))
+    seen = picture_of(prepare_image(picture, recipe), order)
+    assert (seen.mode, seen.size) == (mode, (5, 3))
+    assert seen.tobytes() == picture.convert(mode).tobytes()
